@@ -1,0 +1,63 @@
+# Every target makes the environment it needs; a stamp makes the second call instant.
+# The interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+NAME ?=
+ARGS ?=
+BASE := $(VENV)/.stamp-base
+DEV := $(VENV)/.stamp-dev
+DOCS := $(VENV)/.stamp-docs
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
+MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+else
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+MAKE_VENV = $(PYTHON) -m venv $(VENV)
+endif
+
+.PHONY: help demo test lint format docs bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(BASE) ## digits: train, attack, repair, evaluate, and a report page
+	$(BIN)/suture demo --out suture-demo $(ARGS)
+
+test: $(DEV) ## the whole test suite, on all cores
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(DEV) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DOCS) ## the documentation as a site, in site/
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(DEV) ## benchmarks; make bench NAME=scoring runs one
+	$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) site suture-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BASE): pyproject.toml constraints.txt
+	@echo "making the environment in $(VENV) (a minute or two, about 6 GB)"
+	@$(MAKE_VENV)
+	@$(INSTALL) -e .
+	@touch $@
+
+$(DEV): $(BASE)
+	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(DOCS): $(BASE)
+	@$(INSTALL) -e '.[docs]'
+	@touch $@

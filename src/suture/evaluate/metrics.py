@@ -1,0 +1,44 @@
+"""Counts and intervals: pure functions on whole numbers and tensors."""
+
+from __future__ import annotations
+
+from scipy.stats import beta
+from torch import Tensor
+
+
+def clopper_pearson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact two-sided binomial interval for a share (Clopper & Pearson 1934).
+
+    Args:
+        right: successes, 0 <= right <= n.
+        n: trials, at least 1.
+        confidence: coverage, at least that much.
+
+    Returns:
+        Lower and upper bound of the share, each in [0, 1].
+
+    >>> tuple(round(v, 4) for v in clopper_pearson(8, 10))
+    (0.4439, 0.9748)
+    """
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if right == 0 else float(beta.ppf(tail, right, n - right + 1))
+    high = 1.0 if right == n else float(beta.ppf(1.0 - tail, right + 1, n - right))
+    return low, high
+
+
+def per_class(right: Tensor, labels: Tensor) -> list[list[int]]:
+    """``[right, n]`` for each class 0 … max(labels)."""
+    count = int(labels.max()) + 1
+    total = labels.bincount(minlength=count).tolist()
+    hits = labels[right].bincount(minlength=count).tolist()
+    return [[int(h), int(t)] for h, t in zip(hits, total, strict=True)]
+
+
+def robust_after(queries: list[int | None], budgets: list[int]) -> list[int]:
+    """How many images are still classified right once the attacker spent each budget.
+
+    Args:
+        queries: per image, forwards at success (0 if wrong from the start), ``None`` if it held.
+        budgets: numbers of queries, any order.
+    """
+    return [sum(1 for q in queries if q is None or q > budget) for budget in budgets]

@@ -1,0 +1,174 @@
+"""One record per measured number; tables, figures and pages are pure functions of records.
+
+A record carries the counts behind its percentage, the seed, the ``repr`` of every part, versions,
+hardware, seconds and peak memory: enough to doubt it, and to measure it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import resource
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from suture import __version__
+from suture.errors import BundleError
+from suture.evaluate.metrics import clopper_pearson
+
+SCHEMA = 1
+Protocol = Literal["none", "paper", "adaptive", "sanity"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured accuracy.
+
+    Attributes:
+        subject: whose accuracy: "undefended" or "defended".
+        row: what is measured, in words for a table ("PGD linf, EOT 10").
+        metric: "clean accuracy" or "robust accuracy" (``evaluation`` page of the docs).
+        protocol: "paper", "adaptive", "sanity", or "none" for clean accuracy.
+        right, n: images classified right, out of images measured.
+        seed, repeat: the root seed, and which repetition of the row this is.
+        model, defence, attack: ``repr`` or reference of each part; "none" where there is none.
+        threat: norm, eps, queries, knowledge (empty for clean accuracy).
+        per_class: ``[right, n]`` for each class.
+        queries: the attack's forwards per image at which it succeeded, ``null`` where it did not;
+            images that were wrong from the start have 0.
+        tags: machine-readable markers (eot draws, program index, …).
+        warnings: sanity checks that this row fails, each a sentence.
+        seconds, peak_memory_mb: wall-clock of the row; the process' peak resident memory so far.
+    """
+
+    subject: str
+    row: str
+    metric: str
+    protocol: Protocol
+    right: int
+    n: int
+    seed: int
+    repeat: int = 0
+    model: str = "none"
+    defence: str = "none"
+    attack: str = "none"
+    data: str = "none"
+    threat: dict[str, Any] = field(default_factory=dict)
+    per_class: list[list[int]] = field(default_factory=list)
+    queries: list[int | None] = field(default_factory=list)
+    tags: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    hardware: dict[str, Any] = field(default_factory=lambda: hardware())
+    schema: int = SCHEMA
+
+    @property
+    def percent(self) -> float:
+        """The accuracy in percent."""
+        return 100.0 * self.right / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Clopper-Pearson interval of the accuracy, in percent."""
+        low, high = clopper_pearson(self.right, self.n)
+        return 100.0 * low, 100.0 * high
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields plus ``percent`` and ``interval``, ready for JSON."""
+        data = dataclasses.asdict(self)
+        data["percent"], data["interval"] = self.percent, list(self.interval)
+        return data
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Record:
+        """The inverse of ``to_dict``; refuses another schema and unknown or missing fields."""
+        if data.get("schema") != SCHEMA:
+            raise BundleError(
+                expected=f"records of schema {SCHEMA}",
+                got=f"schema {data.get('schema')!r}",
+                remedy="Evaluate again with this version of suture, or use the version that wrote them.",
+            )
+        known = {f.name for f in dataclasses.fields(Record)}
+        extra = set(data) - known - {"percent", "interval"}
+        try:
+            if extra:
+                raise TypeError(f"unknown fields {sorted(extra)}")
+            return Record(**{k: v for k, v in data.items() if k in known})
+        except TypeError as error:
+            raise BundleError(
+                expected="a complete record",
+                got=str(error),
+                remedy="The file was altered or cut off: evaluate again.",
+            ) from None
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of a JSON-lines file, in order."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [Record.from_dict(json.loads(line)) for line in lines if line.strip()]
+    except FileNotFoundError:
+        raise BundleError(
+            expected=f"a file {path}",
+            got="nothing there",
+            remedy="Name a run folder that `suture evaluate` or `suture demo` has written.",
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(
+            expected=f"one JSON object a line in {path}",
+            got=str(error),
+            remedy="The file was altered or cut off: evaluate again.",
+        ) from None
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of suture, Python, and the libraries whose numerics matter."""
+    found = {"suture": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "numpy", "numba"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores this process may use, torch threads, accelerator."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "processor": _processor(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
