@@ -67,8 +67,8 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    versions: dict[str, str] = field(default_factory=lambda: versions())
-    hardware: dict[str, Any] = field(default_factory=lambda: hardware())
+    versions: dict[str, str] = field(default_factory=lambda: library_versions())
+    hardware: dict[str, Any] = field(default_factory=lambda: machine())
     schema: int = SCHEMA
 
     @property
@@ -95,7 +95,7 @@ class Record:
             raise BundleError(
                 expected=f"records of schema {SCHEMA}",
                 got=f"schema {data.get('schema')!r}",
-                remedy="Evaluate again with this version of suture, or use the version that wrote them.",
+                remedy="Evaluate again with this version, or read them with the one that wrote them.",
             )
         known = {f.name for f in dataclasses.fields(Record)}
         extra = set(data) - known - {"percent", "interval"}
@@ -133,7 +133,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 @cache
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of suture, Python, and the libraries whose numerics matter."""
     found = {"suture": __version__, "python": platform.python_version()}
     for name in ("torch", "torchvision", "numpy", "numba"):
@@ -145,7 +145,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def hardware() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Processor, cores this process may use, torch threads, accelerator."""
     import os
 
