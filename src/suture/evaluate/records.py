@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
-import resource
-import sys
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from suture import __version__
 from suture.errors import BundleError
 from suture.evaluate.metrics import clopper_pearson
+from suture.provenance import library_versions, machine
 
 SCHEMA = 1
 Protocol = Literal["none", "paper", "adaptive", "sanity"]
@@ -67,8 +60,8 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
-    versions: dict[str, str] = field(default_factory=lambda: library_versions())
-    hardware: dict[str, Any] = field(default_factory=lambda: machine())
+    versions: dict[str, str] = field(default_factory=library_versions)
+    hardware: dict[str, Any] = field(default_factory=machine)
     schema: int = SCHEMA
 
     @property
@@ -95,7 +88,7 @@ class Record:
             raise BundleError(
                 expected=f"records of schema {SCHEMA}",
                 got=f"schema {data.get('schema')!r}",
-                remedy="Evaluate again with this version, or read them with the one that wrote them.",
+                remedy="Evaluate again, or read them with the version that wrote them.",
             )
         known = {f.name for f in dataclasses.fields(Record)}
         extra = set(data) - known - {"percent", "interval"}
@@ -130,45 +123,3 @@ def read_records(path: Path) -> list[Record]:
             got=str(error),
             remedy="The file was altered or cut off: evaluate again.",
         ) from None
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """Versions of suture, Python, and the libraries whose numerics matter."""
-    found = {"suture": __version__, "python": platform.python_version()}
-    for name in ("torch", "torchvision", "numpy", "numba"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-@cache
-def machine() -> dict[str, Any]:
-    """Processor, cores this process may use, torch threads, accelerator."""
-    import os
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "processor": _processor(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
