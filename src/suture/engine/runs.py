@@ -1,0 +1,142 @@
+"""A run is a folder: what was done, with what, and everything that came out of it.
+
+``run.json`` (what, seed, versions, hardware, ``repr`` of every part), ``records.jsonl``,
+``artifacts/``, ``checkpoints/``, ``report.html``. Every file is written atomically, so that a
+killed run leaves only whole files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from suture.errors import BundleError, StorageError
+from suture.provenance import library_versions, machine
+from suture.storage import storage_errors, write_json, write_text
+
+SCHEMA = 1
+
+
+@dataclass
+class Run:
+    """One execution, on disk. Make one with ``Run.create`` or ``Run.open``.
+
+    Attributes:
+        folder: where it lives.
+        info: the content of ``run.json``.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    _started: float = field(default_factory=time.monotonic, repr=False)
+
+    @staticmethod
+    def create(
+        folder: Path,
+        *,
+        kind: str,
+        title: str,
+        command: str,
+        seed: int,
+        parts: dict[str, str] | None = None,
+    ) -> Run:
+        """Start a run in ``folder``; an earlier run there is replaced, anything else refused.
+
+        Raises:
+            StorageError: the folder holds something that is not a run, or cannot be written.
+        """
+        folder = Path(folder)
+        _make_room(folder)
+        info: dict[str, Any] = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "title": title,
+            "command": command,
+            "seed": seed,
+            "created": _now(),
+            "status": "running",
+            "parts": dict(parts or {}),
+            "versions": library_versions(),
+            "hardware": machine(),
+        }
+        run = Run(folder, info)
+        run._save()
+        return run
+
+    @staticmethod
+    def open(folder: Path) -> Run:
+        """Read an existing run; refuses another schema.
+
+        Raises:
+            BundleError: no run there, an altered ``run.json``, or one of another version.
+        """
+        path = Path(folder) / "run.json"
+        try:
+            info = json.loads(path.read_text(encoding="utf-8"))
+            found = info["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                expected=f"a run folder with a readable {path}",
+                got=f"{type(error).__name__}: {error}",
+                remedy="Name a folder that a suture command has written.",
+            ) from None
+        if found != SCHEMA:
+            raise BundleError(
+                expected=f"a run of schema {SCHEMA}",
+                got=f"schema {found!r}",
+                remedy="Open it with the version of suture named in its run.json.",
+            )
+        return Run(Path(folder), info)
+
+    @property
+    def artifacts(self) -> Path:
+        """Where models, programs, images and certificates of the run are kept."""
+        return self.folder / "artifacts"
+
+    @property
+    def records(self) -> Path:
+        """The records, one JSON object a line."""
+        return self.folder / "records.jsonl"
+
+    def note_parts(self, **parts: object) -> None:
+        """Add the ``repr`` of parts that became known during the run."""
+        self.info["parts"].update({name: str(part) for name, part in parts.items()})
+        self._save()
+
+    def write_records(self, records: list[dict[str, Any]]) -> None:
+        """Write all records at once, replacing the file."""
+        lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) for r in records]
+        write_text(self.records, "".join(line + "\n" for line in lines))
+
+    def finish(self, status: str = "finished") -> None:
+        """Mark the run as ended and note its duration in seconds."""
+        self.info["status"], self.info["finished"] = status, _now()
+        self.info["seconds"] = round(time.monotonic() - self._started, 3)
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self.folder / "run.json", self.info)
+
+
+def _make_room(folder: Path) -> None:
+    """Accept a new or empty folder, or an earlier run's, whose known files are removed."""
+    with storage_errors(folder):
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            return
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "run.json").is_file()):
+            raise StorageError(
+                expected=f"a new or empty folder, or an earlier run, at {folder}",
+                got="something else that is in the way",
+                remedy="Choose another folder, or move what is there.",
+            )
+        for name in ("records.jsonl", "report.html"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

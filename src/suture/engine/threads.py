@@ -1,0 +1,38 @@
+"""How many compute threads a piece of work may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def available_cores() -> int:
+    """Cores this process may run on: the affinity mask, not the machine's count."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_threads(count: int) -> None:
+    """Limit torch and Numba to ``count`` threads in this process."""
+    import numba
+
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Limit torch and Numba inside the block, and restore what was set before."""
+    import numba
+
+    before, before_numba = torch.get_num_threads(), numba.get_num_threads()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        numba.set_num_threads(before_numba)
