@@ -1,0 +1,26 @@
+"""A name or a path → a `Dataset` with disjoint training, validation and test splits.
+
+>>> from suture import data
+>>> batch = data.load("digits").test.batch(5)
+>>> batch.images.shape
+torch.Size([5, 1, 8, 8])
+"""
+
+from suture.data.dataset import Dataset, Split
+from suture.data.describe import summary
+from suture.data.listing import Entry, catalogue
+from suture.data.loading import load
+from suture.data.pictures import grid, save_png
+from suture.data.places import folder
+
+__all__ = [
+    "Dataset",
+    "Entry",
+    "Split",
+    "catalogue",
+    "folder",
+    "grid",
+    "load",
+    "save_png",
+    "summary",
+]

@@ -1,0 +1,86 @@
+"""Any ``.npz`` file with images and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from suture.data.arrays import Archive
+from suture.data.checks import channels_first, check_dtype, to_labels, to_stored
+from suture.data.parts import Found, Part
+from suture.data.stores import Deferred, Images, Memory
+from suture.errors import DataError
+
+KEYS: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels")),
+    "validation": (("x_val", "y_val"), ("val_images", "val_labels")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
+    "whole": (("images", "labels"), ("x", "y")),
+}
+"""For each part, the pairs of array names that are looked for, in this order."""
+
+
+class NpzImages(Deferred):
+    """The images of one array, read at the first question.
+
+    Args:
+        archive: the file.
+        key: the array's name; type and shape are checked at once from its header.
+    """
+
+    def __init__(self, archive: Archive, key: str) -> None:
+        shape, dtype = archive.header(key)
+        check_dtype(dtype, f"{key} in {archive.path}")
+        super().__init__(channels_first(shape, f"{key} in {archive.path}"))
+        self._archive, self._key = archive, key
+
+    def _read(self) -> Tensor:
+        return to_stored(self._archive.array(self._key), f"{self._key} in {self._archive.path}")
+
+
+def npz_part(archive: Archive, images: str, labels: str) -> Part:
+    """One part out of two arrays of an archive; bytes are read later, floats checked at once."""
+    store: Images = NpzImages(archive, images)
+    if archive.header(images)[1] != np.uint8:
+        store = Memory(to_stored(archive.array(images), f"{images} in {archive.path}"))
+    read = archive.array(labels)
+    return Part(store, to_labels(read, store.shape[0], f"{labels} in {archive.path}"))
+
+
+def read_npz(path: Path) -> Found:
+    """The data set in an ``.npz`` file.
+
+    Arrays: ``x_train``/``y_train`` and ``x_test``/``y_test`` (``x_val``/``y_val`` too), or
+    ``images``/``labels``, or ``x``/``y``; ``class_names`` if there. Images uint8 or floating point
+    in [0, 1]; ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)``.
+
+    Raises:
+        DataError: for missing arrays, wrong shapes, types or values, a damaged file.
+    """
+    archive = Archive(path)
+    parts = {
+        name: npz_part(archive, *pair)
+        for name, pairs in KEYS.items()
+        if (pair := next((p for p in pairs if set(p) <= set(archive.keys)), None)) is not None
+    }
+    if {"train", "test"} & set(parts):
+        parts.pop("whole", None)
+    if not set(parts) - {"validation"}:
+        raise _no_arrays(archive)
+    return Found.of(str(path), str(path), _class_names(archive, parts), parts)
+
+
+def _no_arrays(archive: Archive) -> DataError:
+    return DataError(
+        expected=f"arrays named images and labels, or x_train, y_train, … in {archive.path}",
+        got=", ".join(archive.keys) or "an empty archive",
+        remedy="Save with numpy.savez(path, images=images, labels=labels).",
+    )
+
+
+def _class_names(archive: Archive, parts: dict[str, Part]) -> tuple[str, ...]:
+    if "class_names" in archive.keys:
+        return tuple(str(name) for name in archive.array("class_names").ravel())
+    return tuple(str(c) for c in range(1 + max(int(p.labels.max()) for p in parts.values())))

@@ -1,0 +1,106 @@
+"""Images at rest: bytes as they were stored, decoded when somebody asks for them.
+
+A store keeps ``(n, channels, height, width)`` in uint8 (0..255) or float32 (0..1). Two bases do the
+work: ``Deferred`` reads everything at the first question, ``Decoded`` one image at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CACHE_BYTES = 2**30
+"""A ``Decoded`` store larger than this decodes again instead of remembering."""
+
+Shape = tuple[int, int, int, int]
+
+
+class Images(Protocol):
+    """What a split needs to know about its images."""
+
+    @property
+    def shape(self) -> Shape:
+        """``(n, channels, height, width)``, known without decoding."""
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The images of those rows, int64 ``(k,)``, as stored: uint8 or float32."""
+
+
+class Memory:
+    """Images that are in memory already: uint8 or float32 ``(n, channels, height, width)``."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    @property
+    def shape(self) -> Shape:
+        """``(n, channels, height, width)``."""
+        n, channels, height, width = self._images.shape
+        return n, channels, height, width
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The images of those rows."""
+        return self._images[rows]
+
+
+class Deferred(ABC):
+    """Images that are read all at once, at the first question."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._images: Tensor | None = None
+
+    @abstractmethod
+    def _read(self) -> Tensor:
+        """All images, ``(n, channels, height, width)``, uint8 or float32."""
+
+    @property
+    def shape(self) -> Shape:
+        """``(n, channels, height, width)``, known without reading."""
+        return self._shape
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The images of those rows."""
+        if self._images is None:
+            self._images = self._read()
+        return self._images[rows]
+
+
+class Decoded(ABC):
+    """Images that are decoded one by one, only where asked for, and remembered as uint8."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._known: np.ndarray | None = None
+        self._images: np.ndarray | None = None
+
+    @abstractmethod
+    def _decode(self, row: int) -> np.ndarray:
+        """One image, uint8 ``(height, width, channels)`` of exactly the announced shape."""
+
+    @property
+    def shape(self) -> Shape:
+        """``(n, channels, height, width)``, known without decoding."""
+        return self._shape
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The images of those rows, uint8."""
+        if int(np.prod(self._shape)) > CACHE_BYTES:
+            return torch.from_numpy(self._fresh(rows.numpy()))
+        if self._images is None or self._known is None:
+            self._images = np.zeros(self._shape, dtype=np.uint8)
+            self._known = np.zeros(self._shape[0], dtype=bool)
+        for row in rows.numpy()[~self._known[rows.numpy()]]:
+            self._images[row] = self._decode(int(row)).transpose(2, 0, 1)
+            self._known[row] = True
+        return torch.from_numpy(self._images[rows.numpy()])
+
+    def _fresh(self, rows: np.ndarray) -> np.ndarray:
+        images = np.zeros((len(rows), *self._shape[1:]), dtype=np.uint8)
+        for place, row in enumerate(rows):
+            images[place] = self._decode(int(row)).transpose(2, 0, 1)
+        return images
