@@ -28,7 +28,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _sync(path.parent)
     finally:
         with suppress(OSError):
@@ -53,12 +53,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _sync(file)
             temporary.chmod(0o755)
             if path.exists():
-                os.replace(path, old)
-            os.replace(temporary, path)
+                path.replace(old)
+            temporary.replace(path)
             _sync(path.parent)
     except BaseException:
         if old.exists() and not path.exists():
-            os.replace(old, path)
+            old.replace(path)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from suture.errors import ArgumentError, DataError
 
 Norm = Literal["linf", "l2", "l1", "l0"]
+Knowledge = Literal["black-box", "white-box"]
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
 
@@ -134,6 +135,16 @@ def check_classes(labels: Tensor, classes: int) -> None:
         )
 
 
+def is_randomised(model: object) -> bool:
+    """Whether a model draws at random in its forward pass and takes the draw as an argument.
+
+    Such a module sets ``randomised = True`` and has ``forward(images, noise=None)``: ``noise`` is
+    int64 ``(n,)``, 64 random bits per image, that decide the draw; without it the module draws by
+    itself. Attacks pass each image's own bits, so that results do not depend on batch or order.
+    """
+    return bool(getattr(model, "randomised", False))
+
+
 @dataclass(frozen=True, eq=False)
 class Box:
     """An axis-aligned region ``lower <= x <= upper``; both tensors have the same shape."""
@@ -176,7 +187,7 @@ class ThreatModel:
     norm: Norm = "linf"
     eps: float = 8 / 255
     queries: int | None = None
-    knowledge: Literal["black-box", "white-box"] = "white-box"
+    knowledge: Knowledge = "white-box"
     targeted: bool = False
 
     def __post_init__(self) -> None:

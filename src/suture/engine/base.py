@@ -83,7 +83,7 @@ class Engine(ABC):
     def workers(self) -> int:
         """How many items run at the same time."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - backends without workers have nothing to release
         """Release workers; the engine can be used again and starts new ones."""
 
     def __enter__(self) -> Engine:

@@ -1,0 +1,228 @@
+"""What every attack shares: validate, run, clip, and measure success by itself.
+
+An attack's ``run`` proposes images. The base class moves them into the ball and into [0, 1] and
+classifies them again: no attack is believed. Results for an image depend on that image, the
+model, the parameters and the seed, and not on batch size, order, or other images.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks.geometry import project
+from suture.attacks.oracle import Oracle
+from suture.errors import ArgumentError, ModelError
+from suture.rng import Stream, as_stream
+from suture.types import Batch, Knowledge, Norm, ThreatModel, check_classes
+
+OnProgress = Callable[[int, int], None]
+CHECKS = 2
+"""Forwards per image that the base class itself spends: the clean image, and the final decision."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack found.
+
+    Attributes:
+        images: ``(n, c, h, w)``, inside the ball and [0, 1]; the clean image where none was found
+            or none was needed.
+        success: bool ``(n,)``: the final decision on ``images`` is wrong (targeted: the target).
+        queries: int64 ``(n,)``: forwards the attack spent (0 for images wrong from the start).
+        clean_right: bool ``(n,)``: the clean image was classified as its label.
+        predictions: int64 ``(n,)``: the final decision.
+        checks: forwards per image spent by the base class on top of ``queries``.
+    """
+
+    images: Tensor
+    success: Tensor
+    queries: Tensor
+    clean_right: Tensor
+    predictions: Tensor
+    checks: int = CHECKS
+
+    @property
+    def robust(self) -> Tensor:
+        """Bool ``(n,)``: right on the clean image and still right on the attacked one."""
+        return self.clean_right & ~self.success
+
+    @staticmethod
+    def concat(parts: list[AttackResult]) -> AttackResult:
+        """The parts one after another."""
+        return AttackResult(
+            images=torch.cat([p.images for p in parts]),
+            success=torch.cat([p.success for p in parts]),
+            queries=torch.cat([p.queries for p in parts]),
+            clean_right=torch.cat([p.clean_right for p in parts]),
+            predictions=torch.cat([p.predictions for p in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """An attack; its fields are its hyper-parameters, and its ``repr`` goes into every record.
+
+    Args:
+        norm: which norm bounds the perturbation.
+        eps: radius, pixel values in [0, 1]; ``inf`` means only [0, 1] bounds it.
+        eot: draws averaged per query (expectation over transformation, Athalye et al. 2018); each
+            draw is a counted query. 1 for a deterministic model.
+    """
+
+    norm: Norm = "linf"
+    eps: float = 8 / 255
+    eot: int = 1
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    knowledge: ClassVar[Knowledge] = "white-box"
+
+    def __post_init__(self) -> None:
+        _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
+        _require(self.eps >= 0, "eps >= 0, in pixel values of [0, 1]", f"eps={self.eps!r}")
+        _require(self.eot >= 1, "eot >= 1", f"eot={self.eot!r}")
+
+    @abstractmethod
+    def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
+        """Propose adversarial images.
+
+        Args:
+            oracle: answers queries; knows goals and random streams.
+            images: ``(k, c, h, w)``, clean images that the model still gets right.
+            rows: int64 ``(k,)``, their rows in the oracle.
+
+        Returns:
+            ``(k, c, h, w)``; outside the ball or [0, 1] they will be moved back.
+        """
+
+    def __call__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        targets: Tensor | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> AttackResult:
+        """Attack each image of the batch.
+
+        Args:
+            model: classifier; its mode, its gradients and the global random state stay untouched.
+            batch: clean images and their true classes.
+            generator: seed or stream; the same one gives the same result.
+            targets: int64 ``(n,)``, a class to reach for each image; ``None`` for untargeted.
+            batch_size: images attacked at a time; a matter of memory, not of results.
+            on_progress: called as ``on_progress(images finished, n)``.
+
+        Raises:
+            ArgumentError: bad targets. ModelError: unusable logits. DataError: labels too large.
+        """
+        stream = as_stream(generator)
+        _check_targets(targets, batch.labels)
+        parts, device = [], _device(model, batch.images)
+        for start in range(0, len(batch), batch_size):
+            piece = batch[start : start + batch_size].to(device)
+            goals = None if targets is None else targets[start : start + batch_size].to(device)
+            with _private_randomness(stream, device):
+                parts.append(self._attack(model, piece, goals, stream))
+            if on_progress is not None:
+                on_progress(min(start + batch_size, len(batch)), len(batch))
+        return AttackResult.concat(parts)
+
+    def _attack(
+        self, model: nn.Module, batch: Batch, targets: Tensor | None, stream: Stream
+    ) -> AttackResult:
+        goals = batch.labels if targets is None else targets
+        oracle = Oracle(
+            model,
+            batch.images,
+            goals,
+            targeted=targets is not None,
+            stream=stream.child(type(self).__name__),
+            eot=self.eot,
+        )
+        first = _checked(oracle.decide(batch.images), batch.labels, goals)
+        right = first.argmax(1) == batch.labels
+        rows = right.nonzero()[:, 0]
+        images = batch.images.clone()
+        if len(rows):
+            clean = batch.images[rows]
+            found = self.run(oracle, clean, rows).detach()
+            images[rows] = project(self.norm, self.eps, clean, found)
+        decision = oracle.decide(images)
+        predictions = decision.argmax(1)
+        wrong = predictions != batch.labels
+        success = wrong if targets is None else predictions == targets
+        return AttackResult(images, success, oracle.queries, right, predictions)
+
+    def threat(self, queries: int | None = None, targeted: bool = False) -> ThreatModel:
+        """The threat model that this attack belongs to."""
+        return ThreatModel(self.norm, self.eps, queries, self.knowledge, targeted)
+
+
+def _require(condition: bool, expected: str, got: str) -> None:
+    if not condition:
+        raise ArgumentError(expected=expected, got=got, remedy="See the attack's documentation.")
+
+
+require = _require
+
+
+def require_finite_eps(eps: float, attack: str) -> None:
+    """For attacks whose steps scale with the radius."""
+    if math.isinf(eps):
+        raise ArgumentError(
+            expected=f"a finite eps for {attack}",
+            got="eps=inf",
+            remedy="Every image of [0, 1] lies within L∞ distance 1: use eps=1.",
+        )
+
+
+def _check_targets(targets: Tensor | None, labels: Tensor) -> None:
+    if targets is None:
+        return
+    if targets.shape != labels.shape or targets.dtype != torch.int64:
+        raise ArgumentError(
+            expected=f"targets as int64 of shape {tuple(labels.shape)}",
+            got=f"{targets.dtype} of shape {tuple(targets.shape)}",
+            remedy="Give one target class per image.",
+        )
+    same = int((targets.to(labels.device) == labels).sum())
+    if same:
+        raise ArgumentError(
+            expected="targets that differ from the labels",
+            got=f"{same} targets equal to their label",
+            remedy="Choose another class as the target of these images.",
+        )
+
+
+def _checked(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+    check_classes(torch.maximum(labels, goals), logits.shape[1])
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            expected="finite logits on clean images",
+            got="NaN or infinite logits",
+            remedy="Check the model's weights and its input normalisation.",
+        )
+    return logits
+
+
+def _device(model: nn.Module, images: Tensor) -> torch.device:
+    return next((t.device for t in (*model.parameters(), *model.buffers())), images.device)
+
+
+@contextmanager
+def _private_randomness(stream: Stream, device: torch.device) -> Iterator[None]:
+    """Models that draw from the global generator get a seeded one; the caller's is restored."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(stream.key & (2**63 - 1))
+        yield
