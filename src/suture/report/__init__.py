@@ -1,0 +1,9 @@
+"""Records → tables, figures, and one self-contained HTML page."""
+
+from __future__ import annotations
+
+from suture.report.judge import Verdict, verdict
+from suture.report.page import render, write
+from suture.report.run import Examples, RunData, load
+
+__all__ = ["Examples", "RunData", "Verdict", "load", "render", "verdict", "write"]

@@ -1,0 +1,105 @@
+"""Records of one row, repeated or not, as one number with its uncertainty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from suture.evaluate.records import Record
+
+Key = tuple[str, str, str, str, str, float, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An accuracy, possibly the mean of several repeats, all values in percent.
+
+    Attributes:
+        percent: the accuracy; with repeats their mean.
+        low, high: the 95 % interval; with repeats from the lowest lower to the highest upper end,
+            so that it covers both the choice of images and the randomness of the row.
+        spread: smallest and largest accuracy over the repeats, ``None`` for a single measurement.
+        right: images classified right, one count per repeat.
+        n: images measured in each repeat (the smallest, should they differ).
+    """
+
+    percent: float
+    low: float
+    high: float
+    spread: tuple[float, float] | None
+    right: tuple[int, ...]
+    n: int
+
+    @property
+    def counts(self) -> str:
+        """``154/200``, or ``149–154/200`` when repeats differ."""
+        low, high = min(self.right), max(self.right)
+        return f"{low}/{self.n}" if low == high else f"{low}–{high}/{self.n}"
+
+    @property
+    def repeats(self) -> int:
+        """How often the row was measured."""
+        return len(self.right)
+
+    def apart_from(self, other: Cell) -> bool:
+        """Whether the two intervals have no value in common."""
+        return self.low > other.high or other.low > self.high
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The records behind one cell of the table, and that cell."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        """The record that speaks for what all repeats share."""
+        return self.records[0]
+
+    @property
+    def cell(self) -> Cell:
+        """Mean, interval and spread over the repeats."""
+        shares = [record.percent for record in self.records]
+        intervals = [record.interval for record in self.records]
+        return Cell(
+            percent=math.fsum(shares) / len(shares),
+            low=min(low for low, _ in intervals),
+            high=max(high for _, high in intervals),
+            spread=(min(shares), max(shares)) if len(shares) > 1 else None,
+            right=tuple(record.right for record in self.records),
+            n=min(record.n for record in self.records),
+        )
+
+
+def eps_of(record: Record) -> float:
+    """The radius of a record's threat; NaN-free: -1 where there is none, as for clean accuracy."""
+    eps = record.threat.get("eps")
+    return float(eps) if isinstance(eps, int | float) else -1.0
+
+
+def key_of(record: Record) -> Key:
+    """What repeats of one measurement have in common."""
+    return (
+        record.subject,
+        record.protocol,
+        record.row,
+        record.metric,
+        str(record.threat.get("norm", "")),
+        eps_of(record),
+        record.defence,
+    )
+
+
+def measure(records: Iterable[Record]) -> list[Measured]:
+    """Records gathered by measurement, in order of first appearance."""
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key_of(record), []).append(record)
+    return [Measured(tuple(group)) for group in groups.values()]
+
+
+def on_curve(record: Record) -> bool:
+    """Whether a record is a point of accuracy against radius, not a row of the table."""
+    return record.tags.get("curve") == "radius"

@@ -1,0 +1,41 @@
+"""Failed sanity checks with what each kind means for the reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suture.evaluate.records import Record
+
+_MEANINGS = {
+    "unbounded": "With no limit on the change an attacker can paint any picture, so accuracy must "
+    "reach about zero. What is left over is the attack failing, not the defence holding.",
+    "noise": "Random noise has no aim. An attack that hurts less than noise does not work.",
+    "step": "An attacker who may try longer can only do better. If not, the attack is stuck.",
+    "white": "Whoever sees the gradients knows more than whoever sees the scores, and must do at "
+    "least as much damage. If not, the gradients mislead.",
+    "eot": "Averaging over more draws shows the attacker the defence more clearly. If that helps "
+    "the defence, the attack is stuck.",
+}
+_OTHERWISE = "The attack may have been misled, so the row is an upper limit, not a measurement."
+
+
+@dataclass(frozen=True)
+class Warned:
+    """One failed check: where, the sentence recorded, and what it means."""
+
+    where: str
+    sentence: str
+    meaning: str
+
+
+def warned(records: list[Record]) -> tuple[Warned, ...]:
+    """Every distinct failed check, in order of the records."""
+    found = {(f"{r.row} ({r.subject})", sentence): None for r in records for sentence in r.warnings}
+    return tuple(Warned(where, sentence, meaning(sentence)) for where, sentence in found)
+
+
+def meaning(sentence: str) -> str:
+    """The explanation for a recorded sentence, by the check that it names."""
+    lowered = sentence.lower()
+    known = [text for word, text in _MEANINGS.items() if word in lowered]
+    return known[0] if known else _OTHERWISE

@@ -1,0 +1,174 @@
+"""Accuracy against radius, and against the attacker's queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suture.evaluate.records import Record
+from suture.report.figures.series import Series, query_series, radius_series
+from suture.report.figures.style import LOOKS, Drawing, draw, percent_axis, spread
+from suture.report.wording import norm, percent, radius
+
+_BAND = "Bands are 95 % intervals."
+
+
+def radius_figures(records: list[Record]) -> list[Drawing]:
+    """One figure a norm: how accuracy falls as the attacker may change more."""
+    return [_radius(name, series) for name, series in radius_series(records).items()]
+
+
+def _radius(name: str, series: list[Series]) -> Drawing:
+    symbol = norm(name)
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, "robust accuracy, %", f"radius ε ({symbol})")
+        for line in series:
+            _line(axes, line, marked=True)
+        axes.set_xlim(left=0)
+        _direct_labels(axes, series)
+
+    key = f"radius-{''.join(c for c in name if c.isalnum())}"
+    return Drawing(
+        key=key,
+        title=f"Accuracy against radius ({symbol})",
+        caption="Read off how much change a correct answer survives, and how far the adaptive line "
+        f"lies under the paper's: that distance is confusion, not robustness. {_BAND}",
+        alt=_in_words(f"Accuracy against {symbol} radius", series, radius),
+        svg=draw(key, paint, height=3.1),
+        header=("Series", "ε", "Accuracy", "95 % interval", "Right"),
+        rows=_numbers(series, radius),
+    )
+
+
+def query_figure(records: list[Record]) -> Drawing | None:
+    """How accuracy falls as the attacker spends queries; ``None`` without query counts."""
+    series = query_series(records)
+    if not series:
+        return None
+
+    def paint(figure: Figure) -> None:
+        axes = _axes(figure, "robust accuracy, %", "forward passes per image (log)")
+        axes.set_xscale("log")
+        for line in series:
+            _line(axes, line, marked=False)
+        _decade_ticks(axes, max(line.x[-1] for line in series))
+        _direct_labels(axes, series)
+
+    return Drawing(
+        key="queries",
+        title="Accuracy against queries",
+        caption="Read off whether the lines have levelled off: one that still falls at the right "
+        f"edge would fall further with a larger budget. {_BAND} {rows_named(series)}",
+        alt=_in_words("Accuracy against forward passes per image", series, _whole),
+        svg=draw("queries", paint, height=3.1),
+        header=("Series", "Queries", "Accuracy", "95 % interval", "Right"),
+        rows=_numbers([_decades(line) for line in series], _whole),
+    )
+
+
+def _axes(figure: Figure, y_label: str, x_label: str) -> Axes:
+    axes = figure.add_axes((0.125, 0.16, 0.635, 0.8))
+    percent_axis(axes, y_label)
+    axes.set_xlabel(x_label)
+    return axes
+
+
+def _line(axes: Axes, line: Series, *, marked: bool) -> None:
+    look = LOOKS[line.look]
+    style = "default" if marked else "steps-post"
+    axes.fill_between(
+        line.x,
+        line.low,
+        line.high,
+        color=look.color,
+        alpha=0.14,
+        linewidth=0,
+        step=None if marked else "post",
+    )
+    axes.plot(
+        line.x,
+        line.y,
+        color=look.color,
+        linestyle=look.line,
+        linewidth=2,
+        drawstyle=style,
+        marker=look.marker if marked else None,
+        markersize=5,
+        clip_on=False,
+    )
+
+
+def _decade_ticks(axes: Axes, most: float) -> None:
+    """Plain 1, 10, 100, …: few readers like powers of ten."""
+    ticks = [power for power in sorted(_POWERS) if power <= most]
+    axes.set_xlim(1, most * 1.05)
+    axes.set_xticks(ticks, [_whole(tick) for tick in ticks])
+    axes.minorticks_off()
+
+
+def _direct_labels(axes: Axes, series: list[Series]) -> None:
+    """Write each name beside the end of its line, so that no legend must be decoded."""
+    heights = spread([line.y[-1] for line in series], gap=15.0, top=97.0)
+    right = axes.get_xlim()[1]
+    for line, height in zip(series, heights, strict=True):
+        axes.annotate(
+            line.name,
+            xy=(right, height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=LOOKS[line.look].color,
+            fontsize=9,
+            fontweight="bold",
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def rows_named(series: list[Series]) -> str:
+    """Which rows of the table the lines are: ``Adaptive: “Square, EOT 10”.``"""
+    named = [f"{_one_line(line.name)}: “{line.row}”" for line in series if line.row]
+    return f"Rows: {'; '.join(named)}." if named else ""
+
+
+def _one_line(name: str) -> str:
+    return name.replace("\n", " ")
+
+
+def _in_words(what: str, series: list[Series], at: Callable[[float], str]) -> str:
+    ends = [
+        f"{_one_line(line.name)} goes from {percent(line.y[0])} at {at(line.x[0])} "
+        f"to {percent(line.y[-1])} at {at(line.x[-1])}"
+        for line in series
+    ]
+    return f"{what}: {'; '.join(ends)}."
+
+
+def _numbers(series: list[Series], at: Callable[[float], str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (_one_line(line.name), at(x), percent(y, 1), f"{low:.1f}–{high:.1f}", counts)
+        for line in series
+        for x, y, low, high, counts in zip(
+            line.x, line.y, line.low, line.high, line.counts, strict=True
+        )
+    )
+
+
+def _whole(value: float) -> str:
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def _decades(line: Series) -> Series:
+    """The few budgets worth a row of the table: 1, 10, 100, … and the last."""
+    keep = [i for i, x in enumerate(line.x) if i == len(line.x) - 1 or x in _POWERS]
+
+    def pick(values: tuple) -> tuple:
+        return tuple(values[i] for i in keep)
+
+    parts = (line.x, line.y, line.low, line.high, line.counts)
+    return Series(line.name, line.look, line.row, *(pick(part) for part in parts))
+
+
+_POWERS = frozenset(float(10**k) for k in range(12))

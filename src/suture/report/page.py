@@ -1,0 +1,108 @@
+"""One run → one self-contained HTML page: no network, no scripts, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from suture.errors import StorageError
+from suture.report.checks import warned
+from suture.report.figures import figures
+from suture.report.grid import grid
+from suture.report.judge import verdict
+from suture.report.marks import interval_plot
+from suture.report.programs import program_table
+from suture.report.provenance import is_finished, provenance
+from suture.report.run import RunData, load
+from suture.report.tables import Row, accuracy_rows, group_title
+from suture.report.wording import MISSING, percent, points
+
+NAME = "report.html"
+_FOLD = 4  # more single programs than this would bury the rows that decide
+
+
+def write(run_folder: Path) -> Path:
+    """Read a run folder, render its page, and put it there as ``report.html``.
+
+    The page appears whole or not at all: it is written beside, flushed to disk, and renamed.
+
+    Raises:
+        BundleError: when the run folder is incomplete or altered.
+        StorageError: when the page cannot be written.
+    """
+    target = Path(run_folder) / NAME
+    _write_whole(target, render(load(Path(run_folder))).encode("utf-8"))
+    return target
+
+
+def render(run: RunData) -> str:
+    """The page as text: a pure function of the run's data."""
+    rows = accuracy_rows(run.records)
+    alone = [row for row in rows if row.program]
+    folded = alone if len(alone) > _FOLD else []
+    return _template().render(
+        title=str(run.info.get("title") or "Untitled run"),
+        kind=str(run.info.get("kind") or "run"),
+        finished=is_finished(run.info),
+        verdict=verdict(run.records),
+        has_defence=any(row.defended for row in rows),
+        has_repeats=any(c.spread for row in rows for c in (row.undefended, row.defended) if c),
+        groups=_grouped([row for row in rows if row not in folded]),
+        folded=folded,
+        warnings=warned(run.records),
+        figures=figures(run),
+        grid=grid(run.examples),
+        programs=program_table(run.programs),
+        provenance=provenance(run),
+    )
+
+
+def _grouped(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+    has_defence = any(row.defended for row in rows)
+    titled = [(group_title(row.group, has_defence=has_defence), row) for row in rows]
+    return [
+        (title, [row for _, row in own]) for title, own in groupby(titled, lambda pair: pair[0])
+    ]
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("suture.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, safe_svg=Markup)
+    environment.globals.update(missing=MISSING, interval_plot=interval_plot)
+    return environment.get_template("page.html.j2")
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, target)  # noqa: PTH105
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def _unwritable(target: Path, error: OSError) -> StorageError:
+    return StorageError(
+        expected=f"to write {target}",
+        got=str(error),
+        remedy="Free disk space or permit writing to the run folder, then report again.",
+    )

@@ -1,0 +1,183 @@
+"""Records → the before/after table: as data, as plain text, as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suture.evaluate.records import Record
+from suture.report.cells import Cell, Measured, measure, on_curve
+from suture.report.wording import MISSING, percent, points
+
+GROUPS = {
+    "clean": "No attack",
+    "attack": "Under attack",
+    "paper": "Measured as the paper does",
+    "adaptive": "Attacker who knows the defence",
+    "sanity": "Sanity checks",
+}
+_PLAIN_METRICS = ("clean accuracy", "robust accuracy")
+Pairing = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: the same measurement before and after the repair.
+
+    Attributes:
+        group: key of ``GROUPS``.
+        name: the measurement in words.
+        undefended, defended: the two accuracies, ``None`` where not measured.
+        warnings: sanity checks that the row fails, each a sentence.
+        program: whether this is one program of a randomised defence on its own.
+    """
+
+    group: str
+    name: str
+    undefended: Cell | None
+    defended: Cell | None
+    warnings: tuple[str, ...] = ()
+    program: bool = False
+
+    @property
+    def change(self) -> float | None:
+        """Defended minus undefended, in percentage points."""
+        if self.undefended is None or self.defended is None:
+            return None
+        return self.defended.percent - self.undefended.percent
+
+    @property
+    def change_is_clear(self) -> bool:
+        """Whether the two 95 % intervals do not overlap."""
+        pair = self.undefended, self.defended
+        return pair[0] is not None and pair[1] is not None and pair[0].apart_from(pair[1])
+
+    @property
+    def trend(self) -> str:
+        """ "up" or "down" for a clear change, else "unclear"; a sanity check is no success."""
+        if self.change is None or not self.change_is_clear or self.group == "sanity":
+            return "unclear"
+        return "up" if self.change > 0 else "down"
+
+
+def accuracy_rows(records: list[Record]) -> list[Row]:
+    """The rows of the before/after table, grouped clean, paper, adaptive, sanity.
+
+    Points of an accuracy-against-radius curve are left to the figure, unless there is nothing else.
+    An undefended number measured once under a row's name stands in every group that repeats it.
+    """
+    chosen = [record for record in records if not on_curve(record)] or records
+    measured = measure(chosen)
+    before = {_pairing(m): m for m in measured if m.first.subject != "defended"}
+    by_name = {pairing[1:]: m for pairing, m in reversed(before.items())}
+    after = [m for m in measured if m.first.subject == "defended"]
+    defences = {(_pairing(m), m.first.defence) for m in after}
+    ambiguous = len(defences) > len({pairing for pairing, _ in defences})
+    rows, used = [], set()
+    for m in after:
+        partner = before.get(_pairing(m)) or by_name.get(_pairing(m)[1:])
+        used.add(id(partner))
+        rows.append(_row(m, partner, m, show_defence=ambiguous))
+    rows += [_row(m, m, None) for m in before.values() if id(m) not in used]
+    return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
+
+
+def _pairing(m: Measured) -> Pairing:
+    first = m.first
+    return (_group(first), first.row, first.metric, first.threat.get("norm"), _eps(first))
+
+
+def _eps(record: Record) -> float:
+    eps = record.threat.get("eps")
+    return round(float(eps), 9) if isinstance(eps, int | float) else -1.0
+
+
+def _group(record: Record) -> str:
+    if record.protocol != "none":
+        return record.protocol if record.protocol in GROUPS else "attack"
+    return "clean" if record.metric == "clean accuracy" else "attack"
+
+
+def _row(
+    m: Measured, before: Measured | None, after: Measured | None, *, show_defence: bool = False
+) -> Row:
+    own = [record for part in (before, after) if part for record in part.records]
+    name = m.first.row
+    if m.first.metric not in _PLAIN_METRICS:
+        name += f" ({m.first.metric})"
+    if show_defence:
+        name += f" — {m.first.defence}"
+    return Row(
+        group=_group(m.first),
+        name=name,
+        undefended=before.cell if before else None,
+        defended=after.cell if after else None,
+        warnings=tuple(dict.fromkeys(w for record in own for w in record.warnings)),
+        program="program" in m.first.tags,
+    )
+
+
+def group_title(group: str, *, has_defence: bool) -> str:
+    """Heading of a group; without a defence there is nothing a paper could claim."""
+    return GROUPS["attack"] if group == "paper" and not has_defence else GROUPS[group]
+
+
+def text(records: list[Record]) -> str:
+    """The table for a terminal, without colour or escape codes."""
+    rows = accuracy_rows(records)
+    if not rows:
+        return "No records yet."
+    has_defence = any(row.defended for row in rows)
+    head = ["", "undefended", "defended", "change"] if has_defence else ["", "accuracy"]
+    lines: list[list[str]] = [head]
+    group = None
+    for row in rows:
+        if row.group != group:
+            lines.append([group_title(row.group, has_defence=has_defence)])
+            group = row.group
+        cells = [_plain(row.undefended), _plain(row.defended), _change(row)]
+        flag = " !" if row.warnings else ""
+        lines.append([f"  {row.name}{flag}", *(cells if has_defence else cells[:1])])
+    warnings = [f"! {row.name}: {sentence}" for row in rows for sentence in row.warnings]
+    return "\n".join([*_aligned(lines), *warnings])
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    full = [line for line in lines if len(line) > 1]
+    widths = [max(len(line[i]) for line in full) for i in range(len(full[0]))]
+    padded = [[c.ljust(w) for c, w in zip(line, widths, strict=False)] for line in lines]
+    return ["  ".join(line).rstrip() for line in padded]
+
+
+def markdown(records: list[Record]) -> str:
+    """The table in GitHub's Markdown; failed sanity checks follow as a list."""
+    rows = accuracy_rows(records)
+    has_defence = any(row.defended for row in rows)
+    lines = ["| | undefended | defended | change |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        flag = " ⚠" if row.warnings else ""
+        title = group_title(row.group, has_defence=has_defence)
+        cells = [f"{title}: {row.name}{flag}", _plain(row.undefended), _plain(row.defended)]
+        lines.append("| " + " | ".join(_unpiped(c) for c in [*cells, _change(row)]) + " |")
+    notes = [f"- ⚠ {_unpiped(row.name)}: {_unpiped(w)}" for row in rows for w in row.warnings]
+    return "\n".join([*lines, "", *notes] if notes else lines) + "\n"
+
+
+def _unpiped(content: str) -> str:
+    escaped = content.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(escaped.split())
+
+
+def _plain(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    spread = ""
+    if cell.spread:
+        low, high = cell.spread
+        spread = f" (mean of {cell.repeats}, {low:.1f}–{high:.1f})"
+    return f"{percent(cell.percent, 1)} [{cell.low:.1f}–{cell.high:.1f}] {cell.counts}{spread}"
+
+
+def _change(row: Row) -> str:
+    if row.change is None:
+        return MISSING
+    return points(row.change) + ("" if row.change_is_clear else " ~")
