@@ -18,7 +18,7 @@ from suture.types import Batch
 _PIECE = 4_096
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Some of a data set's images with their labels, in the order of the original.
 
@@ -38,6 +38,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split(name={self.name!r}, images={len(self)})"
 
     def batch(
         self, n: int | None = None, *, start: int = 0, shuffle_stream: Stream | None = None
@@ -95,7 +98,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A named data set with disjoint training, validation and test splits.
 
@@ -118,6 +121,10 @@ class Dataset:
     validation: Split
     test: Split
     given_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={len(split)}" for name, split in self.splits.items())
+        return f"Dataset(name={self.name!r}, source={self.source!r}, {counts})"
 
     @property
     def classes(self) -> int:

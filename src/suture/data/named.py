@@ -187,7 +187,9 @@ def _download(name: str, known: Known, allowed: bool) -> Found:
 
 
 def _remedy(known: Known) -> str:
-    parts = ["Set SUTURE_DATA to the data folder"]
+    ways = ["use digits, which needs no files"]
+    if any(candidate.place.startswith("data folder") for candidate in known.candidates):
+        ways.append("set SUTURE_DATA to the data folder")
     if known.kind:
-        parts.append(f"or put torchvision's {known.kind} files under {torchvision_root()}")
-    return ", ".join((*parts, "or use digits, which needs no files."))
+        ways.append(f"put torchvision's {known.kind} files under {torchvision_root()}")
+    return f"Either {', or '.join(reversed(ways))}."

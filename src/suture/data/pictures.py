@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from suture.data.atomic import write_atomic
 from suture.errors import ArgumentError
+from suture.storage import write_bytes
 from suture.types import Batch
 
 TILE = 64
@@ -78,4 +78,4 @@ def save_png(image: Image.Image, path: Path) -> None:
     """
     content = io.BytesIO()
     image.save(content, "PNG")
-    write_atomic(Path(path), content.getvalue())
+    write_bytes(Path(path), content.getvalue())

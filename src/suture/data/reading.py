@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 from suture.errors import DataError
 
 MAX_BYTES = 8 * 2**30
@@ -29,6 +31,7 @@ _DAMAGE = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    Image.DecompressionBombError,
 )
 
 
