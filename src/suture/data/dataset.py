@@ -58,16 +58,20 @@ class Split:
             DataError: when the split has no image at ``start``, or a file is damaged.
         """
         self._check_piece(n, start)
-        order = torch.arange(len(self))
-        if shuffle_stream is not None:
-            order = permutation(len(self), shuffle_stream)
-        chosen = order[start:] if n is None else order[start : start + n]
-        return Batch(to_float(self.store.take(self.rows[chosen])), self.labels[chosen])
+        order = self._order(shuffle_stream)
+        return self._take(order[start:] if n is None else order[start : start + n])
 
     def batches(self, size: int, *, shuffle_stream: Stream | None = None) -> Iterator[Batch]:
         """The whole split in consecutive batches of at most ``size`` images."""
+        order = self._order(shuffle_stream)
         for start in range(0, len(self), size):
-            yield self.batch(size, start=start, shuffle_stream=shuffle_stream)
+            yield self._take(order[start : start + size])
+
+    def _order(self, stream: Stream | None) -> Tensor:
+        return torch.arange(len(self)) if stream is None else permutation(len(self), stream)
+
+    def _take(self, chosen: Tensor) -> Batch:
+        return Batch(to_float(self.store.take(self.rows[chosen])), self.labels[chosen])
 
     def arrays(self) -> tuple[Tensor, Tensor]:
         """``(images, labels)`` as stored: uint8 or float32 ``(n, c, h, w)``, and int64 ``(n,)``."""

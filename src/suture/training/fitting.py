@@ -1,0 +1,179 @@
+"""One epoch of training, and a look at the validation split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
+
+from suture.data.dataset import Split
+from suture.data.splits import permutation
+from suture.errors import ModelError
+from suture.rng import Stream
+from suture.training.augment import augmented
+from suture.training.config import TrainConfig, learning_rate
+from suture.training.result import OnProgress, Progress
+
+_EVALUATION_BATCH = 512
+
+
+def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """The optimiser over the parameters that want a gradient.
+
+    Raises:
+        ModelError: when there are none.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError(
+            expected="a model with parameters to train",
+            got="none that requires a gradient",
+            remedy="Unfreeze some: parameter.requires_grad_(True).",
+        )
+    if config.optimiser == "adam":
+        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    kind = SGD if config.optimiser == "sgd" else RMSprop
+    return kind(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+
+@contextmanager
+def own_random_state(stream: Stream, device: torch.device) -> Iterator[None]:
+    """Seed what dropout draws from, and give the global state back afterwards."""
+    cuda = [device] if device.type == "cuda" else []
+    seed = stream.key & ((1 << 63) - 1)
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@dataclass
+class Fitting:
+    """A model while it is trained.
+
+    Args:
+        model: trained in place.
+        optimiser: over its parameters.
+        split: the training images.
+        classes: how many logits the model must give.
+        config: hyper-parameters.
+        stream: of the run; each epoch takes children by its number.
+        device: where the model is.
+        on_progress: called after each batch.
+    """
+
+    model: nn.Module
+    optimiser: Optimizer
+    split: Split
+    classes: int
+    config: TrainConfig
+    stream: Stream
+    device: torch.device
+    on_progress: OnProgress | None = None
+
+    def epoch(self, epoch: int, previous: float | None) -> tuple[float, float]:
+        """Train one epoch; ``(mean loss, accuracy)`` over its batches.
+
+        Args:
+            epoch: counted from 1.
+            previous: validation accuracy so far, for the progress report.
+
+        Raises:
+            ModelError: for logits of a wrong shape, or a loss that is no longer a number.
+        """
+        self.model.train()
+        pieces = self._pieces(epoch)
+        loss_sum, right, seen = 0.0, 0, 0
+        with own_random_state(self.stream.child("dropout").child(epoch), self.device):
+            for k, positions in enumerate(pieces):
+                self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
+                loss, hits = self._step(positions, epoch)
+                loss_sum, right = loss_sum + loss * len(positions), right + hits
+                seen += len(positions)
+                self._report(epoch, k + 1, len(pieces), loss, previous)
+        return loss_sum / seen, right / seen
+
+    def _pieces(self, epoch: int) -> list[Tensor]:
+        """The epoch's batches as positions in the training split."""
+        order = permutation(len(self.split), self.stream.child("order").child(epoch))
+        pieces = list(order.split(self.config.batch_size))
+        # Batch normalisation cannot be trained on a single image.
+        return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) == 1 else pieces
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def _step(self, positions: Tensor, epoch: int) -> tuple[float, int]:
+        """One optimiser step; the batch's mean loss and how many were right."""
+        batch = self.split.select(positions).batch()
+        stream = self.stream.child("augment").child(epoch)
+        images = augmented(batch.images, positions, self.config.augment, stream).to(self.device)
+        labels = batch.labels.to(self.device)
+        logits = logits_of(self.model, images, self.classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._diverged(value, epoch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return value, int((logits.detach().argmax(1) == labels).sum())
+
+    def _diverged(self, value: float, epoch: int) -> ModelError:
+        return ModelError(
+            expected="a finite training loss",
+            got=f"a loss of {value} in epoch {epoch}",
+            remedy=f"Lower the learning rate (it is {self.config.lr:g}), or normalise the inputs.",
+        )
+
+    def _report(
+        self, epoch: int, batch: int, batches: int, loss: float, previous: float | None
+    ) -> None:
+        if self.on_progress is not None:
+            state = Progress(epoch, self.config.epochs, batch, batches, loss, previous)
+            self.on_progress(state)
+
+
+def logits_of(model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """The model's logits, checked for shape.
+
+    Raises:
+        ModelError: unless they have shape ``(n, classes)``.
+    """
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            expected=f"logits of shape ({len(images)}, {classes}) for this data set",
+            got=str(got),
+            remedy="Build the model for the data set's number of classes.",
+        )
+    return logits
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, split: Split, classes: int, device: torch.device
+) -> tuple[float | None, float | None]:
+    """``(mean cross entropy, accuracy)`` over a split in eval mode; ``None`` for an empty one."""
+    if len(split) == 0:
+        return None, None
+    model.eval()
+    loss, right = 0.0, 0
+    for batch in split.batches(_EVALUATION_BATCH):
+        logits = logits_of(model, batch.images.to(device), classes)
+        labels = batch.labels.to(device)
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        right += int((logits.argmax(1) == labels).sum())
+    return loss / len(split), right / len(split)
