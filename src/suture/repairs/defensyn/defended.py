@@ -1,0 +1,84 @@
+"""The defended classifier: encoder, one of K programs drawn for each input, head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suture.repairs.defensyn.execution import ProgramBank
+from suture.repairs.defensyn.language import Program, check_features
+from suture.rng import bits, integers
+
+
+class DefendedClassifier(nn.Module):
+    """``head(P(encoder(x)))`` with ``P`` drawn uniformly from K programs, anew for every input.
+
+    The draw happens in eval mode too: it is the defence. Unless told otherwise the module draws
+    from torch's global generator; ``seed`` makes the sequence of draws repeatable, ``noise`` fixes
+    each image's draw from outside (attacks use it), ``fixed`` gives the deterministic classifier
+    of one program.
+
+    Args:
+        encoder, head: the two halves of the classifier, ``head(encoder(x))``.
+        programs: K of them, best first.
+        features: m, width of the encoder's output.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, programs: tuple[Program, ...], features: int
+    ) -> None:
+        super().__init__()
+        for program in programs:
+            check_features(program, features)
+        self.encoder, self.head, self.features = encoder, head, features
+        self.bank = ProgramBank(programs)
+        self._seed: int | None = None
+        self._draws = 0
+        self.suture_spec: dict[str, Any] | None = None
+        self.suture_files: dict[str, bytes] = {}
+
+    @property
+    def randomised(self) -> bool:
+        """Whether two forwards of one image may differ."""
+        return len(self.bank.programs) > 1
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The K programs, best first."""
+        return self.bank.programs
+
+    def seed(self, seed: int | None) -> None:
+        """Make the draws of all following forwards repeatable; ``None`` goes back to chance."""
+        self._seed, self._draws = seed, 0
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Logits ``(n, classes)``.
+
+        Args:
+            images: ``(n, c, h, w)`` in [0, 1].
+            noise: int64 ``(n,)``, random bits that decide each image's program.
+        """
+        return self.head(self.bank(self.encoder(images), self._choose(images, noise)))
+
+    def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        count = len(self.bank.programs)
+        if noise is None and self._seed is not None:
+            noise = self._next(images)
+        if noise is not None:
+            return integers(noise, count)
+        return torch.randint(0, count, (images.shape[0],), device=images.device)
+
+    def _next(self, images: Tensor) -> Tensor:
+        assert self._seed is not None
+        rows = torch.arange(images.shape[0], device=images.device)
+        noise = bits(torch.full_like(rows, self._seed), self._draws + rows)
+        self._draws += images.shape[0]
+        return noise
+
+    def fixed(self, index: int) -> DefendedClassifier:
+        """The deterministic classifier of program ``index``; shares this one's weights."""
+        return DefendedClassifier(
+            self.encoder, self.head, (self.programs[index],), self.features
+        ).train(self.training)

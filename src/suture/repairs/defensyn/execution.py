@@ -1,0 +1,95 @@
+"""Running programs on feature vectors: one program on all rows, or one program per row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from suture.repairs.defensyn.encoding import encode
+from suture.repairs.defensyn.language import Constant, Instruction, Op, Operand, Program
+
+
+def run_program(program: Program, features: Tensor) -> tuple[Tensor, bool]:
+    """One program on every row: the language's meaning, written as plainly as possible.
+
+    Args:
+        features: float ``(n, m)``; not changed.
+
+    Returns:
+        The repaired features, and whether every value written was finite.
+    """
+    values, finite = features.clone(), True
+    for instruction in program.instructions:
+        written = _evaluate(instruction, values)
+        finite = finite and bool(torch.isfinite(written).all())
+        values[:, instruction.target] = written
+    return values, finite
+
+
+def _evaluate(instruction: Instruction, values: Tensor) -> Tensor:
+    left = _value(instruction.left, values)
+    if instruction.op is Op.COPY or instruction.right is None:
+        return left
+    right = _value(instruction.right, values)
+    if instruction.op is Op.DIV:
+        return torch.where(right == 0, values[:, instruction.target], left / right)
+    return _BINARY[instruction.op](left, right)
+
+
+_BINARY = {
+    Op.ADD: torch.add,
+    Op.SUB: torch.sub,
+    Op.MUL: torch.mul,
+    Op.MAX: torch.maximum,
+    Op.MIN: torch.minimum,
+}
+
+
+def _value(operand: Operand, values: Tensor) -> Tensor:
+    if isinstance(operand, Constant):
+        return torch.full_like(values[:, 0], operand.value)
+    return values[:, operand.index]
+
+
+class ProgramBank(nn.Module):
+    """K programs as tensors; each row of the features runs the program that is chosen for it.
+
+    Only gathers, scatters and selections: it can be exported, and runs on any device.
+    """
+
+    def __init__(self, programs: tuple[Program, ...]) -> None:
+        super().__init__()
+        self.programs = programs
+        encoded = encode(programs)
+        self.register_buffer("target", torch.from_numpy(encoded.target).long())
+        self.register_buffer("op", torch.from_numpy(encoded.op).long())
+        self.register_buffer("left", torch.from_numpy(encoded.left).long())
+        self.register_buffer("right", torch.from_numpy(encoded.right).long())
+        self.register_buffer("left_constant", torch.from_numpy(encoded.left_constant))
+        self.register_buffer("right_constant", torch.from_numpy(encoded.right_constant))
+
+    def forward(self, features: Tensor, choice: Tensor) -> Tensor:
+        """Features ``(n, m)`` and program numbers ``(n,)`` to repaired features ``(n, m)``."""
+        for step in range(self.target.shape[1]):
+            features = self._step(features, choice, step)
+        return features
+
+    def _step(self, features: Tensor, choice: Tensor, step: int) -> Tensor:
+        target, op = self.target[choice, step][:, None], self.op[choice, step][:, None]
+        old = features.gather(1, target)
+        left = _pick(features, self.left[choice, step], self.left_constant[choice, step])
+        right = _pick(features, self.right[choice, step], self.right_constant[choice, step])
+        divisor = torch.where(right == 0, torch.ones_like(right), right)
+        value = torch.where(op == Op.COPY, left, old)
+        value = torch.where(op == Op.ADD, left + right, value)
+        value = torch.where(op == Op.SUB, left - right, value)
+        value = torch.where(op == Op.MUL, left * right, value)
+        value = torch.where((op == Op.DIV) & (right != 0), left / divisor, value)
+        value = torch.where(op == Op.MAX, torch.maximum(left, right), value)
+        value = torch.where(op == Op.MIN, torch.minimum(left, right), value)
+        return features.scatter(1, target, value)
+
+
+def _pick(features: Tensor, index: Tensor, constant: Tensor) -> Tensor:
+    read = features.gather(1, index.clamp_min(0)[:, None])
+    return torch.where(index[:, None] < 0, constant[:, None].to(features.dtype), read)
