@@ -74,9 +74,14 @@ class Measured:
 
 
 def eps_of(record: Record) -> float:
-    """The radius of a record's threat; NaN-free: -1 where there is none, as for clean accuracy."""
+    """The radius of a record's threat; -1 where there is none, as for clean accuracy.
+
+    Strict JSON has no infinity, so an unbounded radius may come as the text ``"inf"``.
+    """
     eps = record.threat.get("eps")
-    return float(eps) if isinstance(eps, int | float) else -1.0
+    if eps == "inf":
+        return math.inf
+    return float(eps) if isinstance(eps, int | float) and eps == eps else -1.0
 
 
 def key_of(record: Record) -> Key:

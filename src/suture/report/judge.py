@@ -158,6 +158,8 @@ def _left(head: Headline) -> str:
         return f"{points(kept)} points ({row})."
     if not same_threat(head.adaptive, head.paper):
         row += f", {threat(head.adaptive.first.threat)}"
+    if head.adaptive.cell.percent > head.paper.cell.percent:
+        return f"that attack did less damage than the paper's ({row}), so the lower number counts."
     return f"{kept:.1f} of {_gain(head.paper, head.undefended):.1f} points are left ({row})."
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +9,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from suture.errors import StorageError
 from suture.report.checks import warned
 from suture.report.figures import figures
 from suture.report.grid import grid
@@ -22,6 +19,7 @@ from suture.report.provenance import is_finished, provenance
 from suture.report.run import RunData, load
 from suture.report.tables import Row, accuracy_rows, group_title
 from suture.report.wording import MISSING, percent, points
+from suture.storage import write_bytes
 
 NAME = "report.html"
 _FOLD = 4  # more single programs than this would bury the rows that decide
@@ -37,7 +35,9 @@ def write(run_folder: Path) -> Path:
         StorageError: when the page cannot be written.
     """
     target = Path(run_folder) / NAME
-    _write_whole(target, render(load(Path(run_folder))).encode("utf-8"))
+    page = render(load(Path(run_folder)))
+    # JSON may hold lone surrogates, which UTF-8 cannot: a title must not stop the page.
+    write_bytes(target, page.encode("utf-8", errors="replace"))
     return target
 
 
@@ -83,26 +83,3 @@ def _template() -> jinja2.Template:
     environment.filters.update(percent=percent, points=points, safe_svg=Markup)
     environment.globals.update(missing=MISSING, interval_plot=interval_plot)
     return environment.get_template("page.html.j2")
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, target)  # noqa: PTH105
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-
-
-def _unwritable(target: Path, error: OSError) -> StorageError:
-    return StorageError(
-        expected=f"to write {target}",
-        got=str(error),
-        remedy="Free disk space or permit writing to the run folder, then report again.",
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from suture.evaluate.records import Record
-from suture.report.cells import Cell, Measured, measure, on_curve
+from suture.report.cells import Cell, Measured, eps_of, measure, on_curve
 from suture.report.wording import MISSING, percent, points
 
 GROUPS = {
@@ -83,12 +83,7 @@ def accuracy_rows(records: list[Record]) -> list[Row]:
 
 def _pairing(m: Measured) -> Pairing:
     first = m.first
-    return (_group(first), first.row, first.metric, first.threat.get("norm"), _eps(first))
-
-
-def _eps(record: Record) -> float:
-    eps = record.threat.get("eps")
-    return round(float(eps), 9) if isinstance(eps, int | float) else -1.0
+    return (_group(first), first.row, first.metric, first.threat.get("norm"), eps_of(first))
 
 
 def _group(record: Record) -> str:
@@ -137,8 +132,10 @@ def text(records: list[Record]) -> str:
         cells = [_plain(row.undefended), _plain(row.defended), _change(row)]
         flag = " !" if row.warnings else ""
         lines.append([f"  {row.name}{flag}", *(cells if has_defence else cells[:1])])
-    warnings = [f"! {row.name}: {sentence}" for row in rows for sentence in row.warnings]
-    return "\n".join([*_aligned(lines), *warnings])
+    notes = [f"! {row.name}: {sentence}" for row in rows for sentence in row.warnings]
+    if any(row.change is not None and not row.change_is_clear for row in rows):
+        notes.append("~ the 95 % intervals overlap: the change may be chance")
+    return "\n".join([*_aligned(lines), *notes])
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
@@ -152,14 +149,19 @@ def markdown(records: list[Record]) -> str:
     """The table in GitHub's Markdown; failed sanity checks follow as a list."""
     rows = accuracy_rows(records)
     has_defence = any(row.defended for row in rows)
-    lines = ["| | undefended | defended | change |", "| --- | --- | --- | --- |"]
+    head = ["", "undefended", "defended", "change"] if has_defence else ["", "accuracy"]
+    lines = [_piped(head), _piped(["---"] * len(head))]
     for row in rows:
         flag = " ⚠" if row.warnings else ""
         title = group_title(row.group, has_defence=has_defence)
-        cells = [f"{title}: {row.name}{flag}", _plain(row.undefended), _plain(row.defended)]
-        lines.append("| " + " | ".join(_unpiped(c) for c in [*cells, _change(row)]) + " |")
+        cells = [_plain(row.undefended), _plain(row.defended), _change(row)]
+        lines.append(_piped([f"{title}: {row.name}{flag}", *cells][: len(head)]))
     notes = [f"- ⚠ {_unpiped(row.name)}: {_unpiped(w)}" for row in rows for w in row.warnings]
     return "\n".join([*lines, "", *notes] if notes else lines) + "\n"
+
+
+def _piped(cells: list[str]) -> str:
+    return "| " + " | ".join(_unpiped(cell) for cell in cells) + " |"
 
 
 def _unpiped(content: str) -> str:

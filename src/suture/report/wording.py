@@ -51,6 +51,7 @@ def threat(model: dict[str, Any]) -> str:
     """Norm and radius in words: ``L∞, ε = 0.15``; empty when nothing is known."""
     parts = [norm(model["norm"])] if model.get("norm") is not None else []
     eps = model.get("eps")
+    eps = math.inf if eps == "inf" else eps
     if isinstance(eps, int | float):
         parts.append("unbounded" if math.isinf(eps) else f"ε = {radius(eps)}")
     return ", ".join(parts)

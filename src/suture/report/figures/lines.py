@@ -34,12 +34,21 @@ def _radius(name: str, series: list[Series]) -> Drawing:
     return Drawing(
         key=key,
         title=f"Accuracy against radius ({symbol})",
-        caption="Read off how much change a correct answer survives, and how far the adaptive line "
-        f"lies under the paper's: that distance is confusion, not robustness. {_BAND}",
+        caption=f"{_radius_caption(series)} {_BAND}",
         alt=_in_words(f"Accuracy against {symbol} radius", series, radius),
         svg=draw(key, paint, height=3.1),
         header=("Series", "ε", "Accuracy", "95 % interval", "Right"),
         rows=_numbers(series, radius),
+    )
+
+
+def _radius_caption(series: list[Series]) -> str:
+    start = "Read off how much change a correct answer survives"
+    if not {"paper", "adaptive"} <= {line.look for line in series}:
+        return f"{start}."
+    return (
+        f"{start}, and how far the adaptive line lies under the paper's: that distance is "
+        "the attacker's confusion, not robustness."
     )
 
 
@@ -114,6 +123,7 @@ def _direct_labels(axes: Axes, series: list[Series]) -> None:
     heights = spread([line.y[-1] for line in series], gap=15.0, top=97.0)
     right = axes.get_xlim()[1]
     for line, height in zip(series, heights, strict=True):
+        _leader(axes, line, right, height)
         axes.annotate(
             line.name,
             xy=(right, height),
@@ -125,6 +135,18 @@ def _direct_labels(axes: Axes, series: list[Series]) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def _leader(axes: Axes, line: Series, right: float, height: float) -> None:
+    """A thin dotted line from where the numbers end to where their name stands."""
+    axes.plot(
+        (line.x[-1], right),
+        (line.y[-1], height),
+        color=LOOKS[line.look].color,
+        linestyle=":",
+        linewidth=1,
+        clip_on=False,
+    )
 
 
 def rows_named(series: list[Series]) -> str:

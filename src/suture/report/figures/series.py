@@ -99,7 +99,7 @@ def query_series(records: list[Record]) -> list[Series]:
 
     The lowest rows among those that counted queries: a white-box row has none to show.
     """
-    head = headline([r for r in records if any(r.queries)])
+    head = headline([r for r in records if r.queries])
     chosen = {"undefended": head.undefended, "paper": head.paper, "adaptive": head.adaptive}
     return [_query_line(look, m) for look, m in chosen.items() if m]
 

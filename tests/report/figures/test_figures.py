@@ -1,0 +1,88 @@
+"""Drawings: deterministic, safe inside a page, readable without eyes."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import matplotlib as mpl
+import pytest
+
+from suture.report import RunData
+from suture.report.figures import figures
+from suture.report.figures.classes import MOST, class_figure
+from suture.report.figures.lines import query_figure, radius_figures
+from suture.report.figures.style import spread
+from suture.report.figures.trace import trace_figure
+
+from ..builders import curve, defended_run, info, programs, record, trace
+
+
+def test_a_run_gets_the_figures_it_has_numbers_for():
+    run = RunData(info(), [*defended_run(), *curve()], None, programs(), trace()["lengths"])
+    assert [f.key for f in figures(run)] == ["radius-linf", "queries", "classes", "trace"]
+    assert figures(RunData(info(), [])) == []
+
+
+def test_drawings_are_equal_twice_whatever_the_users_style():
+    first = radius_figures(curve())[0].svg
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert radius_figures(curve())[0].svg == first
+
+
+def test_svg_is_well_formed_and_cannot_style_the_page():
+    svg = query_figure(defended_run()).svg
+    ElementTree.fromstring(svg.replace("xlink:href", "href"))
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+    assert "xmlns" not in svg
+    assert all(i.startswith("queries-") for i in re.findall(r'\sid="([^"]+)"', svg))
+
+
+def test_axis_labels_are_plain_numbers():
+    svg = query_figure(defended_run()).svg
+    assert "mathdefault" not in svg
+    assert ">10\u202f000<" in svg
+
+
+def test_captions_and_tables_carry_the_numbers():
+    (figure,) = radius_figures(curve())
+    assert "defended, adaptive goes from 80\u202f% at 0.05 to 10\u202f% at 0.2" in figure.alt
+    assert ("undefended", "0.15", "2.0\u202f%", "0.5–5.0", "4/200") in figure.rows
+    assert all(len(row) == len(figure.header) for row in figure.rows)
+
+
+def test_dollar_signs_and_tags_in_class_names_stay_text():
+    figure = class_figure(defended_run(), ["$x^2", "<b>&"])
+    assert "$x^2" in figure.svg
+    assert "&lt;b&gt;&amp;" in figure.svg
+
+
+def test_of_many_classes_the_lowest_are_drawn_and_all_are_listed():
+    counts = [[i, 100] for i in range(60)]
+    records = [
+        record("undefended", "x", 3, per_class=counts),
+        record("defended", "x", 3, per_class=counts),
+    ]
+    figure = class_figure(records)
+    assert f"the {MOST} of 60 classes" in figure.caption
+    assert len(figure.rows) == 60
+    assert ">59<" not in figure.svg
+
+
+def test_a_trace_without_scores_is_not_drawn_and_gaps_are_tolerated():
+    assert trace_figure([{"length": 1}]) is None
+    assert trace_figure(None) is None
+    figure = trace_figure([{"length": 1, "best": 5}, {"length": 2, "best": float("nan")}])
+    assert figure.rows[0][:4] == ("1", "—", "—", "5")
+
+
+@pytest.mark.parametrize("positions", [[0.0, 0.0, 0.0], [97.0, 96.0, 95.0], [50.0, 10.0, 52.0]])
+def test_labels_keep_their_distance_and_order(positions):
+    placed = spread(positions, 15.0, 97.0)
+    ranked = sorted(placed)
+    assert all(b - a >= 15.0 - 1e-9 for a, b in pairwise(ranked))
+    assert max(placed) <= 97.0
+    order = sorted(range(3), key=lambda i: positions[i])
+    assert [placed[i] for i in order] == ranked
