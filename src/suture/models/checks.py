@@ -1,0 +1,110 @@
+"""Is this a classifier: one cheap forward, finite weights, and a fingerprint."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from suture.errors import ModelError
+from suture.types import Batch, check_classes
+
+
+def check_classifier(model: nn.Module, batch: Batch) -> int:
+    """The number of classes, after a forward of one image in eval mode.
+
+    Neither the random state nor the model's train/eval modes change.
+
+    Raises:
+        ModelError: if the images do not fit, or the output is not ``(n, classes)`` finite logits.
+        DataError: if a label is not below the number of classes.
+    """
+    logits = _forward(model, batch.images[:1])
+    _check_logits(logits, 1)
+    classes = int(logits.shape[1])
+    check_classes(batch.labels, classes)
+    return classes
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    try:
+        with untouched(model), torch.no_grad():
+            return model(images)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            expected=f"a model that takes images of shape (n, {_axes(images)})",
+            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="Use the data the model was made for, or pass in_shape=(c, h, w) when building.",
+        ) from error
+
+
+def _axes(images: Tensor) -> str:
+    return ", ".join(str(size) for size in images.shape[1:])
+
+
+def _check_logits(logits: object, count: int) -> None:
+    if not isinstance(logits, Tensor):
+        got = type(logits).__name__
+    elif logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
+        got = f"shape {tuple(logits.shape)} for {count} image{'s' * (count > 1)}"
+    elif not logits.is_floating_point() or not bool(torch.isfinite(logits).all()):
+        got = f"{logits.dtype} with NaN or infinite values"
+    else:
+        return
+    raise ModelError(
+        expected="finite logits of shape (n, classes) with at least two classes",
+        got=got,
+        remedy="Wrap the model so that forward returns one finite row of scores per image.",
+    )
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module's mode and the random state are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for module, _ in modes:
+                module.training = False
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+
+def looks_like_softmax(model: nn.Module, images: Tensor) -> bool:
+    """Whether the outputs are probabilities (rows of non-negative numbers that sum to 1 ± 1e-4).
+
+    Attacks and bounds want logits: gradients through a softmax vanish where it saturates.
+    """
+    outputs = _forward(model, images)
+    rows = outputs.sum(1) - 1
+    return bool((outputs >= 0).all()) and bool((rows.abs() < 1e-4).all())
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise ``ModelError`` naming the first layer with a NaN or infinite weight."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            kind = "NaN" if bool(tensor.isnan().any()) else "infinite weight"
+            layer, _, part = name.rpartition(".")
+            raise ModelError(
+                expected="finite weights",
+                got=f"{kind} in layer {layer or part!r} ({part})",
+                remedy="The training diverged or the file is damaged; use an earlier checkpoint.",
+            )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 (hex) over the sorted names, dtypes, shapes and bytes of the state dict."""
+    digest = hashlib.sha256()
+    state = model.state_dict()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
