@@ -93,7 +93,7 @@ def test_sanity_rows_and_curve_points_never_become_the_headline():
 def test_a_failed_sanity_check_takes_a_gain_back():
     masked = record("defended", "more steps", 150, protocol="sanity", warnings=["Steps help."])
     found = verdict([*defended_run(adaptive=140), masked])
-    assert found.suspect
+    assert (found.kind, found.suspect) == ("doubtful", True)
     assert any("so this gain is not yet shown" in note for note in found.notes)
     assert not verdict(defended_run(adaptive=140)).suspect
 

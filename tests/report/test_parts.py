@@ -104,7 +104,7 @@ def test_a_hostile_feature_name_is_escaped():
 def test_program_table_draws_the_first_and_folds_the_rest():
     table = program_table(programs(30))
     assert (len(table.shown), len(table.folded)) == (DRAWN, 30 - DRAWN)
-    assert table.shown[0].adversarial == "600/750"
+    assert (table.shown[0].number, table.shown[0].adversarial) == (0, "600/750")
     assert table.most_written == "v136 (30)"
     assert all(row.picture for row in table.shown)
     assert not any(row.picture for row in table.folded)

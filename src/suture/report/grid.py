@@ -13,7 +13,7 @@ from PIL import Image
 
 from suture.report.run import Examples
 
-MOST = 16
+MOST = 12
 _STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 
 

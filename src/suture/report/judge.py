@@ -11,6 +11,7 @@ from suture.report.wording import attack_name, percent, plural, points, threat
 
 BADGES = {
     "holds": "The gain holds",
+    "doubtful": "Gain in doubt",
     "confusion": "Mostly the attacker's confusion",
     "gone": "The gain is gone",
     "untested": "Not tested adaptively",
@@ -48,11 +49,13 @@ def verdict(records: list[Record]) -> Verdict:
     """Judge a run by its lowest rows: what was gained, and what an informed attacker leaves of it.
 
     A gain counts only where the 95 % intervals are apart; it *holds* when at least half of the
-    paper's gain is left against the attacker who knows the defence.
+    paper's gain is left against the attacker who knows the defence, and no sanity check failed.
     """
     head = headline(records)
-    kind = _kind(head)
     warnings = _failed(records)
+    kind = _kind(head)
+    if kind == "holds" and warnings:
+        kind = "doubtful"
     notes = (_meaning(kind, head), _cost(head), _doubt(warnings, kind))
     return Verdict(kind, _sentence(kind, head), tuple(n for n in notes if n), bool(warnings))
 
@@ -142,6 +145,7 @@ def _meaning(kind: str, head: Headline) -> str:
     left = _left(head)
     return {
         "holds": f"The gain holds against an attacker who knows the defence: {left}",
+        "doubtful": f"The gain survives this attacker who knows the defence: {left}",
         "confusion": f"Most of the gain is the attacker's confusion: {left}",
         "gone": f"Against an attacker who knows the defence nothing clear is gained: {left}",
         "untested": "No attacker who knows the defence was tried: read the gain as an upper limit.",
@@ -195,6 +199,6 @@ def _doubt(warnings: list[tuple[str, str, str]], kind: str) -> str:
         return ""
     count = plural(len(warnings), "sanity check")
     tail = "the true robustness may be lower"
-    if kind == "holds":
+    if kind == "doubtful":
         tail += ", so this gain is not yet shown"
     return f"{count} failed: the attacks may have been misled, and {tail}."

@@ -20,7 +20,10 @@ _ROWS = 10  # a taller picture says less than the text beside it
 
 @dataclass(frozen=True)
 class ProgramRow:
-    """One program of the table; ``picture`` is inline SVG, empty where none is drawn."""
+    """One program of the table, numbered from 0 as in the records' ``program`` tags.
+
+    ``picture`` is inline SVG, empty where none is drawn.
+    """
 
     number: int
     text: str
@@ -65,7 +68,7 @@ def program_table(programs: dict[str, Any] | None) -> ProgramTable | None:
 def _row(index: int, entry: dict[str, Any], samples: object, *, drawn: bool) -> ProgramRow:
     text = str(entry.get("text", MISSING))
     return ProgramRow(
-        number=index + 1,
+        number=index,
         text=text,
         score=_number(entry.get("score")),
         adversarial=_of(entry.get("adversarial_right"), samples),

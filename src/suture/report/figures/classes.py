@@ -91,7 +91,8 @@ def _height(classes: list[int]) -> float:
 
 def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[str]) -> None:
     height = figure.get_size_inches()[1]
-    longest = max(len(labels[i][:14]) for i in classes)
+    short = [_shortened(labels[i]) for i in classes]
+    longest = max(len(label) for label in short)
     left = min(0.08 + 0.016 * longest, 0.32)
     axes = figure.add_axes((left, 0.5 / height, 0.96 - left, 1 - 0.9 / height))
     for at, index in enumerate(classes):
@@ -110,7 +111,7 @@ def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[st
             zorder=2,
             clip_on=False,
         )
-    axes.set_yticks(range(len(classes)), [labels[i][:14] for i in classes])
+    axes.set_yticks(range(len(classes)), short)
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("accuracy, %")
@@ -124,6 +125,10 @@ def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[st
         columnspacing=1.0,
         borderaxespad=0.1,
     )
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= 14 else f"{label[:13].rstrip()}…"
 
 
 def _caption(columns: Columns, shown: int, total: int) -> str:
