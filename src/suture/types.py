@@ -141,6 +141,8 @@ def is_randomised(model: object) -> bool:
     Such a module sets ``randomised = True`` and has ``forward(images, noise=None)``: ``noise`` is
     int64 ``(n,)``, 64 random bits per image, that decide the draw; without it the module draws by
     itself. Attacks pass each image's own bits, so that results do not depend on batch or order.
+    A module may also have ``average(images, noise)`` with noise ``(draws, n)``: the mean logits,
+    in one pass over what the draws share.
     """
     return bool(getattr(model, "randomised", False))
 

@@ -90,14 +90,23 @@ class Oracle:
 
     def _average(self, images: Tensor, rows: Tensor) -> Tensor:
         keys, spent = self.keys[rows], self.queries[rows]
-        total = self._forward(images, bits(keys, QUERY, spent))
-        for draw in range(1, self.eot):
-            total = total + self._forward(images, bits(keys, QUERY, spent + draw))
+        noise = torch.stack([bits(keys, QUERY, spent + draw) for draw in range(self.eot)])
         self.queries[rows] = spent + self.eot
-        return total / self.eot if self.eot > 1 else total
+        if self.eot == 1:
+            return self._forward(images, noise[0])
+        if hasattr(self.model, "average"):
+            return self._checked(self.model.average(images, noise), images)
+        total = self._forward(images, noise[0])
+        for row in noise[1:]:
+            total = total + self._forward(images, row)
+        return total / self.eot
 
     def _forward(self, images: Tensor, noise: Tensor) -> Tensor:
         output = self.model(images, noise=noise) if self._randomised else self.model(images)
+        return self._checked(output, images)
+
+    @staticmethod
+    def _checked(output: Tensor, images: Tensor) -> Tensor:
         if output.ndim != 2 or len(output) != len(images):
             raise ModelError(
                 expected=f"logits of shape ({len(images)}, classes)",

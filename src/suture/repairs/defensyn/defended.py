@@ -62,6 +62,16 @@ class DefendedClassifier(nn.Module):
         """
         return self.head(self.bank(self.encoder(images), self._choose(images, noise)))
 
+    def average(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Mean logits ``(n, classes)`` over draws; the encoder runs once for all of them.
+
+        Args:
+            noise: int64 ``(draws, n)``.
+        """
+        features = self.encoder(images)
+        logits = [self.head(self.bank(features, self._choose(images, row))) for row in noise]
+        return sum(logits[1:], logits[0]) / len(logits)
+
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
         if noise is None and self._seed is not None:

@@ -68,10 +68,15 @@ def _operand(index: int, constant: float) -> Operand:
 
 def empty(count: int, length: int) -> Encoded:
     """Room for ``count`` programs, all padding."""
-    integers = [np.full((count, length), NOTHING, np.int32) for _ in range(4)]
-    constants = [np.zeros((count, length), np.float32) for _ in range(2)]
-    integers[0][:] = 0
-    return Encoded(*integers, *constants)
+    shape = (count, length)
+    return Encoded(
+        target=np.zeros(shape, np.int32),
+        op=np.full(shape, NOTHING, np.int32),
+        left=np.full(shape, NOTHING, np.int32),
+        right=np.full(shape, NOTHING, np.int32),
+        left_constant=np.zeros(shape, np.float32),
+        right_constant=np.zeros(shape, np.float32),
+    )
 
 
 def encode(programs: list[Program] | tuple[Program, ...]) -> Encoded:

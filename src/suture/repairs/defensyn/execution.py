@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ def _evaluate(instruction: Instruction, values: Tensor) -> Tensor:
     return _BINARY[instruction.op](left, right)
 
 
-_BINARY = {
+_BINARY: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
     Op.ADD: torch.add,
     Op.SUB: torch.sub,
     Op.MUL: torch.mul,
@@ -56,6 +58,13 @@ class ProgramBank(nn.Module):
 
     Only gathers, scatters and selections: it can be exported, and runs on any device.
     """
+
+    target: Tensor
+    op: Tensor
+    left: Tensor
+    right: Tensor
+    left_constant: Tensor
+    right_constant: Tensor
 
     def __init__(self, programs: tuple[Program, ...]) -> None:
         super().__init__()

@@ -1,0 +1,172 @@
+"""What is measured: the paper's protocol, and an attacker who knows the defence.
+
+*paper*: as the authors measured it; every query and the final decision draw afresh, the search
+stops at the first misclassified query.
+
+*adaptive*: the attacker knows the defence. Against a randomised model: the same search without
+early acceptance and with logits averaged over R draws (expectation over transformation; the
+number of candidates stays, so it costs R times the queries), and white-box PGD with the same
+averages. Then, per image, the attacker keeps whichever candidate fools the largest share of the
+programs (known to him), and the final decision draws afresh. For a deterministic model this is
+the usual worst case per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch import Tensor
+
+from suture.attacks import PGD, Attack, RandomNoise, Square
+from suture.errors import ArgumentError
+from suture.evaluate.records import Record
+from suture.evaluate.rows import Measured, Row, Subject, fixed_models, measure
+from suture.evaluate.sanity import with_warnings
+from suture.evaluate.strongest import strongest, transferred
+from suture.types import Batch, is_randomised
+
+OnRow = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rows to measure.
+
+    Args:
+        attack: the attack of the paper protocol; its norm and radius hold for all rows.
+        protocols: "paper", "adaptive", or both.
+        eot: draws to average for the adaptive attacker of a randomised model.
+        pgd_steps: steps of the white-box rows.
+        repeats: repetitions of rows on a randomised model, each with its own draws.
+        radii: multiples of the attack's radius for the accuracy-against-radius curve; empty for
+            none.
+        sanity: measure random noise and an unbounded radius.
+    """
+
+    attack: Attack = field(default_factory=Square)
+    protocols: tuple[Literal["paper", "adaptive"], ...] = ("paper", "adaptive")
+    eot: tuple[int, ...] = (1, 10, 50)
+    pgd_steps: int = 40
+    repeats: int = 3
+    radii: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5)
+    sanity: bool = True
+
+    def __post_init__(self) -> None:
+        known = {"paper", "adaptive"}
+        if not self.protocols or not set(self.protocols) <= known:
+            raise ArgumentError(
+                expected='protocols out of "paper" and "adaptive"',
+                got=repr(self.protocols),
+                remedy="Name one or both.",
+            )
+        if self.repeats < 1 or any(r < 1 for r in self.eot) or any(r <= 0 for r in self.radii):
+            raise ArgumentError(
+                expected="repeats >= 1, eot >= 1 and radii > 0",
+                got=repr(self),
+                remedy="Leave them at their defaults.",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Records in table order, and the undefended model's attacked images for pictures."""
+
+    records: list[Record]
+    attacked: Tensor
+
+
+def evaluate(
+    subjects: list[Subject],
+    batch: Batch,
+    plan: Plan,
+    *,
+    data: str,
+    seed: int = 0,
+    on_row: OnRow | None = None,
+) -> Evaluation:
+    """Measure every row of the plan on every subject, with the same images and seeds.
+
+    Args:
+        subjects: the undefended classifier first, then the defended one if there is one.
+        batch: held-out images.
+        data: name of the data set, for the records.
+        seed: root seed of all rows.
+        on_row: called as ``on_row(label, rows finished, rows in all)``.
+    """
+    jobs = [(row, repeat) for row in _rows(subjects, plan) for repeat in range(row.repeats)]
+    measured: list[Measured] = []
+    for done, (row, repeat) in enumerate(jobs):
+        if on_row is not None:
+            on_row(f"{row.subject.name}: {row.label}", done, len(jobs))
+        measured.append(measure(row, batch, data, seed, repeat))
+    first = next(m for m in measured if m.record.metric == "robust accuracy")
+    for subject in subjects:
+        if subject is not subjects[0]:
+            measured.append(transferred(subject, first, batch, seed))
+        if "adaptive" in plan.protocols:
+            measured.extend(strongest(subject, measured, batch, plan.repeats, seed))
+    return Evaluation(with_warnings([m.record for m in measured]), first.images)
+
+
+def describe(attack: Attack) -> str:
+    """A short label: name, norm, radius."""
+    return f"{type(attack).__name__} {attack.norm} ε={attack.eps:.4g}"
+
+
+def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
+    for subject in subjects:
+        repeats = plan.repeats if is_randomised(subject.model) else 1
+        yield Row(subject, "clean", "none", None, repeats)
+        if "paper" in plan.protocols or subject is subjects[0]:
+            yield Row(subject, describe(plan.attack), "paper", plan.attack, repeats)
+        if "adaptive" in plan.protocols:
+            yield from _adaptive(subject, plan, repeats)
+        yield from _curve(subject, plan)
+        if plan.sanity:
+            yield from _sanity(subject, plan)
+
+
+def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
+    pgd = PGD(norm=plan.attack.norm, eps=plan.attack.eps, steps=plan.pgd_steps)
+    if not is_randomised(subject.model):
+        yield Row(subject, describe(pgd), "adaptive", pgd)
+        yield Row(subject, describe(plan.attack), "adaptive", plan.attack)
+        return
+    for draws in plan.eot:
+        for attack in (averaging(plan.attack, draws), replace(pgd, eot=draws)):
+            label = f"{describe(attack)}, EOT {draws}"
+            yield Row(subject, label, "adaptive", attack, repeats, {"eot": draws})
+    models = fixed_models(subject.model)
+    if models:
+        fixed = replace(subject, model=models[0])
+        label = f"{describe(plan.attack)}, best program alone (K = 1)"
+        yield Row(fixed, label, "adaptive", plan.attack, 1, {"program": 0})
+
+
+def averaging(attack: Attack, draws: int) -> Attack:
+    """The attack of someone who knows that the model draws: averages, and is not fooled by luck."""
+    if isinstance(attack, Square):
+        return replace(attack, eot=draws, queries=attack.queries * draws, early_stop=False)
+    return replace(attack, eot=draws)
+
+
+def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
+    for factor in plan.radii:
+        tags = {"curve": "radius"}
+        attack = replace(plan.attack, eps=plan.attack.eps * factor)
+        yield Row(subject, describe(attack), "paper", attack, 1, tags)
+        if "adaptive" in plan.protocols and is_randomised(subject.model):
+            white = PGD(norm=attack.norm, eps=attack.eps, steps=plan.pgd_steps, eot=10)
+            yield Row(subject, f"{describe(white)}, EOT 10", "adaptive", white, 1, tags)
+
+
+def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:
+    norm = plan.attack.norm
+    noise = RandomNoise(norm=norm, eps=plan.attack.eps)
+    yield Row(subject, "random noise, 10 tries", "sanity", noise, 1, {"sanity": "noise"})
+    draws = 10 if is_randomised(subject.model) else 1
+    unbounded = PGD(norm="linf", eps=1.0, steps=plan.pgd_steps, eot=draws)
+    label = "unbounded radius (PGD linf ε=1)"
+    yield Row(subject, label, "sanity", unbounded, 1, {"sanity": "unbounded"})

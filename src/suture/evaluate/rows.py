@@ -1,0 +1,157 @@
+"""One row of an evaluation: a model, an attack, and what was measured, as records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import Attack, AttackResult
+from suture.evaluate.metrics import per_class
+from suture.evaluate.records import Protocol, Record
+from suture.provenance import peak_memory_mb
+from suture.rng import Stream, bits, image_keys
+from suture.types import Batch, is_randomised
+
+_CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier under evaluation.
+
+    Attributes:
+        name: "undefended" or "defended".
+        model: the classifier.
+        reference: how to find the model again (a name or path).
+        defence: ``repr`` of the repair, or "none".
+    """
+
+    name: str
+    model: nn.Module
+    reference: str
+    defence: str = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What to measure: a subject, an attack (``None``: clean accuracy) and its label."""
+
+    subject: Subject
+    label: str
+    protocol: Protocol
+    attack: Attack | None = None
+    repeats: int = 1
+    tags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A record, the images it was measured on, and which of them were classified right."""
+
+    record: Record
+    images: Tensor
+    right: Tensor
+
+
+def measure(row: Row, batch: Batch, data: str, seed: int, repeat: int) -> Measured:
+    """Measure a row once.
+
+    The stream depends on the seed and the repetition only: every attack and every subject meets
+    the same randomness, so that rows differ by what they measure.
+    """
+    started = time.monotonic()
+    stream = Stream(seed).child("evaluate").child(repeat)
+    if row.attack is None:
+        images = batch.images
+        right = decisions(row.subject.model, images, stream) == batch.labels
+        queries: list[int | None] = []
+    else:
+        result = row.attack(row.subject.model, batch, generator=stream)
+        images, right = result.images, result.robust
+        queries = _spent(result)
+    record = _record(row, batch, data, seed, repeat, right, queries, started)
+    return Measured(record, images, right)
+
+
+def decisions(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
+    """Predicted classes ``(n,)``, with one fresh draw per image for a randomised model."""
+    return fresh_logits(model, images, stream).argmax(1)
+
+
+def fresh_logits(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
+    """Logits ``(n, classes)``; each image's draw depends on its content and the stream only."""
+    parts = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream.key & (2**63 - 1))
+        for piece in images.split(_CHUNK):
+            noise = bits(image_keys(piece, stream), 0)
+            parts.append(model(piece, noise=noise) if is_randomised(model) else model(piece))
+    return torch.cat(parts)
+
+
+def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 50) -> Tensor:
+    """Share ``(n,)`` of draws that classify each image right.
+
+    Exact over the K programs of a defended classifier that has them; over fresh draws for other
+    randomised models; 0 or 1 for a deterministic one.
+    """
+    if not is_randomised(model):
+        return (decisions(model, images, Stream(0)) == labels).float()
+    models = fixed_models(model)
+    if models:
+        hits = [decisions(one, images, Stream(0)) == labels for one in models]
+    else:
+        hits = [decisions(model, images, Stream(1).child(d)) == labels for d in range(draws)]
+    return torch.stack(hits).float().mean(0)
+
+
+def fixed_models(model: nn.Module) -> list[nn.Module]:
+    """The deterministic classifiers that a randomised one draws from, best first, if it has any."""
+    fixed: Callable[[int], nn.Module] | None = getattr(model, "fixed", None)
+    programs: Sequence[object] = getattr(model, "programs", ())
+    return [fixed(index) for index in range(len(programs))] if fixed else []
+
+
+def _spent(result: AttackResult) -> list[int | None]:
+    """Queries at success, ``None`` where the image held."""
+    spent = result.queries.tolist()
+    return [None if held else q for q, held in zip(spent, result.robust.tolist(), strict=True)]
+
+
+def _record(
+    row: Row,
+    batch: Batch,
+    data: str,
+    seed: int,
+    repeat: int,
+    right: Tensor,
+    queries: list[int | None],
+    started: float,
+) -> Record:
+    attack, subject = row.attack, row.subject
+    budget = getattr(attack, "queries", None)
+    return Record(
+        subject=subject.name,
+        row=row.label,
+        metric="clean accuracy" if attack is None else "robust accuracy",
+        protocol=row.protocol,
+        right=int(right.sum()),
+        n=len(batch),
+        seed=seed,
+        repeat=repeat,
+        model=subject.reference,
+        defence=subject.defence,
+        attack="none" if attack is None else repr(attack),
+        data=data,
+        threat={} if attack is None else vars(attack.threat(budget)),
+        per_class=per_class(right.cpu(), batch.labels.cpu()),
+        queries=queries,
+        tags=dict(row.tags),
+        seconds=round(time.monotonic() - started, 3),
+        peak_memory_mb=round(peak_memory_mb(), 1),
+    )

@@ -1,0 +1,66 @@
+"""Signs of gradient masking (Athalye et al. 2018; Carlini et al. 2019): flagged, never hidden."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from suture.evaluate.records import Record
+
+MASKING = "possible gradient masking"
+
+
+def with_warnings(records: list[Record]) -> list[Record]:
+    """The records, with a sentence on each row that fails a sanity check.
+
+    * An unbounded radius must bring accuracy down to what chance and flukes leave (below 5 %).
+    * White-box must be at least as strong as black-box, up to the 95 % intervals.
+    * Random noise must be weaker than every attack.
+    """
+    return [replace(r, warnings=[*r.warnings, *_warnings(r, records)]) for r in records]
+
+
+def _warnings(record: Record, records: list[Record]) -> list[str]:
+    if record.tags.get("sanity") == "unbounded" and record.percent >= 5.0:
+        return [
+            f"{MASKING}: {record.percent:.1f} % survive an unbounded radius, where no image keeps "
+            "its class. The attack fails for another reason than robustness."
+        ]
+    if record.tags.keys() & {"curve", "program", "sanity", "transfer"}:
+        return []
+    peers = [r for r in records if r.subject == record.subject and r is not record]
+    return _black_box_wins(record, peers) + _noise_wins(record, peers)
+
+
+def _black_box_wins(record: Record, peers: list[Record]) -> list[str]:
+    """For a white-box row: does a black-box row with the same averaging do clearly better?"""
+    if not record.attack.startswith("PGD") or "strongest" in record.tags:
+        return []
+    rivals = [
+        r
+        for r in peers
+        if r.threat.get("knowledge") == "black-box"
+        and r.tags.get("eot") == record.tags.get("eot")
+        and not r.tags.keys() & {"curve", "program", "sanity", "transfer", "strongest"}
+        and not r.tags.keys() & {"worst_of_k"}
+        and r.protocol == "adaptive"
+        and r.interval[1] < record.interval[0]
+    ]
+    if not rivals:
+        return []
+    best = min(rivals, key=lambda r: r.percent)
+    return [
+        f"{MASKING}: black-box {best.row} leaves {best.percent:.1f} %, white-box {record.row} "
+        f"{record.percent:.1f} %. Gradients mislead the attacker: trust the lower figure."
+    ]
+
+
+def _noise_wins(record: Record, peers: list[Record]) -> list[str]:
+    noise = [r for r in peers if r.tags.get("sanity") == "noise"]
+    if record.metric != "robust accuracy" or not noise:
+        return []
+    if noise[0].interval[1] < record.interval[0]:
+        return [
+            f"Random noise leaves {noise[0].percent:.1f} %, {record.row} {record.percent:.1f} %: "
+            "the attack is weaker than noise. Give it more steps or queries."
+        ]
+    return []
