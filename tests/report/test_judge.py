@@ -120,3 +120,19 @@ def test_runs_without_attack_without_baseline_or_without_records():
     )
     assert said([record("defended", "PGD", 100)])[0] == "no baseline"
     assert said([])[0] == "empty"
+
+
+def test_one_program_alone_or_all_at_once_is_not_the_defended_classifier():
+    alone = record("defended", "best program alone", 2, protocol="adaptive", tags={"program": 0})
+    every = record("defended", "every", 10, protocol="adaptive", tags={"worst_of_k": True})
+    text = said([*defended_run(), alone, every])[1]
+    assert "31 % against an attacker who knows" in text
+    assert "may try again until a weak draw comes leaves 5 % (row “every”)" in text
+
+
+def test_failed_checks_are_counted_by_row_not_by_repeat():
+    repeats = [
+        record("defended", "q", 90, protocol="adaptive", repeat=i, warnings=[f"{i} % left."])
+        for i in range(3)
+    ]
+    assert "failed in 1 row:" in said([*defended_run(), *repeats])[1]

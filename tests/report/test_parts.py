@@ -118,7 +118,8 @@ def test_wording():
     assert [radius(v) for v in (8 / 255, 0.2, 1.0, 2.5)] == ["8/255", "0.2", "1", "2.5"]
     assert threat({"norm": "l2", "eps": "inf"}) == "L2, unbounded"
     assert threat({}) == ""
-    assert attack_name("none", "random noise") == "random noise"
+    assert attack_name("none", "random noise") == "“random noise”"
+    assert attack_name("A(x=1); B(y=2)", "strongest") == "“strongest”"
     assert attack_name("Square(eps=0.1)", "row") == "Square"
     assert [duration(v) for v in (0.5, 126, 7800, None)] == [
         "0.5 s",

@@ -113,3 +113,20 @@ def test_markdown_cannot_be_broken_by_a_row_name():
     body = table.splitlines()[2]
     assert body.count("|") - body.count("\\|") == 5
     assert "<b>" not in table
+
+
+def test_averaged_rows_stand_beside_the_plain_row_of_a_classifier_that_does_not_draw():
+    records = [
+        record("undefended", "PGD linf ε=0.15", 0, protocol="adaptive"),
+        record("undefended", "Square linf ε=0.15", 4),
+        record("undefended", "Square linf ε=0.15", 4, protocol="adaptive"),
+        record("defended", "Square linf ε=0.15", 154),
+        record("defended", "PGD linf ε=0.15, EOT 10", 60, protocol="adaptive"),
+        record("defended", "Square linf ε=0.15, EOT 10", 62, protocol="adaptive"),
+    ]
+    rows = tables.accuracy_rows(records)
+    assert [(row.group, row.change) for row in rows] == [
+        ("paper", 75.0),
+        ("adaptive", 30.0),
+        ("adaptive", 29.0),
+    ]

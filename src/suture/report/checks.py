@@ -29,9 +29,16 @@ class Warned:
 
 
 def warned(records: list[Record]) -> tuple[Warned, ...]:
-    """Every distinct failed check, in order of the records."""
-    found = {(f"{r.row} ({r.subject})", sentence): None for r in records for sentence in r.warnings}
-    return tuple(Warned(where, sentence, meaning(sentence)) for where, sentence in found)
+    """Every failed check once, in order of the records.
+
+    Repeats of a row fail with slightly different numbers: the first sentence stands for them.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for record in records:
+        for sentence in record.warnings:
+            where = f"{record.row} ({record.subject})"
+            found.setdefault((where, meaning(sentence)), sentence)
+    return tuple(Warned(where, sentence, why) for (where, why), sentence in found.items())
 
 
 def meaning(sentence: str) -> str:

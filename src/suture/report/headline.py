@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from suture.evaluate.records import Record
 from suture.report.cells import Measured, eps_of, measure, on_curve
 
+# Rows about something else than the defended classifier with its next draw: one program alone,
+# or all of them at once.
+_ASIDE = {"program", "worst_of_k"}
 _ATTACKED = ("robust accuracy", "empirical robustness")
 
 
@@ -20,6 +23,7 @@ class Headline:
         undefended: the unrepaired classifier under the attack that the headline names.
         paper: the repaired classifier's lowest row as its paper measures.
         adaptive: its lowest row against an attacker who knows the defence, at that radius or less.
+        every: images right whatever the classifier draws, where that was measured.
     """
 
     clean_before: Measured | None
@@ -27,6 +31,7 @@ class Headline:
     undefended: Measured | None
     paper: Measured | None
     adaptive: Measured | None
+    every: Measured | None = None
 
     @property
     def named(self) -> Measured | None:
@@ -36,7 +41,8 @@ class Headline:
 
 def headline(records: list[Record]) -> Headline:
     """Choose the rows a verdict must rest on: never the best, always the lowest."""
-    attacked = measure(_attacked(records))
+    rows = _attacked(records)
+    attacked = measure([r for r in rows if not r.tags.keys() & _ASIDE] or rows)
     after = [m for m in attacked if m.first.subject == "defended"]
     before = [m for m in attacked if m.first.subject != "defended"]
     paper = _lowest([m for m in after if m.first.protocol != "adaptive"])
@@ -47,6 +53,7 @@ def headline(records: list[Record]) -> Headline:
         undefended=_baseline(before, paper or adaptive),
         paper=paper,
         adaptive=adaptive,
+        every=_lowest(measure(r for r in rows if r.tags.get("worst_of_k"))),
     )
 
 

@@ -56,12 +56,12 @@ def verdict(records: list[Record]) -> Verdict:
     kind = _kind(head)
     if kind == "holds" and warnings:
         kind = "doubtful"
-    notes = (_meaning(kind, head), _cost(head), _doubt(warnings, kind))
+    notes = (_meaning(kind, head), _retries(head), _cost(head), _doubt(warnings, kind))
     return Verdict(kind, _sentence(kind, head), tuple(n for n in notes if n), bool(warnings))
 
 
-def _failed(records: list[Record]) -> list[tuple[str, str, str]]:
-    return list(dict.fromkeys((r.subject, r.row, w) for r in records for w in r.warnings))
+def _failed(records: list[Record]) -> set[tuple[str, str]]:
+    return {(r.subject, r.row) for r in records if r.warnings}
 
 
 def _kind(head: Headline) -> str:
@@ -194,11 +194,20 @@ def _cost(head: Headline) -> str:
     return f"Clean accuracy: {_before_after(head)} ({change} points)."
 
 
-def _doubt(warnings: list[tuple[str, str, str]], kind: str) -> str:
-    if not warnings:
+def _retries(head: Headline) -> str:
+    if head.every is None or head.adaptive is None:
         return ""
-    count = plural(len(warnings), "sanity check")
+    return (
+        f"An attacker who may try again until a weak draw comes leaves {_share(head.every)} "
+        f"(row “{head.every.first.row}”)."
+    )
+
+
+def _doubt(failed: set[tuple[str, str]], kind: str) -> str:
+    if not failed:
+        return ""
     tail = "the true robustness may be lower"
     if kind == "doubtful":
         tail += ", so this gain is not yet shown"
-    return f"{count} failed: the attacks may have been misled, and {tail}."
+    where = plural(len(failed), "row")
+    return f"Sanity checks failed in {where}: attacks may have been misled, and {tail}."

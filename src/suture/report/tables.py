@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from suture.evaluate.records import Record
@@ -15,6 +16,7 @@ GROUPS = {
     "adaptive": "Attacker who knows the defence",
     "sanity": "Sanity checks",
 }
+_EOT = re.compile(r",? EOT \d+$")
 _PLAIN_METRICS = ("clean accuracy", "robust accuracy")
 Pairing = tuple[object, ...]
 
@@ -63,22 +65,34 @@ def accuracy_rows(records: list[Record]) -> list[Row]:
     """The rows of the before/after table, grouped clean, paper, adaptive, sanity.
 
     Points of an accuracy-against-radius curve are left to the figure, unless there is nothing else.
-    An undefended number measured once under a row's name stands in every group that repeats it.
+    An undefended number measured once under a row's name stands in every group that repeats it, and
+    beside rows that only add averaged draws (EOT), which change nothing for a classifier that does
+    not draw.
     """
     chosen = [record for record in records if not on_curve(record)] or records
     measured = measure(chosen)
     before = {_pairing(m): m for m in measured if m.first.subject != "defended"}
-    by_name = {pairing[1:]: m for pairing, m in reversed(before.items())}
     after = [m for m in measured if m.first.subject == "defended"]
     defences = {(_pairing(m), m.first.defence) for m in after}
     ambiguous = len(defences) > len({pairing for pairing, _ in defences})
     rows, used = [], set()
     for m in after:
-        partner = before.get(_pairing(m)) or by_name.get(_pairing(m)[1:])
+        partner = _partner(m, before)
         used.add(id(partner))
         rows.append(_row(m, partner, m, show_defence=ambiguous))
     rows += [_row(m, m, None) for m in before.values() if id(m) not in used]
     return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
+
+
+def _partner(m: Measured, before: dict[Pairing, Measured]) -> Measured | None:
+    """The undefended measurement that stands beside a defended one: the nearest in kind."""
+    group, row, *rest = _pairing(m)
+    for name in (row, _EOT.sub("", str(row))):
+        near = [group, *(other for other in GROUPS if other != group)]
+        found = [before[key] for g in near if (key := (g, name, *rest)) in before]
+        if found:
+            return found[0]
+    return None
 
 
 def _pairing(m: Measured) -> Pairing:

@@ -58,9 +58,10 @@ def threat(model: dict[str, Any]) -> str:
 
 
 def attack_name(attack: str, row: str) -> str:
-    """The name in front of an attack's parameters; the row's words where there is no attack."""
+    """The name in front of an attack's parameters; the row's words for none, or for several."""
     name = attack.split("(", 1)[0].strip()
-    return row if name in ("", "none") else name
+    several = "); " in attack
+    return f"“{row}”" if several or name in ("", "none") else name
 
 
 def duration(seconds: object) -> str:

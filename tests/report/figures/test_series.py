@@ -64,3 +64,10 @@ def test_class_shares_pool_repeats_and_mark_absent_classes():
     shares = class_shares(Measured((a, b)))
     assert shares[:2] == [75.0, 50.0]
     assert math.isnan(shares[2])
+
+
+def test_a_fixed_budget_spent_on_every_image_makes_no_line():
+    fixed = record("undefended", "PGD", 1, queries=[0, 40, 40, 40, None], n=5)
+    held = record("undefended", "Square", 4, queries=[0, None, None, None, None], n=5)
+    assert query_series([fixed]) == []
+    assert query_series([fixed, held])[0].y[-1] == pytest.approx(80.0)

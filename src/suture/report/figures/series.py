@@ -99,9 +99,15 @@ def query_series(records: list[Record]) -> list[Series]:
 
     The lowest rows among those that counted queries: a white-box row has none to show.
     """
-    head = headline([r for r in records if r.queries])
+    head = headline([r for r in records if _tells_queries(r)])
     chosen = {"undefended": head.undefended, "paper": head.paper, "adaptive": head.adaptive}
     return [_query_line(look, m) for look, m in chosen.items() if m]
+
+
+def _tells_queries(record: Record) -> bool:
+    """Whether the counts say when images fell; a fixed budget spent on each says nothing."""
+    spent = [q for q in record.queries if q]
+    return bool(record.queries) and not (len(spent) > 2 and len(set(spent)) == 1)
 
 
 def budgets_of(m: Measured) -> list[int]:
