@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from suture.report import verdict
@@ -136,3 +138,20 @@ def test_failed_checks_are_counted_by_row_not_by_repeat():
         for i in range(3)
     ]
     assert "failed in 1 row:" in said([*defended_run(), *repeats])[1]
+
+
+def test_like_is_compared_with_like():
+    worst = "strongest attack per image"
+    records = [
+        record("undefended", "Square", 70),
+        record("defended", "Square", 164),
+        record("undefended", worst, 18, protocol="adaptive"),
+        record("defended", worst, 48, protocol="adaptive"),
+    ]
+    kind, text = said(records)
+    assert kind == "confusion"
+    assert "35 % → 82 % as the paper measures it, 9 % → 24 % against an attacker who knows" in text
+    assert "15.0 of 47.0 points are left" in text
+    kind, text = said([*records[:3], replace(records[3], right=10)])
+    assert kind == "gone"
+    assert "it ends 4.0 points below the undefended classifier" in text

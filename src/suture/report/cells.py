@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -108,3 +109,12 @@ def measure(records: Iterable[Record]) -> list[Measured]:
 def on_curve(record: Record) -> bool:
     """Whether a record is a point of accuracy against radius, not a row of the table."""
     return record.tags.get("curve") == "radius"
+
+
+def without_averaging(row: str) -> str:
+    """A row's name without its averaged draws, which change nothing for what does not draw.
+
+    >>> without_averaging("PGD linf ε=0.15, EOT 10")
+    'PGD linf ε=0.15'
+    """
+    return re.sub(r",? EOT \d+$", "", row)

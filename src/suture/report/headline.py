@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from suture.evaluate.records import Record
-from suture.report.cells import Measured, eps_of, measure, on_curve
+from suture.report.cells import Measured, eps_of, measure, on_curve, without_averaging
 
 # Rows about something else than the defended classifier with its next draw: one program alone,
 # or all of them at once.
@@ -23,6 +23,8 @@ class Headline:
         undefended: the unrepaired classifier under the attack that the headline names.
         paper: the repaired classifier's lowest row as its paper measures.
         adaptive: its lowest row against an attacker who knows the defence, at that radius or less.
+        undefended_adaptive: the unrepaired classifier in that adaptive row; where it was not
+            measured there, ``undefended``.
         every: images right whatever the classifier draws, where that was measured.
     """
 
@@ -31,6 +33,7 @@ class Headline:
     undefended: Measured | None
     paper: Measured | None
     adaptive: Measured | None
+    undefended_adaptive: Measured | None = None
     every: Measured | None = None
 
     @property
@@ -47,12 +50,14 @@ def headline(records: list[Record]) -> Headline:
     before = [m for m in attacked if m.first.subject != "defended"]
     paper = _lowest([m for m in after if m.first.protocol != "adaptive"])
     adaptive = _lowest_comparable([m for m in after if m.first.protocol == "adaptive"], paper)
+    undefended = _baseline(before, paper or adaptive)
     return Headline(
         clean_before=_clean(records, defended=False),
         clean_after=_clean(records, defended=True),
-        undefended=_baseline(before, paper or adaptive),
+        undefended=undefended,
         paper=paper,
         adaptive=adaptive,
+        undefended_adaptive=_same_row(before, adaptive) or undefended,
         every=_lowest(measure(r for r in rows if r.tags.get("worst_of_k"))),
     )
 
@@ -99,5 +104,40 @@ def _baseline(before: list[Measured], chosen: Measured | None) -> Measured | Non
     if chosen is None:
         return _lowest(before)
     same = [m for m in before if same_threat(m, chosen)]
-    same_row = [m for m in same if m.first.row == chosen.first.row]
-    return _lowest(same_row or same)
+    return _same_row(before, chosen) or _lowest(same)
+
+
+def _same_row(before: list[Measured], chosen: Measured | None) -> Measured | None:
+    """The undefended classifier under the very attack that the chosen row names."""
+    if chosen is None:
+        return None
+    same = [m for m in before if same_threat(m, chosen)]
+    for name in (chosen.first.row, without_averaging(chosen.first.row)):
+        found = _lowest([m for m in same if m.first.row == name])
+        if found:
+            return found
+    return None
+
+
+def claimed(head: Headline) -> tuple[Measured, Measured] | None:
+    """The paper's row after and before the repair; the adaptive one where there is no other."""
+    if head.paper is None:
+        return informed(head)
+    return (head.paper, head.undefended) if head.undefended else None
+
+
+def informed(head: Headline) -> tuple[Measured, Measured] | None:
+    """The lowest adaptive row after and before the repair, under one and the same attack."""
+    if head.adaptive is None or head.undefended_adaptive is None:
+        return None
+    return head.adaptive, head.undefended_adaptive
+
+
+def above(after: Measured, before: Measured) -> bool:
+    """Whether the 95 % intervals are apart, the repaired one higher."""
+    return after.cell.low > before.cell.high
+
+
+def gain(after: Measured, before: Measured) -> float:
+    """Percentage points between two measurements."""
+    return after.cell.percent - before.cell.percent

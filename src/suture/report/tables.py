@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from suture.evaluate.records import Record
-from suture.report.cells import Cell, Measured, eps_of, measure, on_curve
+from suture.report.cells import Cell, Measured, eps_of, measure, on_curve, without_averaging
 from suture.report.wording import MISSING, percent, points
 
 GROUPS = {
@@ -16,7 +15,6 @@ GROUPS = {
     "adaptive": "Attacker who knows the defence",
     "sanity": "Sanity checks",
 }
-_EOT = re.compile(r",? EOT \d+$")
 _PLAIN_METRICS = ("clean accuracy", "robust accuracy")
 Pairing = tuple[object, ...]
 
@@ -87,7 +85,7 @@ def accuracy_rows(records: list[Record]) -> list[Row]:
 def _partner(m: Measured, before: dict[Pairing, Measured]) -> Measured | None:
     """The undefended measurement that stands beside a defended one: the nearest in kind."""
     group, row, *rest = _pairing(m)
-    for name in (row, _EOT.sub("", str(row))):
+    for name in (row, without_averaging(str(row))):
         near = [group, *(other for other in GROUPS if other != group)]
         found = [before[key] for g in near if (key := (g, name, *rest)) in before]
         if found:

@@ -19,7 +19,8 @@ Columns = dict[str, list[float]]
 
 def class_figure(records: list[Record], names: Sequence[str] = ()) -> Drawing | None:
     """Accuracy by class before and after; ``None`` unless two measurements count by class."""
-    columns = _columns(headline([r for r in records if r.per_class]))
+    head = headline([r for r in records if r.per_class])
+    columns = _columns(head)
     if len(columns) < 2:
         return None
     classes = _shown(columns)
@@ -30,7 +31,7 @@ def class_figure(records: list[Record], names: Sequence[str] = ()) -> Drawing | 
     return Drawing(
         key="classes",
         title="Accuracy of each class",
-        caption=_caption(columns, len(classes), total),
+        caption=_caption(columns, len(classes), total) + _adaptive_row(head),
         alt=_alt(columns, labels),
         svg=draw("classes", lambda f: _paint(f, columns, classes, labels), height=_height(classes)),
         header=("Class", *columns),
@@ -138,6 +139,10 @@ def _caption(columns: Columns, shown: int, total: int) -> str:
     if "defended, adaptive" in columns:
         start += " Few images a class, so wide intervals: single classes are hints."
     return start
+
+
+def _adaptive_row(head: Headline) -> str:
+    return f" Adaptive: {head.adaptive.first.row}." if head.adaptive else ""
 
 
 def _alt(columns: Columns, labels: list[str]) -> str:

@@ -34,7 +34,7 @@ def _radius(name: str, series: list[Series]) -> Drawing:
     return Drawing(
         key=key,
         title=f"Accuracy against radius ({symbol})",
-        caption=f"{_radius_caption(series)} {_BAND}",
+        caption=f"{_radius_caption(series)} {_BAND} {_sources('Attacks', series)}",
         alt=_in_words(f"Accuracy against {symbol} radius", series, radius),
         svg=draw(key, paint, height=3.1),
         header=("Series", "ε", "Accuracy", "95 % interval", "Right"),
@@ -70,7 +70,7 @@ def query_figure(records: list[Record]) -> Drawing | None:
         key="queries",
         title="Accuracy against queries",
         caption="Read off whether the lines have levelled off: one that still falls at the right "
-        f"edge would fall further with a larger budget. {_BAND} {rows_named(series)}",
+        f"edge would fall further with a larger budget. {_BAND} {_sources('Rows', series)}",
         alt=_in_words("Accuracy against forward passes per image", series, _whole),
         svg=draw("queries", paint, height=3.1),
         header=("Series", "Queries", "Accuracy", "95 % interval", "Right"),
@@ -149,10 +149,10 @@ def _leader(axes: Axes, line: Series, right: float, height: float) -> None:
     )
 
 
-def rows_named(series: list[Series]) -> str:
-    """Which rows of the table the lines are: ``Adaptive: “Square, EOT 10”.``"""
-    named = [f"{_one_line(line.name)}: “{line.row}”" for line in series if line.row]
-    return f"Rows: {'; '.join(named)}." if named else ""
+def _sources(kind: str, series: list[Series]) -> str:
+    """Which rows or attacks the lines are: ``Attacks: undefended: Square; …``"""
+    named = [f"{_one_line(line.name)}: {line.source}" for line in series if line.source]
+    return f"{kind}: {'; '.join(named)}." if named else ""
 
 
 def _one_line(name: str) -> str:
@@ -190,7 +190,7 @@ def _decades(line: Series) -> Series:
         return tuple(values[i] for i in keep)
 
     parts = (line.x, line.y, line.low, line.high, line.counts)
-    return Series(line.name, line.look, line.row, *(pick(part) for part in parts))
+    return Series(line.name, line.look, line.source, *(pick(part) for part in parts))
 
 
 _POWERS = frozenset(float(10**k) for k in range(12))

@@ -18,12 +18,12 @@ from suture.report.wording import attack_name
 class Series:
     """One line: accuracy ``y`` at each ``x`` in percent, between ``low`` and ``high``.
 
-    ``row`` is the row of the table that it belongs to, empty for a line across many rows.
+    ``source`` is the row of the table that it belongs to, or the attack of a line across rows.
     """
 
     name: str
     look: str
-    row: str
+    source: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     low: tuple[float, ...]
@@ -66,14 +66,16 @@ def _radius_lines(
         name = label_of(look)
         if looks.count(look) > 1:
             name = f"{look},\n{attack}"
-        series.append(_radius_line(name, look, group[look, attack], records))
+        series.append(_radius_line(name, look, attack, group[look, attack], records))
     return series
 
 
 _ORDER = ("undefended", "paper", "adaptive")
 
 
-def _radius_line(name: str, look: str, own: list[Record], records: list[Record]) -> Series:
+def _radius_line(
+    name: str, look: str, attack: str, own: list[Record], records: list[Record]
+) -> Series:
     by_eps: dict[float, list[Record]] = {}
     for record in own:
         by_eps.setdefault(eps_of(record), []).append(record)
@@ -85,7 +87,7 @@ def _radius_line(name: str, look: str, own: list[Record], records: list[Record])
     return Series(
         name=name,
         look=look,
-        row="",
+        source=attack,
         x=tuple(sorted(by_eps)),
         y=tuple(c.percent for c in cells),
         low=tuple(c.low for c in cells),
@@ -130,7 +132,7 @@ def _query_line(look: str, m: Measured) -> Series:
     return Series(
         name=label_of(look),
         look=look,
-        row=m.first.row,
+        source=m.first.row,
         x=tuple(float(b) for b in budgets),
         y=tuple(100.0 * share for share in mean.tolist()),
         low=tuple(100.0 * low for low, _ in intervals),
