@@ -1,0 +1,65 @@
+"""A name or a file becomes a classifier; a classifier becomes two parts, or a bundle on disk.
+
+>>> from suture import models
+>>> model = models.load("digits_cnn")
+>>> parts = models.cut(model)
+>>> parts.features
+64
+"""
+
+from suture.models.bundle import is_bundle, load_bundle, read_manifest, save
+from suture.models.checks import (
+    check_classifier,
+    check_weights,
+    fingerprint,
+    looks_like_softmax,
+    untouched,
+)
+from suture.models.cutting import Cut, cut, head_is_linear, layer_names
+from suture.models.layers import Affine, Normalise, Permute, Repeat, Reshape
+from suture.models.loading import load
+from suture.models.onnx_import import import_onnx
+from suture.models.pt2_import import import_pt2
+from suture.models.spec import (
+    attach,
+    build_from_spec,
+    files_of,
+    register_builder,
+    spec_of,
+)
+from suture.models.weights import apply_weights, read_weights
+from suture.models.zoo import architectures, build, describe
+
+__all__ = [
+    "Affine",
+    "Cut",
+    "Normalise",
+    "Permute",
+    "Repeat",
+    "Reshape",
+    "apply_weights",
+    "architectures",
+    "attach",
+    "build",
+    "build_from_spec",
+    "check_classifier",
+    "check_weights",
+    "cut",
+    "describe",
+    "files_of",
+    "fingerprint",
+    "head_is_linear",
+    "import_onnx",
+    "import_pt2",
+    "is_bundle",
+    "layer_names",
+    "load",
+    "load_bundle",
+    "looks_like_softmax",
+    "read_manifest",
+    "read_weights",
+    "register_builder",
+    "save",
+    "spec_of",
+    "untouched",
+]

@@ -40,7 +40,9 @@ class Cut:
     features: int
 
 
-def cut(model: nn.Module, at: str = PENULTIMATE, *, in_shape: tuple[int, int, int] | None = None) -> Cut:
+def cut(
+    model: nn.Module, at: str = PENULTIMATE, *, in_shape: tuple[int, int, int] | None = None
+) -> Cut:
     """Cut a classifier; the given model is not changed, and both parts are in eval mode.
 
     Args:
@@ -64,7 +66,9 @@ def cut(model: nn.Module, at: str = PENULTIMATE, *, in_shape: tuple[int, int, in
     return parts
 
 
-def layer_names(model: nn.Module, *, in_shape: tuple[int, int, int] | None = None) -> tuple[str, ...]:
+def layer_names(
+    model: nn.Module, *, in_shape: tuple[int, int, int] | None = None
+) -> tuple[str, ...]:
     """The layers after which ``cut`` can cut, in order of execution; "penultimate" comes first.
 
     Raises:

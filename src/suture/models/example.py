@@ -15,9 +15,7 @@ _COUNT = 3
 _SIDES = (32, 28, 224, 8, 64, 96, 128, 299)
 
 
-def example_images(
-    model: nn.Module, in_shape: Sequence[int] | None = None
-) -> tuple[Tensor, bool]:
+def example_images(model: nn.Module, in_shape: Sequence[int] | None = None) -> tuple[Tensor, bool]:
     """Three random images that the model takes, and whether their shape is certain.
 
     Raises:

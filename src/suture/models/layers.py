@@ -1,4 +1,4 @@
-"""The few layers that PyTorch lacks and classifiers here need: all are leaves when a model is cut."""
+"""The few layers that PyTorch lacks; when a model is cut, each stays whole."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def spec_of(module: nn.Module) -> Spec:
         raise ModelError(
             expected="a model that suture built or loaded, with a suture_spec",
             got=f"a {type(module).__name__} without one",
-            remedy="Load it through suture.models.load('module:factory', trust_code=True), or give "
-            "it one with suture.models.attach(model, {'kind': 'factory', 'ref': 'module:factory'}).",
+            remedy="Write a function that makes the model, and load it through "
+            "suture.models.load('module:function', trust_code=True).",
         )
     return spec
 

@@ -140,7 +140,9 @@ def head_graph(
     def batch(multiple: int) -> fx.Node:
         if not sizes:
             sizes.append(graph.call_method("size", (features, 0)))
-        return sizes[0] if multiple == 1 else graph.call_function(operator.mul, (sizes[0], multiple))
+        return (
+            sizes[0] if multiple == 1 else graph.call_function(operator.mul, (sizes[0], multiple))
+        )
 
     def value(two: Any, three: Any) -> Any:
         if isinstance(two, tuple | list) and len(two) == len(three):

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from suture.errors import ModelError
+from suture.models.checks import untouched
 from suture.models.layers import LEAVES
+from suture.models.messages import first_line
 
 # What ``x += y`` is traced to, and what it must be so that callers' tensors are left alone.
 _PLAIN = {
@@ -74,7 +76,21 @@ def trace(model: nn.Module, images: Tensor) -> Traced:
     Raises:
         ModelError: if neither way gets through the model's forward.
     """
-    return _symbolic(model) or _exported(model, images)
+    traced = _symbolic(model)
+    if traced is not None and _agrees(traced, model, images[:2]):
+        return traced
+    return _exported(model, images)
+
+
+def _agrees(traced: Traced, model: nn.Module, images: Tensor) -> bool:
+    """Whether the graph computes what the model does; in-place tricks may stand in the way."""
+    with untouched(model), torch.no_grad():
+        expected = model(images)
+        try:
+            got = fx.GraphModule(traced.root, traced.graph)(images)
+        except (RuntimeError, ValueError, TypeError, AttributeError):
+            return False
+    return bool(torch.allclose(got, expected, rtol=1e-4, atol=1e-5, equal_nan=True))
 
 
 def _symbolic(model: nn.Module) -> Traced | None:
@@ -96,11 +112,12 @@ def _exported(model: nn.Module, images: Tensor) -> Traced:
             program = torch.export.export(
                 copy.deepcopy(model).eval(), (images,), dynamic_shapes=shapes
             )
-            root = program.module()
+            # No decomposition, but every in-place operation becomes a functional one.
+            root = program.run_decompositions({}).module()
     except Exception as error:
         raise ModelError(
             expected="a model that torch.fx or torch.export can trace",
-            got=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            got=f"{type(error).__name__}: {first_line(error)}",
             remedy="Write forward without Python branches on tensor values.",
         ) from error
     assert isinstance(root, fx.GraphModule)
@@ -155,9 +172,21 @@ def _without_inplace(root: nn.Module, graph: fx.Graph) -> None:
         if isinstance(getattr(module, "inplace", None), bool):
             module.inplace = False  # type: ignore[assignment]
     for node in graph.nodes:
-        node.target = _PLAIN.get(node.target, node.target)
+        node.target = _functional(node)
         if node.kwargs.get("inplace"):
             node.kwargs = {**node.kwargs, "inplace": False}
+
+
+def _functional(node: fx.Node) -> Any:
+    """The target that returns its result in place of writing it into an argument."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    bare = name.removesuffix("_")
+    if name.endswith("_") and not name.endswith("__"):
+        if node.op == "call_method" and hasattr(Tensor, bare):
+            return bare
+        if node.op == "call_function" and getattr(torch, name, None) is node.target:
+            return getattr(torch, bare, node.target)
+    return _PLAIN.get(node.target, node.target) if callable(node.target) else node.target
 
 
 def _with_linear_modules(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, fx.Node]:

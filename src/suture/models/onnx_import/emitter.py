@@ -40,10 +40,7 @@ class Emitter:
         """A call of a function; live arguments, also within a list, become nodes."""
         node = self.graph.call_function(function, tuple(_map(a, _node) for a in args), kwargs)
         with torch.no_grad():
-            runs = [
-                function(*(_map(a, lambda v, i=i: v.probes[i]) for a in args), **kwargs)
-                for i in range(len(PROBES))
-            ]
+            runs = [function(*_at(args, i), **kwargs) for i in range(len(PROBES))]
         return self._keep(node, tuple(runs))
 
     def constant(self, value: np.ndarray) -> Live:
@@ -104,6 +101,11 @@ def _map(argument: Any, convert: Callable[[Live], Any]) -> Any:
     if isinstance(argument, list):
         return [_map(item, convert) for item in argument]
     return convert(argument) if isinstance(argument, Live) else argument
+
+
+def _at(arguments: Sequence[Any], index: int) -> list[Any]:
+    """The arguments' values at one of the batch sizes."""
+    return [_map(argument, lambda live: live.probes[index]) for argument in arguments]
 
 
 def _node(value: Live) -> fx.Node:

@@ -63,9 +63,14 @@ def _squeeze(node: Node, arrays: Arrays) -> np.ndarray:
 
 
 def _first(arrays: Arrays) -> np.ndarray:
-    if arrays[0] is None:
-        raise unsuitable("an operator without its first input")
-    return arrays[0]
+    return _nth(arrays, 0)
+
+
+def _nth(arrays: Arrays, position: int) -> np.ndarray:
+    array = arrays[position] if position < len(arrays) else None
+    if array is None:
+        raise unsuitable(f"an operator without its input {position}")
+    return array
 
 
 def _slice(node: Node, arrays: Arrays) -> np.ndarray:
@@ -147,7 +152,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[[Node, Arrays], np.nd
 
 def _divide(node: Node, arrays: Arrays) -> np.ndarray:
     """Integers divide towards zero in ONNX."""
-    quotient = np.true_divide(_first(arrays), arrays[1])
+    quotient = np.true_divide(_first(arrays), _nth(arrays, 1))
     whole = np.issubdtype(_first(arrays).dtype, np.integer)
     return np.trunc(quotient).astype(_first(arrays).dtype) if whole else quotient
 
@@ -161,7 +166,7 @@ _FOLD: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
     "Equal": _elementwise(np.equal),
     "Expand": _expand,
     "Floor": _elementwise(np.floor),
-    "Gather": lambda node, a: np.take(_first(a), a[1], axis=int(node.get("axis", 0))),
+    "Gather": lambda node, a: np.take(_first(a), _nth(a, 1), axis=int(node.get("axis", 0))),
     "Identity": lambda node, a: _first(a),
     "Mul": _elementwise(np.multiply),
     "Neg": _elementwise(np.negative),

@@ -12,6 +12,7 @@ from torch import nn
 from suture.errors import ModelError, SutureError
 from suture.models.chain import finish
 from suture.models.layers import Normalise
+from suture.models.messages import first_line
 from suture.models.onnx_import.emitter import Emitter
 from suture.models.onnx_import.folding import FOLDED, Node, constant, fold
 from suture.models.onnx_import.layers import LAYERS, Handler, Value
@@ -135,7 +136,7 @@ def _add(
     except (ValueError, RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ModelError(
             expected="an ONNX graph whose sizes fit together",
-            got=f"{node.kind} (node {node.name!r}) that fails: {(str(error).splitlines() or [''])[0]}",
+            got=f"{node.kind} (node {node.name!r}) that fails: {first_line(error)}",
             remedy="Check the file, and in_shape= if you gave one.",
         ) from error
 

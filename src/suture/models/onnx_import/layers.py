@@ -144,7 +144,7 @@ def average_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     x, kernel = live(node, inputs[0]), [int(k) for k in node.get("kernel_shape")]
     counted, before = bool(node.get("count_include_pad", 0)), x
     x, padding = _padding(emitter, node, x, kernel, 0.0)
-    if x is not before and not counted or any(d != 1 for d in node.get("dilations", [])):
+    if (x is not before and not counted) or any(d != 1 for d in node.get("dilations", [])):
         raise unsuitable("AveragePool with one-sided padding that is not counted, or dilations")
     layer = _window(nn.AvgPool1d, nn.AvgPool2d, len(kernel))(
         tuple(kernel), _sizes(node, "strides", len(kernel)), padding,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from suture.errors import ModelError
+from suture.models.messages import first_line
 
 _LARGEST = 2 << 30
 
@@ -63,18 +65,18 @@ def parse(content: bytes, folder: Path | None, name: str) -> Any:
         ModelError: if this is not a valid ONNX file, or its data lies outside ``folder``.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
+    decode_error = importlib.import_module("google.protobuf.message").DecodeError
     try:
         model = onnx.load_model_from_string(content)
         _load_external(model, folder, name)
         onnx.checker.check_model(model)
     except ModelError:
         raise
-    except (DecodeError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+    except (decode_error, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelError(
             expected="a valid ONNX file",
-            got=f"{name}: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            got=f"{name}: {first_line(error)}",
             remedy="Check that the file is ONNX and complete; export it again.",
         ) from error
     return model

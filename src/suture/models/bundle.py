@@ -1,0 +1,222 @@
+"""Bundles: a folder with a manifest, the weights, and the files the structure needs.
+
+``manifest.json`` holds the format's name and version, suture's version, the spec, the sha256 of
+every other file, and the fingerprint of the weights. A bundle appears all at once or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import suture
+from suture.errors import BundleError, StorageError
+from suture.models.checks import fingerprint
+from suture.models.spec import build_from_spec, files_of, spec_of
+from suture.models.weights import apply_weights, read_safetensors
+
+FORMAT, VERSION = "suture-bundle", 1
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+
+
+def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None = None) -> Path:
+    """Write a model as a bundle folder; an older bundle at that path is replaced.
+
+    Args:
+        model: one that carries a ``suture_spec``.
+        path: the folder to make.
+        extra: anything JSON-able to keep beside the spec (accuracy, provenance, …).
+
+    Raises:
+        ModelError: if the model has no spec.
+        StorageError: if the folder cannot be written, or something else is in the way.
+    """
+    path = Path(path)
+    files = {**files_of(model), WEIGHTS: _weights(model)}
+    manifest = _manifest(model, files, extra)
+    content = {MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode(), **files}
+    try:
+        _check_free(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            expected=f"a place to write the bundle {path}",
+            got=error.strerror or str(error),
+            remedy="Choose a folder you can write to, on a disk with room.",
+        ) from error
+    return path
+
+
+def _weights(model: nn.Module) -> bytes:
+    """Every tensor on its own: safetensors keeps no shared memory."""
+    from safetensors.torch import save as to_bytes
+
+    state = model.state_dict()
+    return to_bytes({k: v.detach().cpu().contiguous().clone() for k, v in state.items()})
+
+
+def _manifest(
+    model: nn.Module, files: Mapping[str, bytes], extra: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "suture": suture.__version__,
+        "spec": spec_of(model),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "fingerprint": fingerprint(model),
+        "extra": dict(extra or {}),
+    }
+    return {**body, "checksum": _checksum(body)}
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    """sha256 over everything else that the manifest says."""
+    rest = {key: value for key, value in body.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_free(path: Path) -> None:
+    if path.exists() and not is_bundle(path):
+        raise StorageError(
+            expected=f"nothing, or an older bundle, at {path}",
+            got="something else",
+            remedy="Choose another path, or move what is there.",
+        )
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether a folder looks like a bundle."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def _write(path: Path, content: Mapping[str, bytes]) -> None:
+    """All files into a sibling folder, flushed to disk, then one rename."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        for name, data in content.items():
+            with (draft / name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        draft.chmod(0o755)
+        _swap(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
+def _swap(draft: Path, path: Path) -> None:
+    """Put ``draft`` in the place of ``path``; if that fails, what was there comes back."""
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.rename(old / "bundle")
+    try:
+        draft.rename(path)
+    except OSError:
+        (old / "bundle").rename(path)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system can (Windows cannot open folders)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def load_bundle(
+    path: str | Path, *, trust_code: bool = False, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The model in a bundle, bit for bit as it was saved, in eval mode.
+
+    Args:
+        path: the folder.
+        trust_code: whether a model made by ``module:factory`` may import that module.
+        device: where to put the model.
+
+    Raises:
+        BundleError: if anything is missing, altered, or of an unknown version.
+        ModelError: if the spec cannot be built here.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    _check_files(path, manifest["files"])
+    model = build_from_spec(manifest["spec"], path, trust_code=trust_code)
+    state = read_safetensors((path / WEIGHTS).read_bytes(), path / WEIGHTS)
+    apply_weights(model, state)
+    if fingerprint(model) != manifest["fingerprint"]:
+        raise _altered("weights with the manifest's fingerprint", "others")
+    model.suture_extra = manifest.get("extra", {})
+    return model.to(device).eval()
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of a bundle, checked for form and version.
+
+    Raises:
+        BundleError: if there is none, or it cannot be understood.
+    """
+    file = Path(path) / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _altered(f"a bundle with a {MANIFEST} at {path}", "none") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _altered(f"JSON in {file}", str(error)) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise _altered(f"a manifest of the format {FORMAT!r}", f"another in {file}")
+    if manifest.get("version") != VERSION:
+        raise BundleError(
+            expected=f"a bundle of version {VERSION}",
+            got=f"version {manifest.get('version')!r}, written by suture {manifest.get('suture')}",
+            remedy="Open it with the version of suture that wrote it.",
+        )
+    _check_form(manifest)
+    return manifest
+
+
+def _check_form(manifest: dict[str, Any]) -> None:
+    if manifest.get("checksum") != _checksum(manifest):
+        raise _altered("a manifest as it was written (by sha256)", "one that was changed since")
+    kinds = {"spec": dict, "files": dict, "fingerprint": str}
+    wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]
+    if wrong or WEIGHTS not in manifest["files"]:
+        missing = ", ".join(wrong) or WEIGHTS
+        raise _altered("a complete manifest", f"one without {missing}")
+
+
+def _check_files(path: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        if Path(name).name != name or name in ("", ".", "..") or "\\" in name:
+            raise _altered("files that lie in the bundle", f"the name {name!r}")
+        file = path / name
+        if file.is_symlink() or not file.is_file():
+            raise _altered(f"the file {name} in the bundle {path}", "nothing of that name")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            raise _altered(f"{name} as the manifest describes it (by sha256)", "another content")
+
+
+def _altered(expected: str, got: str) -> BundleError:
+    return BundleError(
+        expected=expected, got=got, remedy="Copy the bundle again, as a whole, or save it anew."
+    )

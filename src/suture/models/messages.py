@@ -1,0 +1,8 @@
+"""Other people's errors, shortened to fit into one of ours."""
+
+from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return first_line(error)

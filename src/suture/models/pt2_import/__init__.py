@@ -1,0 +1,61 @@
+"""Exported programs (``.pt2``) become plain modules, without unpickling or running file content."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from suture.models.checks import check_weights
+from suture.models.messages import first_line
+from suture.models.onnx_import.reading import read_bytes
+from suture.models.pt2_import.archive import read_archive, refused
+from suture.models.pt2_import.graph import to_module
+from suture.models.spec import Spec, attach, register_builder, spec_file
+
+__all__ = ["import_pt2"]
+
+
+def import_pt2(path: str | Path) -> nn.Module:
+    """The classifier in a file made by ``torch.export.save``, in eval mode.
+
+    The program must have been exported in eval mode with a free batch axis, from float32 images
+    ``(n, c, h, w)`` in [0, 1]. ``torch.export.load`` is not used, because it unpickles.
+
+    Raises:
+        ModelError: if the file is damaged, holds pickled objects or other operators than ATen's,
+            takes one batch size only, or its weights are not finite.
+    """
+    return _build(read_bytes(Path(path)))
+
+
+def _build(content: bytes) -> nn.Module:
+    module, shape = to_module(read_archive(content))
+    check_weights(module)
+    _check_batch(module, shape)
+    name = f"pt2-{hashlib.sha256(content).hexdigest()[:16]}.pt2"
+    spec: Spec = {"kind": "pt2", "file": name, "in_shape": shape}
+    return attach(module, spec, {name: content}).eval()
+
+
+def _check_batch(module: nn.Module, shape: list[int]) -> None:
+    for count in (2, 3):
+        try:
+            with torch.no_grad():
+                rows = len(module(torch.full((count, *shape), 0.5)))
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise refused(
+                f"one that fails on {count} images ({first_line(error)})",
+                "a program with a free batch axis (dynamic_shapes=({0: Dim('batch')},))",
+            ) from error
+        if rows != count:
+            raise refused(f"{rows} rows for {count} images", "one row of logits per image")
+
+
+def _rebuild(spec: Spec, folder: Path | None) -> nn.Module:
+    return _build(spec_file(folder, spec["file"]))
+
+
+register_builder("pt2", _rebuild)
