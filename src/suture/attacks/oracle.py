@@ -94,8 +94,9 @@ class Oracle:
         self.queries[rows] = spent + self.eot
         if self.eot == 1:
             return self._forward(images, noise[0])
-        if hasattr(self.model, "average"):
-            return self._checked(self.model.average(images, noise), images)
+        average: Callable[[Tensor, Tensor], Tensor] | None = getattr(self.model, "average", None)
+        if average is not None:
+            return self._checked(average(images, noise), images)
         total = self._forward(images, noise[0])
         for row in noise[1:]:
             total = total + self._forward(images, row)

@@ -84,6 +84,7 @@ def evaluate(
     *,
     data: str,
     seed: int = 0,
+    batch_size: int = 256,
     on_row: OnRow | None = None,
 ) -> Evaluation:
     """Measure every row of the plan on every subject, with the same images and seeds.
@@ -93,6 +94,7 @@ def evaluate(
         batch: held-out images.
         data: name of the data set, for the records.
         seed: root seed of all rows.
+        batch_size: images attacked at a time; a matter of memory, not of results.
         on_row: called as ``on_row(label, rows finished, rows in all)``.
     """
     jobs = [(row, repeat) for row in _rows(subjects, plan) for repeat in range(row.repeats)]
@@ -100,7 +102,7 @@ def evaluate(
     for done, (row, repeat) in enumerate(jobs):
         if on_row is not None:
             on_row(f"{row.subject.name}: {row.label}", done, len(jobs))
-        measured.append(measure(row, batch, data, seed, repeat))
+        measured.append(measure(row, batch, data, seed, repeat, batch_size))
     first = next(m for m in measured if m.record.metric == "robust accuracy")
     for subject in subjects:
         if subject is not subjects[0]:

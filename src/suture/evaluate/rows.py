@@ -58,7 +58,9 @@ class Measured:
     right: Tensor
 
 
-def measure(row: Row, batch: Batch, data: str, seed: int, repeat: int) -> Measured:
+def measure(
+    row: Row, batch: Batch, data: str, seed: int, repeat: int, batch_size: int = 256
+) -> Measured:
     """Measure a row once.
 
     The stream depends on the seed and the repetition only: every attack and every subject meets
@@ -71,7 +73,7 @@ def measure(row: Row, batch: Batch, data: str, seed: int, repeat: int) -> Measur
         right = decisions(row.subject.model, images, stream) == batch.labels
         queries: list[int | None] = []
     else:
-        result = row.attack(row.subject.model, batch, generator=stream)
+        result = row.attack(row.subject.model, batch, generator=stream, batch_size=batch_size)
         images, right = result.images, result.robust
         queries = _spent(result)
     record = _record(row, batch, data, seed, repeat, right, queries, started)

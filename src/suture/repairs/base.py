@@ -65,6 +65,7 @@ class Repair(ABC):
         *,
         generator: torch.Generator | Stream | int | None = None,
         engine: Engine | None = None,
+        batch_size: int = 256,
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         """Repair a copy of the model; the given one is not changed.
@@ -74,6 +75,7 @@ class Repair(ABC):
             data: training images and labels; the test set has no business here.
             generator: seed or stream.
             engine: spreads work over processes or machines; ``None`` uses this process' threads.
+            batch_size: images per forward; a matter of memory, not of results.
             on_progress: told about each stage.
         """
 
@@ -85,6 +87,7 @@ def repair(
     *,
     generator: torch.Generator | Stream | int | None = None,
     engine: Engine | None = None,
+    batch_size: int = 256,
     on_progress: OnProgress | None = None,
 ) -> RepairResult:
     """Validate, run the method, and check by plain forward passes that its result is usable.
@@ -95,7 +98,12 @@ def repair(
     """
     classes = _forward(model, data[:8], "the model to be repaired")
     result = method.run(
-        model, data, generator=as_stream(generator), engine=engine, on_progress=on_progress
+        model,
+        data,
+        generator=as_stream(generator),
+        engine=engine,
+        batch_size=batch_size,
+        on_progress=on_progress,
     )
     repaired = _forward(result.model, data[:256], "the repaired model")
     if repaired != classes:

@@ -87,6 +87,10 @@ class DefendedClassifier(nn.Module):
         self._draws += images.shape[0]
         return noise
 
+    def undefended(self) -> nn.Module:
+        """The classifier without its programs; shares this one's weights."""
+        return nn.Sequential(self.encoder, self.head).train(self.training)
+
     def fixed(self, index: int) -> DefendedClassifier:
         """The deterministic classifier of program ``index``; shares this one's weights."""
         return DefendedClassifier(

@@ -88,6 +88,7 @@ class DefEnSyn(Repair):
         *,
         generator: torch.Generator | Stream | int | None = None,
         engine: Engine | None = None,
+        batch_size: int = 256,
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
@@ -98,10 +99,11 @@ class DefEnSyn(Repair):
             model,
             batch,
             generator=stream.child("attack"),
+            batch_size=batch_size,
             on_progress=lambda done, total: tell("attacking training images", done, total),
         )
         attack_seconds = time.monotonic() - started
-        samples = _samples(parts, batch, attacked.images)
+        samples = _samples(parts, batch, attacked.images, batch_size)
         search = self._search(parts, samples, stream)
         best = search.lengths(
             self.max_length,
@@ -145,7 +147,7 @@ class DefEnSyn(Repair):
         )
 
 
-def _samples(parts: Cut, batch: Batch, attacked: Tensor) -> Samples:
+def _samples(parts: Cut, batch: Batch, attacked: Tensor, size: int) -> Samples:
     """Features of the attacked images, then of the clean ones."""
     with torch.no_grad():
         features = [

@@ -1,0 +1,64 @@
+"""All commands, and the one place where errors become a message and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from suture import __version__
+from suture.cli import attack, audit, data, demo, evaluate, repair, report, train
+from suture.cli.common import say
+from suture.errors import SutureError
+
+app = typer.Typer(
+    name="suture",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+for module in (demo, train, attack, repair, evaluate, report, audit):
+    name = module.__name__.rsplit(".", 1)[-1]
+    app.command(name)(module.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"suture {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Attack image classifiers, repair them, and report honestly what that was worth."""
+
+
+def main() -> None:
+    """Run a command; 2 for an error the user can mend, 1 for a defect of suture, 130 for Ctrl-C."""
+    try:
+        app()
+    except SutureError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("stopped; files written so far are whole")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("SUTURE_DEBUG"):
+            raise
+        say(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "This is a defect of suture: please report it, with what SUTURE_DEBUG=1 prints."
+        )
+        sys.exit(1)

@@ -1,0 +1,119 @@
+"""``suture attack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from suture.cli.choices import (
+    Eps,
+    Model,
+    Norm,
+    Queries,
+    Steps,
+    Trust,
+    Weights,
+    make_attack,
+    open_model,
+)
+from suture.cli.common import (
+    Bars,
+    BatchSize,
+    Data,
+    Device,
+    Json,
+    Number,
+    Seed,
+    check_device,
+    emit,
+    held_out,
+    open_data,
+    timed,
+)
+from suture.evaluate.metrics import clopper_pearson
+from suture.storage import atomic_file
+
+
+def command(
+    model: Model,
+    data: Data,
+    attack: Annotated[str, typer.Option(help="square, pgd or noise.")] = "square",
+    norm: Norm = "linf",
+    eps: Eps = 8 / 255,
+    queries: Queries = None,
+    steps: Steps = None,
+    eot: Annotated[int, typer.Option(help="Draws averaged per query.", min=1)] = 1,
+    n: Number = 500,
+    batch_size: BatchSize = 256,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the images: .npz with images, labels, success.")
+    ] = None,
+    weights: Weights = None,
+    trust_code: Trust = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Attack a classifier on held-out images and count what holds.
+
+    Example: suture attack runs/cnn --data mnist --attack square --eps 0.15 --queries 1000
+    """
+    dataset = open_data(data)
+    device = check_device(device)
+    method = make_attack(attack, norm=norm, eps=eps, queries=queries, steps=steps, eot=eot)
+    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
+    batch = held_out(dataset, n, device)
+    with timed() as clock, Bars() as bars:
+        result = method(
+            classifier,
+            batch,
+            generator=seed,
+            batch_size=batch_size,
+            on_progress=lambda done, total: bars(repr(method), done, total),
+        )
+    if save is not None:
+        with atomic_file(save) as path, path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                images=result.images.cpu().numpy(),
+                labels=batch.labels.cpu().numpy(),
+                success=result.success.cpu().numpy(),
+            )
+    right, robust, count = int(result.clean_right.sum()), int(result.robust.sum()), len(batch)
+    facts: dict[str, Any] = {
+        "model": model,
+        "data": dataset.source,
+        "attack": repr(method),
+        "n": count,
+        "clean_accuracy": 100.0 * right / count,
+        "robust_accuracy": 100.0 * robust / count,
+        "interval": [100.0 * v for v in clopper_pearson(robust, count)],
+        "robust": robust,
+        "median_queries": _median(result.queries[result.clean_right & result.success]),
+        "seed": seed,
+        "seconds": clock["seconds"],
+        "saved": str(save) if save else None,
+    }
+    emit(as_json, facts, _text(facts))
+
+
+def _median(queries: Any) -> float | None:
+    return float(queries.float().median()) if len(queries) else None
+
+
+def _text(facts: dict[str, Any]) -> str:
+    low, high = facts["interval"]
+    lines = [
+        facts["attack"],
+        f"clean accuracy   {facts['clean_accuracy']:.1f} %",
+        f"robust accuracy  {facts['robust_accuracy']:.1f} % "
+        f"({facts['robust']}/{facts['n']}, 95 % {low:.1f}–{high:.1f})",
+    ]
+    if facts["median_queries"] is not None:
+        lines.append(f"median queries of successes  {facts['median_queries']:.0f}")
+    if facts["saved"]:
+        lines.append(f"images: {facts['saved']}")
+    return "\n".join([*lines, f"{facts['seconds']:.1f} s"])

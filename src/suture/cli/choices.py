@@ -1,0 +1,103 @@
+"""From options to parts: attacks and repairs by name, models by reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from torch import nn
+
+from suture import models
+from suture.attacks import PGD, Attack, RandomNoise, Square
+from suture.data import Dataset
+from suture.errors import ArgumentError, unknown_name
+from suture.repairs import DefEnSyn, Repair
+
+ATTACKS: Mapping[str, type[Attack]] = {"pgd": PGD, "square": Square, "noise": RandomNoise}
+REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn}
+
+Norm = Annotated[str, typer.Option("--norm", help="linf or l2.")]
+Eps = Annotated[float, typer.Option("--eps", help="Radius, in pixel values of [0, 1].", min=0)]
+Queries = Annotated[
+    int | None, typer.Option("--queries", help="Budget per image of black-box attacks.", min=1)
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Steps of gradient attacks.", min=1)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A run or bundle folder, an .onnx or .pt2 file, an architecture's name, timm:NAME, "
+        "torchvision:NAME, or module:factory."
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Weights: .safetensors or a plain state dict.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust-code", help="Allow module:factory to import and run its code.")
+]
+
+
+def make_attack(name: str, **fields: Any) -> Attack:
+    """The attack of that name; ``None`` means the attack's own default.
+
+    Raises:
+        ArgumentError: unknown name, or an option that this attack does not have.
+    """
+    kind = _find("attack", name, ATTACKS)
+    given = {key: value for key, value in fields.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(kind)}
+    surplus = sorted(set(given) - known)
+    if surplus:
+        raise ArgumentError(
+            expected=f"options that {kind.__name__} has: {', '.join(sorted(known))}",
+            got=f"--{surplus[0]}",
+            remedy=f"Leave --{surplus[0]} out.",
+        )
+    return kind(**given)
+
+
+def make_repair(name: str, **fields: Any) -> Repair:
+    """The repair of that name; ``None`` means the method's own default."""
+    kind = _find("repair method", name, REPAIRS)
+    return kind(**{key: value for key, value in fields.items() if value is not None})
+
+
+def _find(what: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ArgumentError(
+            expected=f"one of {', '.join(known)}",
+            got=unknown_name(what, name, tuple(known)),
+            remedy="Correct the name.",
+        )
+    return known[name]
+
+
+def model_path(reference: str) -> str:
+    """A run folder stands for the model among its artifacts."""
+    inside = Path(reference) / "artifacts" / "model"
+    return str(inside) if (Path(reference) / "run.json").is_file() else reference
+
+
+def open_model(
+    reference: str,
+    dataset: Dataset,
+    *,
+    weights: Path | None = None,
+    trust_code: bool = False,
+    device: str = "cpu",
+) -> nn.Module:
+    """The classifier, checked on one image of the data set."""
+    model = models.load(
+        model_path(reference),
+        weights=weights,
+        in_shape=dataset.in_shape,
+        classes=dataset.classes,
+        trust_code=trust_code,
+        device=device,
+    )
+    some = dataset.test if len(dataset.test) else dataset.train
+    models.check_classifier(model, some.batch(1).to(device))
+    return model

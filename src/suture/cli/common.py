@@ -1,0 +1,150 @@
+"""What all commands share: options, progress on stderr, errors, output as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from suture.data import Dataset
+from suture.data import load as load_data
+from suture.errors import ArgumentError, DataError
+from suture.types import Batch
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+SHOW_AFTER = 2.0
+"""Seconds before a bar appears: short work needs none."""
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Root of all randomness.", min=0)]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")]
+Data = Annotated[
+    str, typer.Option("--data", help="A data set's name, an .npz file, or a folder of images.")
+]
+Number = Annotated[int, typer.Option("--n", help="How many held-out images.", min=1)]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", help="Images attacked at a time: memory, not results.", min=1)
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run folder to write; default runs/COMMAND-TIME.")
+]
+
+
+class Bars:
+    """Progress bars on stderr: one line per stage, shown once a stage takes noticeable time."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._started = time.monotonic()
+        self._live = False
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` steps of a stage are finished."""
+        if not self._live and time.monotonic() - self._started > SHOW_AFTER:
+            self._progress.start()
+            self._live = True
+        if stage not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.update(task, visible=False)
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    stderr.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def emit(as_json: bool, data: dict[str, Any], text: str) -> None:
+    """The command's result: one JSON object, or text, on stdout."""
+    if as_json:
+        print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    else:
+        stdout.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def command_line() -> str:
+    """The command as it was typed, for the record."""
+    return shlex.join(["suture", *sys.argv[1:]])
+
+
+def default_out(command: str, out: Path | None) -> Path:
+    """The run folder: as given, or one named after the command and the time."""
+    if out is not None:
+        return out
+    return Path("runs") / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def check_device(device: str) -> str:
+    """The device, if torch can use it here."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(
+            expected="a device that torch can use here",
+            got=f"{device!r} ({str(error).splitlines()[0]})",
+            remedy="Use --device cpu, or install torch for your accelerator.",
+        ) from None
+    return device
+
+
+def open_data(name: str) -> Dataset:
+    """The data set, with a note on stderr where its numbers need one."""
+    return load_data(name)
+
+
+def held_out(dataset: Dataset, n: int, device: str) -> Batch:
+    """The first ``n`` test images (all of them if there are fewer)."""
+    if len(dataset.test) == 0:
+        raise DataError(
+            expected=f"test images in {dataset.name}",
+            got="an empty test split",
+            remedy="Give a data set with a test split, or enough images to hold some out.",
+        )
+    return dataset.test.batch(n).to(device)
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """A dict that holds the seconds since, once the block is left."""
+    clock: dict[str, float] = {}
+    started = time.monotonic()
+    try:
+        yield clock
+    finally:
+        clock["seconds"] = round(time.monotonic() - started, 3)

@@ -1,0 +1,125 @@
+"""``suture evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from torch import nn
+
+from suture import report
+from suture.cli import results
+from suture.cli.choices import Model, Queries, Steps, Trust, Weights, make_attack, open_model
+from suture.cli.common import (
+    Bars,
+    Data,
+    Device,
+    Json,
+    Number,
+    Out,
+    Seed,
+    check_device,
+    command_line,
+    default_out,
+    emit,
+    held_out,
+    open_data,
+    timed,
+)
+from suture.engine import Run
+from suture.evaluate import Plan, Subject
+from suture.pipeline import assess
+
+_DEFAULT = Plan()
+
+
+def command(
+    model: Model,
+    data: Data,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="paper, adaptive; give it twice for both (default).")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="The undefended model; a repaired one knows its own base."),
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="square or pgd; default: what the repair was made against.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="linf or l2.")] = None,
+    eps: Annotated[float | None, typer.Option(help="Radius in [0, 1].", min=0)] = None,
+    queries: Queries = None,
+    steps: Steps = None,
+    eot: Annotated[
+        list[int] | None, typer.Option(help="Draws averaged by the adaptive attacker; repeatable.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats,
+    curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
+    n: Number = 500,
+    out: Out = None,
+    weights: Weights = None,
+    trust_code: Trust = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Measure clean and robust accuracy, as the paper does and against an adaptive attacker.
+
+    Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
+    """
+    dataset = open_data(data)
+    device = check_device(device)
+    threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
+    plan = Plan(
+        attack=make_attack(threat.pop("attack"), **threat),
+        protocols=tuple(protocol) if protocol else _DEFAULT.protocols,  # type: ignore[arg-type]
+        eot=tuple(eot) if eot else _DEFAULT.eot,
+        repeats=repeats,
+        radii=_DEFAULT.radii if curve else (),
+    )
+    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
+    before = _undefended(classifier) if base is None else open_model(base, dataset, device=device)
+    subjects = [Subject("undefended", before or classifier, base or model)]
+    if before is not None:
+        subjects.append(Subject("defended", classifier, model, _defence(model, classifier)))
+    batch = held_out(dataset, n, device)
+    run = Run.create(
+        default_out("evaluate", out),
+        kind="evaluate",
+        title=f"{model} evaluated on {data}",
+        command=command_line(),
+        seed=seed,
+        parts={"model": model, "base": base or "the model's own"},
+    )
+    with timed() as clock, Bars() as bars:
+        records = assess(subjects, batch, plan, dataset, run, seed=seed, on_progress=bars)
+    run.finish()
+    page = report.write(run.folder)
+    facts = results.answer(records, run.folder, page, clock["seconds"])
+    emit(as_json, facts, "" if as_json else results.text(records, facts))
+
+
+def _threat(model: str, **given: Any) -> dict[str, Any]:
+    """Options as given; where left out, what the repair run was made against."""
+    recorded: dict[str, Any] = {}
+    if (Path(model) / "run.json").is_file():
+        recorded = Run.open(Path(model)).info.get("threat", {})
+    defaults = {"attack": "square", "norm": "linf", "eps": 8 / 255}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if "attack" in chosen:
+        # Budgets of one attack mean nothing to another.
+        recorded = {k: v for k, v in recorded.items() if k in ("norm", "eps")}
+    return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
+
+
+def _undefended(model: nn.Module) -> nn.Module | None:
+    """The classifier that a repaired one was made from, if it knows."""
+    known = getattr(model, "undefended", None)
+    return known() if callable(known) else None
+
+
+def _defence(reference: str, model: nn.Module) -> str:
+    if (Path(reference) / "run.json").is_file():
+        return str(Run.open(Path(reference)).info["parts"].get("repair", type(model).__name__))
+    return type(model).__name__

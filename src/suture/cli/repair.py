@@ -1,0 +1,137 @@
+"""``suture repair``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from suture.cli.choices import (
+    Eps,
+    Model,
+    Norm,
+    Queries,
+    Steps,
+    Trust,
+    Weights,
+    make_attack,
+    make_repair,
+    open_model,
+)
+from suture.cli.common import (
+    Bars,
+    Data,
+    Device,
+    Json,
+    Out,
+    Seed,
+    check_device,
+    command_line,
+    default_out,
+    emit,
+    open_data,
+    timed,
+)
+from suture.engine import Run
+from suture.pipeline import mend
+from suture.repairs import RepairResult
+
+
+def command(
+    model: Model,
+    data: Data,
+    method: Annotated[str, typer.Option(help="defensyn.")] = "defensyn",
+    against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
+    norm: Norm = "linf",
+    eps: Eps = 8 / 255,
+    queries: Queries = None,
+    steps: Steps = None,
+    samples: Annotated[int | None, typer.Option(help="Training images used.", min=1)] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Programs kept.", min=1)] = None,
+    programs: Annotated[
+        int | None, typer.Option(help="Programs drawn for each length.", min=1)
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest program.", min=1)] = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="Weight of clean accuracy.", min=0)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the learned distributions; the paper's is 1.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="Where to cut: a layer, or penultimate.")
+    ] = None,
+    out: Out = None,
+    weights: Weights = None,
+    trust_code: Trust = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Repair a classifier; the repaired one is kept in the run folder.
+
+    Example: suture repair runs/cnn --data mnist --against square --norm linf --eps 0.15
+    """
+    dataset = open_data(data)
+    device = check_device(device)
+    attack = make_attack(against, norm=norm, eps=eps, queries=queries, steps=steps)
+    repair = make_repair(
+        method,
+        attack=attack,
+        samples=samples,
+        k=k,
+        programs_per_length=programs,
+        max_length=max_length,
+        lambda_=lambda_,
+        temperature=temperature,
+        at=at,
+    )
+    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
+    run = Run.create(
+        default_out("repair", out),
+        kind="repair",
+        title=f"{model} repaired with {type(repair).__name__}",
+        command=command_line(),
+        seed=seed,
+        parts={"model": model},
+    )
+    run.info["threat"] = {
+        "attack": against,
+        "norm": norm,
+        "eps": eps,
+        "queries": queries,
+        "steps": steps,
+    }
+    with timed() as clock, Bars() as bars:
+        result = mend(classifier, dataset, repair, run, seed=seed, device=device, on_progress=bars)
+    run.finish(result.status.name.lower())
+    facts = _facts(result, str(run.folder), clock["seconds"], seed)
+    emit(as_json, facts, _text(facts))
+
+
+def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict[str, Any]:
+    programs = result.trace.get("programs", [])
+    return {
+        "model": folder,
+        "status": result.status.name.lower(),
+        "sentence": result.status.value,
+        "training_images": result.trace.get("samples"),
+        "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
+        "rescored_disagreements": result.trace.get("rescored_disagreements"),
+        "programs": programs,
+        "seed": seed,
+        "seconds": seconds,
+    }
+
+
+def _text(facts: dict[str, Any]) -> str:
+    lines = [facts["sentence"]]
+    n = facts["training_images"]
+    for row in facts["programs"][:5]:
+        counts = f"attacked {row['adversarial_right']}/{n}, clean {row['clean_right']}/{n}"
+        lines.append(f"  {counts}   {row['text']}")
+    rest = len(facts["programs"]) - 5
+    lines += [f"  and {rest} more programs"] if rest > 0 else []
+    lines.append("These counts are on training images; measure with:")
+    lines.append(f"  suture evaluate {facts['model']} --data …")
+    return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])

@@ -1,0 +1,141 @@
+"""``suture train``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from suture import models
+from suture.cli.common import (
+    Bars,
+    Data,
+    Device,
+    Json,
+    Out,
+    Seed,
+    check_device,
+    command_line,
+    default_out,
+    emit,
+    open_data,
+    timed,
+)
+from suture.engine import Run
+from suture.evaluate import decisions
+from suture.evaluate.metrics import clopper_pearson
+from suture.rng import Stream
+from suture.training import TrainConfig, train
+
+_DEFAULT = TrainConfig()
+
+
+def command(
+    arch: Annotated[str, typer.Argument(help="An architecture's name, timm:NAME, …")],
+    data: Data,
+    out: Out = None,
+    epochs: Annotated[int, typer.Option(min=1)] = _DEFAULT.epochs,
+    batch_size: Annotated[int, typer.Option(min=1)] = _DEFAULT.batch_size,
+    optimiser: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = _DEFAULT.optimiser,
+    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = _DEFAULT.lr,
+    weight_decay: Annotated[float, typer.Option()] = _DEFAULT.weight_decay,
+    augment: Annotated[
+        str, typer.Option(help="none, flip-crop or crop-rotate.")
+    ] = _DEFAULT.augment,
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many epochs without progress; 0 never.", min=0)
+    ] = 5,
+    history: Annotated[
+        bool, typer.Option(help="Keep every epoch's weights (DARE needs them).")
+    ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train a classifier and keep its history, an epoch at a time.
+
+    Example: suture train cnn --data mnist --epochs 5 --out runs/cnn
+    """
+    dataset = open_data(data)
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimiser=optimiser,  # type: ignore[arg-type]
+        lr=lr,
+        weight_decay=weight_decay,
+        augment=augment,  # type: ignore[arg-type]
+        patience=patience if len(dataset.validation) else 0,
+    )
+    statistics: dict[str, Any] = {}
+    if arch in models.architectures():
+        statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}
+    model = models.load(arch, in_shape=dataset.in_shape, classes=dataset.classes, **statistics)
+    folder = default_out("train", out)
+    run = Run.open(folder) if resume else _create(folder, arch, data, seed)
+    run.note_parts(model=arch, data=repr(dataset), training=repr(config))
+    checkpoints = run.folder / "checkpoints" if history else None
+    with timed() as clock, Bars() as bars:
+        result = train(
+            model,
+            dataset,
+            config=config,
+            seed=seed,
+            history=checkpoints,
+            device=check_device(device),
+            on_progress=lambda p: bars(
+                f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}", p.batch, p.batches
+            ),
+            resume=resume,
+        )
+    models.save(result.model.cpu(), run.artifacts / "model")
+    run.info["curves"] = [dataclasses.asdict(curve) for curve in result.curves]
+    facts = {
+        "model": str(run.folder),
+        "epochs": len(result.curves),
+        "returned_epoch": result.returned_epoch,
+        "history": str(checkpoints) if checkpoints else None,
+        "seconds": clock["seconds"],
+        **_accuracy(result.model, dataset),
+    }
+    run.finish()
+    emit(as_json, facts, _text(facts))
+
+
+def _create(folder: Path, arch: str, data: str, seed: int) -> Run:
+    title = f"{arch} trained on {data}"
+    return Run.create(folder, kind="train", title=title, command=command_line(), seed=seed)
+
+
+def _accuracy(model: torch.nn.Module, dataset: Any) -> dict[str, Any]:
+    """Test accuracy with counts and interval, in percent."""
+    if len(dataset.test) == 0:
+        return {"test_accuracy": None}
+    right = n = 0
+    for batch in dataset.test.batches(2048):
+        right += int((decisions(model, batch.images, Stream(0)) == batch.labels).sum())
+        n += len(batch)
+    low, high = clopper_pearson(right, n)
+    return {
+        "test_accuracy": 100.0 * right / n,
+        "test_interval": [100.0 * low, 100.0 * high],
+        "test_right": right,
+        "test_n": n,
+    }
+
+
+def _text(facts: dict[str, Any]) -> str:
+    accuracy = "no test images"
+    if facts["test_accuracy"] is not None:
+        low, high = facts["test_interval"]
+        accuracy = (
+            f"test accuracy {facts['test_accuracy']:.2f} % "
+            f"({facts['test_right']}/{facts['test_n']}, 95 % {low:.2f}–{high:.2f})"
+        )
+    return (
+        f"{accuracy}; epoch {facts['returned_epoch']} of {facts['epochs']}, "
+        f"{facts['seconds']:.1f} s\nmodel: {facts['model']}"
+    )

@@ -1,0 +1,173 @@
+"""The whole way: a model and data in; a repaired model, records and a report page out.
+
+model + data → attack → repair → evaluate → report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from suture import models, report
+from suture.data import Dataset
+from suture.engine import Engine, Run
+from suture.evaluate import Evaluation, Plan, Record, Subject, decisions, evaluate
+from suture.repairs import Repair, RepairResult, repair
+from suture.rng import Stream
+from suture.storage import atomic_file, write_json
+from suture.types import Batch
+
+OnProgress = Callable[[str, int, int], None]
+EXAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run produced: the repair, all records, and the page."""
+
+    result: RepairResult
+    records: list[Record]
+    page: Path
+
+
+def harden(
+    model: nn.Module,
+    dataset: Dataset,
+    method: Repair,
+    plan: Plan,
+    run: Run,
+    *,
+    n: int = 500,
+    seed: int = 0,
+    device: str = "cpu",
+    engine: Engine | None = None,
+    batch_size: int = 256,
+    on_progress: OnProgress | None = None,
+) -> Outcome:
+    """Repair on training images, evaluate on ``n`` held-out images, write everything to the run."""
+    result = mend(
+        model,
+        dataset,
+        method,
+        run,
+        seed=seed,
+        device=device,
+        engine=engine,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    batch = dataset.test.batch(n).to(device)
+    subjects = [
+        Subject("undefended", model, run.info["parts"].get("model", "model")),
+        Subject("defended", result.model, str(run.folder), repr(method)),
+    ]
+    records = assess(
+        subjects,
+        batch,
+        plan,
+        dataset,
+        run,
+        seed=seed,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    run.finish(result.status.name.lower())
+    return Outcome(result, records, report.write(run.folder))
+
+
+def mend(
+    model: nn.Module,
+    dataset: Dataset,
+    method: Repair,
+    run: Run,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    engine: Engine | None = None,
+    batch_size: int = 256,
+    on_progress: OnProgress | None = None,
+) -> RepairResult:
+    """Repair, and keep the repaired model and the trace among the run's artifacts."""
+    run.note_parts(repair=repr(method), data=repr(dataset))
+    stream = Stream(seed).child("repair")
+    training = dataset.train.batch(shuffle_stream=stream.child("training images"), n=20_000)
+    result = repair(
+        model,
+        training.to(device),
+        method,
+        generator=stream,
+        engine=engine,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    _keep_trace(result, run)
+    models.save(result.model, run.artifacts / "model")
+    return result
+
+
+def assess(
+    subjects: list[Subject],
+    batch: Batch,
+    plan: Plan,
+    dataset: Dataset,
+    run: Run,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    on_progress: OnProgress | None = None,
+) -> list[Record]:
+    """Evaluate the subjects and keep records and example images in the run."""
+    run.note_parts(evaluation=repr(plan), data=repr(dataset))
+    evaluation = evaluate(
+        subjects,
+        batch,
+        plan,
+        data=dataset.source,
+        seed=seed,
+        batch_size=batch_size,
+        on_row=on_progress,
+    )
+    run.write_records([record.to_dict() for record in evaluation.records])
+    _keep_examples(subjects, batch, evaluation, dataset, run)
+    return evaluation.records
+
+
+def _keep_trace(result: RepairResult, run: Run) -> None:
+    """The trace as two files: the search by length, and the programs."""
+    trace = dict(result.trace)
+    programs = trace.pop("programs", None)
+    if programs is not None:
+        head = {"kind": "defensyn", "samples": trace.get("samples"), "programs": programs}
+        write_json(run.artifacts / "programs.json", head)
+    write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})
+
+
+def _keep_examples(
+    subjects: list[Subject], batch: Batch, evaluation: Evaluation, dataset: Dataset, run: Run
+) -> None:
+    """A few clean and attacked images with what each model says, for the page's grid.
+
+    Images that the attack turned come first: they are what a reader wants to see.
+    """
+    clean, attacked = batch.images, evaluation.attacked
+    first, last, stream = subjects[0].model, subjects[-1].model, Stream(0)
+    before, after = decisions(first, clean, stream), decisions(first, attacked, stream)
+    turned = (before == batch.labels) & (after != batch.labels)
+    chosen = turned.long().argsort(descending=True, stable=True)[:EXAMPLES]
+    names = np.array(dataset.class_names, dtype=str)
+    tensors = {
+        "clean": clean[chosen],
+        "adversarial": attacked[chosen],
+        "labels": batch.labels[chosen],
+        "predicted_clean": before[chosen],
+        "predicted_adversarial": after[chosen],
+        "predicted_defended": decisions(last, attacked, stream)[chosen],
+    }
+    with atomic_file(run.artifacts / "examples.npz") as path, path.open("wb") as file:
+        arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        np.savez_compressed(file, class_names=names, **arrays)
