@@ -89,7 +89,8 @@ def test_a_row_with_a_larger_radius_does_not_stand_against_a_smaller_one():
 
 def test_sanity_rows_and_curve_points_never_become_the_headline():
     sanity = record("defended", "unbounded", 0, protocol="sanity", threat=threat(float("inf")))
-    assert said([*defended_run(), sanity, *curve()]) == said(defended_run())
+    finite = record("defended", "transferred", 1, protocol="sanity")
+    assert said([*defended_run(), sanity, finite, *curve()]) == said(defended_run())
 
 
 def test_a_failed_sanity_check_takes_a_gain_back():
