@@ -28,7 +28,9 @@ class ExactLinear(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.forwards += len(images)
         flat = self.dropout(images).flatten(1) - 0.5
-        logits = [row_sum(flat * row) + bias for row, bias in zip(self.weight, self.bias)]
+        logits = [
+            row_sum(flat * row) + bias for row, bias in zip(self.weight, self.bias, strict=True)
+        ]
         return torch.stack(logits, 1)
 
 

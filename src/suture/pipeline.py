@@ -76,7 +76,7 @@ def harden(
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    run.finish(result.status.name.lower())
+    run.finish()
     return Outcome(result, records, report.write(run.folder))
 
 
@@ -106,6 +106,7 @@ def mend(
         on_progress=on_progress,
     )
     _keep_trace(result, run)
+    run.info["outcome"] = result.status.value
     models.save(result.model, run.artifacts / "model")
     return result
 
@@ -142,7 +143,8 @@ def _keep_trace(result: RepairResult, run: Run) -> None:
     trace = dict(result.trace)
     programs = trace.pop("programs", None)
     if programs is not None:
-        head = {"kind": "defensyn", "samples": trace.get("samples"), "programs": programs}
+        facts = {key: trace[key] for key in ("samples", "features", "lambda")}
+        head = {"kind": "defensyn", **facts, "programs": programs}
         write_json(run.artifacts / "programs.json", head)
     write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from tests.exact import ExactLinear, ExactRandom, classified_batch
 from torch import nn
 
 from suture.attacks import PGD, Attack, AttackResult, RandomNoise, Square
 from suture.attacks.geometry import distance
 from suture.errors import ArgumentError, DataError, ModelError
 from suture.types import Batch
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 SHAPE = (3, 7, 6)
 ATTACKS: list[Attack] = [

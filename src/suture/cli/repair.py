@@ -104,7 +104,7 @@ def command(
     }
     with timed() as clock, Bars() as bars:
         result = mend(classifier, dataset, repair, run, seed=seed, device=device, on_progress=bars)
-    run.finish(result.status.name.lower())
+    run.finish()
     facts = _facts(result, str(run.folder), clock["seconds"], seed)
     emit(as_json, facts, _text(facts))
 

@@ -159,9 +159,11 @@ def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
         tags = {"curve": "radius"}
         attack = replace(plan.attack, eps=plan.attack.eps * factor)
         yield Row(subject, describe(attack), "paper", attack, 1, tags)
-        if "adaptive" in plan.protocols and is_randomised(subject.model):
-            white = PGD(norm=attack.norm, eps=attack.eps, steps=plan.pgd_steps, eot=10)
-            yield Row(subject, f"{describe(white)}, EOT 10", "adaptive", white, 1, tags)
+        if "adaptive" in plan.protocols:
+            draws = 10 if is_randomised(subject.model) else 1
+            white = PGD(norm=attack.norm, eps=attack.eps, steps=plan.pgd_steps, eot=draws)
+            label = describe(white) + (f", EOT {draws}" if draws > 1 else "")
+            yield Row(subject, label, "adaptive", white, 1, tags)
 
 
 def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:

@@ -205,7 +205,7 @@ def _with_linear_modules(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, fx.N
 
 
 def _linear(root: nn.Module, x: Any, weight: Any, bias: Any = None) -> nn.Linear | None:
-    tensors = []
+    tensors: list[Any] = []
     for node in (weight, bias):
         if node is None:
             tensors.append(None)

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from suture.models.pt2_import.archive import refused
+
 Given = Mapping[str, Any]
 Stored = Callable[[Any], Tensor | None]
 
@@ -69,10 +71,20 @@ def _max_pool2d(given: Given, stored: Stored) -> nn.Module | None:
 
 
 def _dropout(given: Given, stored: Stored) -> nn.Module | None:
-    return None if given.get("train") else nn.Identity()
+    if given.get("train"):
+        raise refused("dropout that is switched on", "a program exported in eval mode")
+    return nn.Identity()
+
+
+def _batch_norm(given: Given, stored: Stored) -> nn.Module | None:
+    """Stays a call, whose statistics are the module's buffers; but not one that trains."""
+    if given.get("training"):
+        raise refused("batch norm that is training", "a program exported in eval mode")
+    return None
 
 
 LAYERS: dict[str, Callable[[Given, Stored], nn.Module | None]] = {
+    "batch_norm.default": _batch_norm,
     "conv2d.default": _conv2d,
     "dropout.default": _dropout,
     "dropout_.default": _dropout,

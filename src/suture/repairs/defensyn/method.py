@@ -117,6 +117,8 @@ class DefEnSyn(Repair):
         describe(defended, model, self.at)
         trace = {
             "samples": len(batch),
+            "features": parts.features,
+            "lambda": self.lambda_,
             "fooled": int(attacked.success.sum()),
             "attack_seconds": round(attack_seconds, 3),
             "seconds": round(time.monotonic() - started, 3),
