@@ -57,9 +57,12 @@ def test_splits_stay_as_they_were_published(digits):
     """Numbers from the first release: records made then must stay comparable."""
     assert digits.test.index[:6].tolist() == PUBLISHED_TEST
     assert digits.validation.index[:6].tolist() == PUBLISHED_VALIDATION
+    sums = [int(split.index.sum()) for split in (digits.test, digits.validation)]
+    assert sums == PUBLISHED_SUMS
 
 
 PUBLISHED_TEST = [1, 8, 11, 12, 15, 18]
+PUBLISHED_SUMS = [328338, 130355]
 PUBLISHED_VALIDATION = [21, 45, 64, 68, 92, 116]
 
 

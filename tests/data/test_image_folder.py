@@ -128,6 +128,12 @@ def test_decompression_bombs_are_refused_from_the_header(folder):
         data.load(folder, size=8)
 
 
+def test_pictures_above_the_limit_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("suture.data.image_folder.MAX_PIXELS", 29)
+    with pytest.raises(DataError, match="at most 29 pixels"):
+        data.load(folder)
+
+
 def test_sixteen_bit_pictures_are_refused(folder):
     write(folder / "ant" / "deep.png", pixels(0, (6, 5)).astype(np.uint16) * 256)
     with pytest.raises(DataError, match="8-bit"):

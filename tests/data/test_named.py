@@ -44,6 +44,17 @@ def test_a_complete_copy_beats_the_data_folders_part(nowhere, images, labels):
     assert complete.notes == ""
 
 
+def test_exact_cifar10_beats_the_lossy_copy(nowhere):
+    (nowhere / "empty" / "cifar10_jpeg.npz").touch()
+    assert {e.name: e.source for e in data.catalogue()}["cifar10"].endswith("cifar10_jpeg.npz")
+    for name in FILES["CIFAR10"]:
+        (nowhere / "torchvision" / name).parent.mkdir(parents=True, exist_ok=True)
+        (nowhere / "torchvision" / name).touch()
+    sources = {entry.name: entry.source for entry in data.catalogue()}
+    assert sources["cifar10"] == "torchvision CIFAR10 files"
+    assert sources["cifar10-jpeg"] == "data folder: cifar10_jpeg.npz"
+
+
 def test_damaged_torchvision_files_are_named(nowhere):
     mnist_files(nowhere, "MNIST")
     path = nowhere / "torchvision" / FILES["MNIST"][0]

@@ -155,6 +155,17 @@ def test_damaged_files_are_refused(tmp_path, damage):
         data.load(path).train.batch()
 
 
+def test_one_altered_pixel_is_noticed(tmp_path, images, labels):
+    """Stored without compression only the archive's checksum can tell."""
+    path = tmp_path / "a.npz"
+    np.savez(path, images=images, labels=labels)
+    content = path.read_bytes()
+    assert content.count(images.tobytes()) == 1
+    path.write_bytes(content.replace(images.tobytes(), (images ^ 1).tobytes()))
+    with pytest.raises(DataError, match="CRC"):
+        data.load(path).train.batch()
+
+
 def lying_archive(path, shape, content=b""):
     """An .npz whose images announce more than the file holds."""
     header = io.BytesIO()

@@ -192,7 +192,7 @@ def broken(content, **changes):
         lambda content: "[]",
         lambda content: broken(content, version=99),
         lambda content: broken(content, curves=[]),
-        lambda content: broken(content, checkpoints=[{"file": "../a", "sha256": ""}]),
+        lambda content: content.replace("epoch-0001", "../epoch-0001"),
         lambda content: broken(content, optimiser=7),
     ],
 )
