@@ -88,10 +88,15 @@ def looks_like_softmax(model: nn.Module, images: Tensor) -> bool:
 
 
 def check_weights(model: nn.Module) -> None:
-    """Raise ``ModelError`` naming the first layer with a NaN or infinite weight."""
+    """Raise ``ModelError`` naming the first layer with a NaN, or an infinite parameter.
+
+    Constants may be infinite: attention masks are.
+    """
+    parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            kind = "NaN" if bool(tensor.isnan().any()) else "infinite weight"
+        broken = bool(tensor.isnan().any()) if tensor.is_floating_point() else False
+        if broken or (name in parameters and bool(tensor.isinf().any())):
+            kind = "NaN" if broken else "infinite weight"
             layer, _, part = name.rpartition(".")
             raise ModelError(
                 expected="finite weights",

@@ -45,7 +45,9 @@ class Static:
     @property
     def constant(self) -> bool:
         """Whether it is the same at any batch size."""
-        return all(np.array_equal(self.at[0], other) for other in self.at[1:])
+        first = self.at[0]
+        numbers = first.dtype.kind == "f"
+        return all(np.array_equal(first, other, equal_nan=numbers) for other in self.at[1:])
 
     @property
     def value(self) -> np.ndarray:
