@@ -29,10 +29,10 @@ def test_zoo_before_the_last_layer(name, rand):
     assert isinstance(parts.encoder, nn.Sequential) is (name not in ("resnet18", "wrn28_4"))
 
 
-@pytest.mark.parametrize("name", ["cnn", "conv_cifar", "wrn28_4"])
-def test_zoo_after_every_possible_layer(name, rand):
+@pytest.mark.parametrize(("name", "every"), [("cnn", 1), ("conv_cifar", 1), ("wrn28_4", 5)])
+def test_zoo_after_its_layers(name, every, rand):
     model = models.build(name, in_shape=(1, 20, 20))
-    for at in models.layer_names(model):
+    for at in models.layer_names(model)[::every]:
         _agree(model, models.cut(model, at), rand(3, 1, 20, 20))
 
 
@@ -87,7 +87,7 @@ class Stubborn(nn.Module):
         self.fc = nn.Linear(16, 3)
 
     def forward(self, x):
-        if x.shape[1] != 1 or len(x) == 0:
+        if x.shape[1] != 1:
             raise ValueError("grey images only")
         x = self.norm(self.conv(x))
         count = x.size(0)

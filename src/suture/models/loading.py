@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,11 +80,11 @@ def _open(
         return _called(zoo.build, ref, options)
     path = Path(ref)
     if path.suffix == ".onnx":
-        return _called(import_onnx, path, {k: v for k, v in options.items() if k != "classes"})
+        return _called(import_onnx, path, options)
     if path.suffix == ".pt2":
-        return _called(import_pt2, path, {})
+        return _called(import_pt2, path, options)
     if path.is_dir() and is_bundle(path):
-        return load_bundle(path, trust_code=trust_code)
+        return _called(functools.partial(load_bundle, trust_code=trust_code), path, options)
     if factory.is_reference(ref) and not path.exists():
         return factory.build(ref, options, trust_code=trust_code)
     raise _unknown(ref, path)
@@ -90,9 +92,11 @@ def _open(
 
 def _called(opener: Callable[..., nn.Module], ref: Any, options: dict[str, Any]) -> nn.Module:
     """Call an opener; an option it does not take is the user's mistake."""
-    import inspect
-
-    known = [p.name for p in inspect.signature(opener).parameters.values() if p.kind == 3]
+    fixed = ("trust_code", "device")
+    names = (
+        p.name for p in inspect.signature(opener).parameters.values() if p.kind == p.KEYWORD_ONLY
+    )
+    known = [name for name in names if name not in fixed]
     for name in options:
         if name not in known:
             raise ArgumentError(

@@ -85,7 +85,7 @@ def measure(traced: Traced, images: Tensor) -> Flow:
         images: at least three images.
     """
     runs = []
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         for count in _PROBES:
             watch = _Watch(traced)
             watch.run(images[:count])
