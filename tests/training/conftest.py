@@ -30,6 +30,15 @@ class Tiny(nn.Module):
         return self.out(hidden) * self.scale * self.frozen
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads on so tiny tensors only wait for each other, for minutes on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiny() -> Tiny:
     return Tiny()

@@ -56,10 +56,7 @@ class Archive:
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{key}.npy") as file,
         ):
-            array = npy.read_array(file, allow_pickle=False)
-            # The checksum is compared only at the end of the member.
-            file.read(1)
-            return array
+            return npy.read_array(file, allow_pickle=False)
 
     def _checked_header(
         self, file: IO[bytes], key: str, size: int
