@@ -65,6 +65,17 @@ def test_a_flipped_byte_is_noticed(bundle, name, place):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"accuracy": 0.5', '"accuracy": 0.9'), ("0.1307", "0.5")]
+)
+def test_an_edited_manifest_is_noticed(tmp_path, old, new):
+    bundle = models.save(models.build("cnn"), tmp_path / "b", extra={"accuracy": 0.5})
+    text = (bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(text.replace(old, new))
+    with pytest.raises(BundleError, match="changed since"):
+        models.load(bundle)
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
 def test_a_missing_file_is_noticed(bundle, name):
     (bundle / name).unlink()

@@ -112,6 +112,16 @@ def test_export_takes_over_where_symbolic_tracing_fails(rand):
         parts.encoder.eval()
 
 
+def test_a_head_never_writes_into_its_features(rand):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(inplace=True), nn.Linear(8, 3))
+    parts = models.cut(model, "1", in_shape=(1, 8, 8))
+    features = parts.encoder(rand(4, 1, 8, 8)).detach()
+    kept = features.clone()
+    parts.head(features)
+    assert torch.equal(features, kept)
+    assert model[2].inplace, "the given model keeps its own ways"
+
+
 class Leaky(nn.Module):
     """In-place ReLU whose argument is used again: without it the sum would differ."""
 

@@ -1,6 +1,8 @@
 """The real networks of the data folder: accuracy as published, logits as onnxruntime's."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -127,6 +129,16 @@ def test_bundle_round_trip_is_exact(data_folder, images_of, tmp_path):
         again = models.load(models.save(model, tmp_path / name))
         images = images_of("cifar10")[0][:8]
         assert torch.equal(again(images), model(images))
+        assert models.fingerprint(again) == models.fingerprint(model)
+
+
+@pytest.mark.parametrize("travel", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_and_other_processes_keep_the_spec(travel, data_folder, tmp_path):
+    for name in ("vnncomp_cifar_resnet_2b", "marabou_cifar_small"):
+        model = models.load(data_folder / "nets" / f"{name}.onnx")
+        there = travel(travel(model))
+        assert models.spec_of(there) == models.spec_of(model)
+        again = models.load(models.save(there, tmp_path / name))
         assert models.fingerprint(again) == models.fingerprint(model)
 
 

@@ -48,6 +48,11 @@ def test_any_image_size(name, shape, rand):
     assert model(rand(2, *shape)).shape == (2, 7)
 
 
+def test_a5_halves_the_image_at_the_third_convolution():
+    convs = [m for m in models.build("a5_classifier") if isinstance(m, torch.nn.Conv2d)]
+    assert [m.stride[0] for m in convs] == [1, 1, 2, 1, 1]
+
+
 def test_too_small_an_image_is_an_error():
     with pytest.raises(ModelError, match="large enough"):
         models.build("conv_cifar", in_shape=(1, 8, 8))

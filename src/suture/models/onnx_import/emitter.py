@@ -73,7 +73,7 @@ class Emitter:
             return value
         pairs = list(zip(first, second, strict=True))
         free = [a for a, b in pairs if a != b]
-        if len(free) != 1 or any(a * PROBES[1] != b * PROBES[0] for a, b in pairs if a != b):
+        if any(a * PROBES[1] != b * PROBES[0] for a, b in pairs if a != b):
             raise unsuitable(f"a reshape from {value.shapes[0]} to {first} that mixes images")
         origin = self.source(value, Reshape, nn.Flatten)
         value = origin[1] if origin else value

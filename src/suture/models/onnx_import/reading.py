@@ -99,7 +99,7 @@ def _check_inside(location: str, folder: Path | None, name: str) -> None:
     if folder is not None and location:
         path = folder / location
         inside = path.resolve().is_relative_to(folder.resolve())
-        if inside and path.is_file() and not path.is_symlink():
+        if inside and path.is_file():
             return
     raise ModelError(
         expected="weights inside the ONNX file, or in a plain file in the same folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -239,8 +240,6 @@ def _bias(emitter: Emitter, x: Live, shift: np.ndarray) -> Live | None:
 
 
 def _with_bias(layer: nn.Module, bias: torch.Tensor) -> nn.Module:
-    import copy
-
     layer = copy.copy(layer)
     layer._parameters = {**layer._parameters, "bias": nn.Parameter(bias)}
     return layer
