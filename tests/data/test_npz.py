@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 
@@ -164,6 +165,19 @@ def test_one_altered_pixel_is_noticed(tmp_path, images, labels):
     path.write_bytes(content.replace(images.tobytes(), (images ^ 1).tobytes()))
     with pytest.raises(DataError, match="CRC"):
         data.load(path).train.batch()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
+def test_whatever_bytes_change_nothing_but_a_data_error_comes(tmp_path_factory, changes):
+    path = tmp_path_factory.getbasetemp() / "fuzz.npz"
+    save(path, images=np.zeros((6, 4, 4)), labels=np.arange(6) % 2)
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[place % len(content)] = value
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        assert data.load(path).train.batch().shape == (1, 4, 4)
 
 
 def lying_archive(path, shape, content=b""):
