@@ -171,12 +171,12 @@ def test_a_full_disk_leaves_nothing_half_written(bundle, monkeypatch, step):
     else:
         from pathlib import Path
 
-        rename = Path.rename
-        monkeypatch.setattr(
-            Path, "rename",
-            lambda self, to: _failing() if to.name == "digits" and "old" not in self.parent.name
-            else rename(self, to),
-        )  # fmt: skip
+        replace = Path.replace
+
+        def only_the_last_fails(self, to):
+            return _failing() if self.suffix == ".tmp" else replace(self, to)
+
+        monkeypatch.setattr(Path, "replace", only_the_last_fails)
     with pytest.raises(StorageError, match="No space left"):
         models.save(models.build("digits_cnn", seed=9), bundle)
     assert [p.name for p in bundle.parent.iterdir()] == ["digits"]

@@ -40,6 +40,14 @@ def test_weights_that_are_not_finite_name_the_layer(tmp_path, bad):
         models.load("cnn", weights=tmp_path / "w.safetensors")
 
 
+def test_applied_weights_must_be_finite():
+    model = models.build("digits_cnn")
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["8.bias"][0] = float("nan")
+    with pytest.raises(ModelError, match="NaN in layer '8'"):
+        models.apply_weights(model, state)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\xff" * 64])
 def test_damaged_weights(tmp_path, name, content):

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from suture.errors import BundleError, StorageError
 from suture.models.checks import fingerprint
 from suture.models.spec import build_from_spec, files_of, spec_of
 from suture.models.weights import apply_weights, read_safetensors
+from suture.storage import atomic_folder
 
 FORMAT, VERSION = "suture-bundle", 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
@@ -44,18 +42,10 @@ def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None 
     files = {**files_of(model), WEIGHTS: _weights(model)}
     manifest = _manifest(model, files, extra)
     content = {MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode(), **files}
-    try:
-        _check_free(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            expected=f"a place to write the bundle {path}",
-            got=error.strerror or str(error),
-            remedy="Choose a folder you can write to, on a disk with room.",
-        ) from error
+    _check_free(path)
+    with atomic_folder(path) as draft:
+        for name, data in content.items():
+            (draft / name).write_bytes(data)
     return path
 
 
@@ -100,48 +90,6 @@ def _check_free(path: Path) -> None:
 def is_bundle(path: str | Path) -> bool:
     """Whether a folder looks like a bundle."""
     return (Path(path) / MANIFEST).is_file()
-
-
-def _write(path: Path, content: Mapping[str, bytes]) -> None:
-    """All files into a sibling folder, flushed to disk, then one rename."""
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        for name, data in content.items():
-            with (draft / name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        draft.chmod(0o755)
-        _swap(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    _sync_folder(path.parent)
-
-
-def _swap(draft: Path, path: Path) -> None:
-    """Put ``draft`` in the place of ``path``; if that fails, what was there comes back."""
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old / "bundle")
-    try:
-        draft.rename(path)
-    except OSError:
-        (old / "bundle").rename(path)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can (Windows cannot open folders)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def load_bundle(
