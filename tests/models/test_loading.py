@@ -102,6 +102,8 @@ def test_library_models_take_plain_images(library, rand):
     assert models.spec_of(model)["in_shape"] == [3, 40, 40]
     again = models.load(f"{library}:resnet18", in_shape=(3, 40, 40), classes=6, seed=2)
     assert models.fingerprint(again) == models.fingerprint(model)
+    other = models.load(f"{library}:resnet18", in_shape=(3, 40, 40), classes=6, seed=3)
+    assert models.fingerprint(other) != models.fingerprint(model)
 
 
 def test_timm_options_and_bundle(tmp_path, rand):
