@@ -34,7 +34,7 @@ def test_reaches_the_exact_minimal_radius(norm: str):
     for row in range(len(batch)):
         one = batch[row : row + 1]
         radius = float(exact[row])
-        below, above = (PGD(norm=norm, eps=f * radius, steps=100) for f in (0.99, 1.01))
+        below, above = (PGD(norm=norm, eps=f * radius, step_size=radius / 4) for f in (0.99, 1.01))
         assert not below(model, one).success
         assert above(model, one).success
 

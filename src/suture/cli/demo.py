@@ -30,13 +30,13 @@ from suture.repairs import DefEnSyn
 from suture.training import TrainConfig, train
 
 EPS = 0.2
-QUERIES = 400
+QUERIES = 300
 PROGRAMS = 100_000
 
 
 def command(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("suture-demo"),
-    n: Number = 300,
+    n: Number = 200,
     batch_size: BatchSize = 256,
     seed: Seed = 0,
     device: Device = "cpu",

@@ -36,3 +36,16 @@ def threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         numba.set_num_threads(before_numba)
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """Around parallel Numba kernels: torch's thread count is the same afterwards.
+
+    Both may share one OpenMP runtime, where starting Numba's team also resizes torch's.
+    """
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -11,6 +11,8 @@ from suture.repairs.defensyn.execution import ProgramBank
 from suture.repairs.defensyn.language import Program, check_features
 from suture.rng import bits, integers
 
+_ROWS = 16_384
+
 
 class DefendedClassifier(nn.Module):
     """``head(P(encoder(x)))`` with ``P`` drawn uniformly from K programs, anew for every input.
@@ -68,9 +70,14 @@ class DefendedClassifier(nn.Module):
         Args:
             noise: int64 ``(draws, n)``.
         """
-        features = self.encoder(images)
-        logits = [self.head(self.bank(features, self._choose(images, row))) for row in noise]
-        return sum(logits[1:], logits[0]) / len(logits)
+        features, total = self.encoder(images), None
+        for rows in noise.split(max(1, _ROWS // len(images))):
+            choice = integers(rows.flatten(), len(self.bank.programs))
+            many = self.head(self.bank(features.repeat(len(rows), 1), choice))
+            for logits in many.reshape(len(rows), len(images), -1):
+                total = logits if total is None else total + logits
+        assert total is not None, "at least one draw"
+        return total / len(noise)
 
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)

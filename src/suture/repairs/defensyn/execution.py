@@ -79,11 +79,18 @@ class ProgramBank(nn.Module):
 
     def forward(self, features: Tensor, choice: Tensor) -> Tensor:
         """Features ``(n, m)`` and program numbers ``(n,)`` to repaired features ``(n, m)``."""
+        if not torch.is_grad_enabled():
+            features = features.clone()
         for step in range(self.target.shape[1]):
-            features = self._step(features, choice, step)
+            target, value = self._step(features, choice, step)
+            if torch.is_grad_enabled():
+                features = features.scatter(1, target, value)
+            else:
+                features.scatter_(1, target, value)
         return features
 
-    def _step(self, features: Tensor, choice: Tensor, step: int) -> Tensor:
+    def _step(self, features: Tensor, choice: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Which feature each row writes at this step, and the new value, each ``(n, 1)``."""
         target, op = self.target[choice, step][:, None], self.op[choice, step][:, None]
         old = features.gather(1, target)
         left = _pick(features, self.left[choice, step], self.left_constant[choice, step])
@@ -96,7 +103,7 @@ class ProgramBank(nn.Module):
         value = torch.where((op == Op.DIV) & (right != 0), left / divisor, value)
         value = torch.where(op == Op.MAX, torch.maximum(left, right), value)
         value = torch.where(op == Op.MIN, torch.minimum(left, right), value)
-        return features.scatter(1, target, value)
+        return target, value
 
 
 def _pick(features: Tensor, index: Tensor, constant: Tensor) -> Tensor:

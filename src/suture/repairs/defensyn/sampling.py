@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from suture.engine.threads import compiled
 from suture.repairs.defensyn.encoding import NOTHING, Encoded, empty
 from suture.rng import GOLDEN, MIX1, MIX2, Stream
 
@@ -42,7 +43,8 @@ class Sampler:
         encoded = empty(count, length)
         key = np.uint64(self.stream.key & 0xFFFFFFFFFFFFFFFF)
         args = (key, start, _cumulative(self.left), _cumulative(self.right), self.low, self.high)
-        _fill(*args, *encoded.arrays)
+        with compiled():
+            _fill(*args, *encoded.arrays)
         return encoded
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from suture.engine.threads import compiled
 from suture.repairs.defensyn.encoding import Encoded
 from suture.repairs.defensyn.execution import run_program
 from suture.repairs.defensyn.kernels import score_linear
@@ -91,7 +92,8 @@ class LinearProblem:
         """Counts for every program; the same numbers on any number of threads."""
         scores = _no_scores(len(programs))
         arrays = (self.weight, self.values, self.logits, self.groups, self.attacked)
-        score_linear(*arrays, *programs.arrays, scores.adversarial, scores.clean, scores.valid)
+        with compiled():
+            score_linear(*arrays, *programs.arrays, scores.adversarial, scores.clean, scores.valid)
         return scores
 
 

@@ -1,0 +1,92 @@
+"""Ratios measured fairly: same process, same inputs, alternating order, medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from suture.provenance import library_versions, machine
+
+Row = dict[str, Any]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def paired(
+    ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5
+) -> tuple[list[float], list[float]]:
+    """Times of both, after one warm-up of each; which goes first alternates."""
+    ours(), reference()
+    pairs: list[tuple[float, float]] = []
+    for index in range(repeats):
+        if index % 2:
+            theirs, mine = seconds(reference), seconds(ours)
+        else:
+            mine, theirs = seconds(ours), seconds(reference)
+        pairs.append((mine, theirs))
+    return [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
+
+
+def speedup(
+    case: str,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    named: str,
+    work: float = 1.0,
+    reference_work: float = 1.0,
+    repeats: int = 5,
+    **facts: Any,
+) -> Row:
+    """A row with ``speedup``: median over pairs of reference time over ours, per unit of work.
+
+    Args:
+        named: what the plain reference is.
+        work, reference_work: units (programs, images) that one call of each handles.
+    """
+    mine, theirs = paired(ours, reference, repeats)
+    ratios = [(t / reference_work) / (m / work) for m, t in zip(mine, theirs, strict=True)]
+    return {
+        "case": case,
+        "seconds": round(statistics.median(mine), 6),
+        "speedup": round(statistics.median(ratios), 2),
+        "spread": [round(min(ratios), 2), round(max(ratios), 2)],
+        "reference": named,
+        "reference_seconds": round(statistics.median(theirs), 6),
+        **facts,
+    }
+
+
+def overhead(
+    case: str,
+    ours: Callable[[], object],
+    floor: Callable[[], object],
+    *,
+    named: str,
+    repeats: int = 5,
+    **facts: Any,
+) -> Row:
+    """A row with ``overhead``: median over pairs of our time over the bare work's."""
+    mine, bare = paired(ours, floor, repeats)
+    ratios = [m / b for m, b in zip(mine, bare, strict=True)]
+    return {
+        "case": case,
+        "seconds": round(statistics.median(mine), 6),
+        "overhead": round(statistics.median(ratios), 3),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "floor": named,
+        "floor_seconds": round(statistics.median(bare), 6),
+        **facts,
+    }
+
+
+def report(name: str, rows: list[Row]) -> dict[str, Any]:
+    """The object that a benchmark prints as its last line."""
+    return {"name": name, "rows": rows, "hardware": machine(), "versions": library_versions()}
