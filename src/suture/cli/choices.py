@@ -14,6 +14,7 @@ from suture import models
 from suture.attacks import PGD, Attack, RandomNoise, Square
 from suture.data import Dataset
 from suture.errors import ArgumentError, unknown_name
+from suture.openers import load
 from suture.repairs import DefEnSyn, Repair
 
 ATTACKS: Mapping[str, type[Attack]] = {"pgd": PGD, "square": Square, "noise": RandomNoise}
@@ -75,12 +76,6 @@ def _find(what: str, name: str, known: Mapping[str, Any]) -> Any:
     return known[name]
 
 
-def model_path(reference: str) -> str:
-    """A run folder stands for the model among its artifacts."""
-    inside = Path(reference) / "artifacts" / "model"
-    return str(inside) if (Path(reference) / "run.json").is_file() else reference
-
-
 def open_model(
     reference: str,
     dataset: Dataset,
@@ -90,14 +85,20 @@ def open_model(
     device: str = "cpu",
 ) -> nn.Module:
     """The classifier, checked on one image of the data set."""
-    model = models.load(
-        model_path(reference),
+    model = load(
+        reference,
         weights=weights,
-        in_shape=dataset.in_shape,
-        classes=dataset.classes,
         trust_code=trust_code,
         device=device,
+        **_open_options(reference, dataset),
     )
     some = dataset.test if len(dataset.test) else dataset.train
     models.check_classifier(model, some.batch(1).to(device))
     return model
+
+
+def _open_options(reference: str, dataset: Dataset) -> dict[str, Any]:
+    """What the data set tells about a model that its reference leaves open."""
+    if reference in models.architectures() or reference.startswith(("timm:", "torchvision:")):
+        return {"in_shape": dataset.in_shape, "classes": dataset.classes}
+    return {"in_shape": dataset.in_shape} if reference.endswith(".onnx") else {}

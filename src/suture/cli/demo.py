@@ -24,6 +24,7 @@ from suture.cli.common import (
     timed,
 )
 from suture.engine import Run
+from suture.engine.threads import torch_threads
 from suture.evaluate import Plan
 from suture.pipeline import harden
 from suture.repairs import DefEnSyn
@@ -58,7 +59,7 @@ def command(
     attack = Square(norm="linf", eps=EPS, queries=QUERIES)
     method = DefEnSyn(attack=attack, programs_per_length=PROGRAMS, temperature=20.0)
     plan = Plan(attack=attack, eot=(1, 10, 50), pgd_steps=20, radii=(0.25, 0.5, 1.0, 1.5))
-    with timed() as clock, Bars() as bars:
+    with timed() as clock, Bars() as bars, torch_threads(1):
         trained = train(
             models.build("digits_cnn", mean=dataset.mean, std=dataset.std, seed=seed),
             dataset,

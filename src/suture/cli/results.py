@@ -19,10 +19,8 @@ def headline(records: list[Record]) -> dict[str, Any]:
     undefended = [r for r in records if r.subject == "undefended"]
     defended = [r for r in records if r.subject == "defended"]
     return {
-        "clean_accuracy": {
-            "before": _mean(_clean(undefended)),
-            "after": _mean(_clean(defended)),
-        },
+        "clean_accuracy": _mean(_clean(undefended)),
+        "clean_accuracy_defended": _mean(_clean(defended)),
         "robust_accuracy": {
             "before": _mean(_rows(undefended, "paper")),
             "before_adaptive": _lowest(_rows(undefended, "adaptive")),

@@ -39,6 +39,17 @@ def threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Limit torch alone: tiny networks are faster on one thread than on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def compiled() -> Iterator[None]:
     """Around parallel Numba kernels: torch's thread count is the same afterwards.
 

@@ -15,8 +15,14 @@ def with_warnings(records: list[Record]) -> list[Record]:
     * An unbounded radius must bring accuracy down to what chance and flukes leave (below 5 %).
     * White-box must be at least as strong as black-box, up to the 95 % intervals.
     * Random noise must be weaker than every attack.
+
+    Of repeated rows the first is judged.
     """
-    return [replace(r, warnings=[*r.warnings, *_warnings(r, records)]) for r in records]
+    first = [r for r in records if r.repeat == 0]
+    return [
+        replace(r, warnings=[*r.warnings, *_warnings(r, first)]) if r.repeat == 0 else r
+        for r in records
+    ]
 
 
 def _warnings(record: Record, records: list[Record]) -> list[str]:

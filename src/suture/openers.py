@@ -1,0 +1,32 @@
+"""``suture.load``: any model reference, including what repairs have saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+# Importing the repairs registers the builders of what they save.
+import suture.repairs  # noqa: F401
+from suture import models
+
+
+def load(reference: str | Path, **options: Any) -> nn.Module:
+    """A classifier from a name, a file, a bundle, or a run folder that holds one.
+
+    Args:
+        reference: a zoo name, ``timm:NAME``, ``torchvision:NAME``, an ``.onnx`` or ``.pt2`` file,
+            a bundle, a run folder, or ``module:factory`` with ``trust_code=True``.
+        options: passed to ``suture.models.load``.
+
+    Raises:
+        ModelError, BundleError: what is there cannot be read or trusted.
+    """
+    return models.load(str(inside_run(reference)), **options)
+
+
+def inside_run(reference: str | Path) -> str | Path:
+    """A run folder stands for the model among its artifacts; anything else for itself."""
+    folder = Path(reference)
+    return folder / "artifacts" / "model" if (folder / "run.json").is_file() else reference
