@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks.geometry import project
-from suture.attacks.oracle import Oracle
+from suture.attacks.oracle import Averaged, Oracle
 from suture.errors import ArgumentError, ModelError
 from suture.rng import Stream, as_stream
 from suture.types import Batch, Knowledge, Norm, ThreatModel, check_classes
@@ -75,19 +75,34 @@ class Attack(ABC):
         eps: radius, pixel values in [0, 1]; ``inf`` means only [0, 1] bounds it.
         eot: draws averaged per query (expectation over transformation, Athalye et al. 2018); each
             draw is a counted query. 1 for a deterministic model.
+        eot_of: average the draws' "logits", or the "losses" of the draws.
+        budget: queries an image may spend, ``None`` for no limit. An image whose budget is spent
+            stops where it is; the others go on.
+        seconds: time an image may spend, as its share of the wall clock, ``None`` for no limit.
+            Results under a time limit depend on the machine and are not reproducible.
     """
 
     norm: Norm = "linf"
     eps: float = 8 / 255
     eot: int = 1
+    eot_of: Averaged = "logits"
+    budget: int | None = None
+    seconds: float | None = None
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     knowledge: ClassVar[Knowledge] = "white-box"
+    can_target: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
         _require(self.eps >= 0, "eps >= 0, in pixel values of [0, 1]", f"eps={self.eps!r}")
         _require(self.eot >= 1, "eot >= 1", f"eot={self.eot!r}")
+        averaged = self.eot_of in ("logits", "losses")
+        _require(averaged, 'eot_of="logits" or "losses"', f"eot_of={self.eot_of!r}")
+        enough = self.budget is None or self.budget >= self.eot
+        _require(enough, "budget >= eot, or None", f"budget={self.budget!r}")
+        time = self.seconds is None or self.seconds > 0
+        _require(time, "seconds > 0, or None", f"seconds={self.seconds!r}")
 
     @abstractmethod
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
@@ -109,6 +124,7 @@ class Attack(ABC):
         *,
         generator: torch.Generator | Stream | int | None = None,
         targets: Tensor | None = None,
+        transfer_from: nn.Module | None = None,
         batch_size: int = 256,
         on_progress: OnProgress | None = None,
     ) -> AttackResult:
@@ -119,49 +135,75 @@ class Attack(ABC):
             batch: clean images and their true classes.
             generator: seed or stream; the same one gives the same result.
             targets: int64 ``(n,)``, a class to reach for each image; ``None`` for untargeted.
+            transfer_from: attack this model in place of ``model``, which then only measures; the
+                queries are those of the attacked one.
             batch_size: images attacked at a time; a matter of memory, not of results.
             on_progress: called as ``on_progress(images finished, n)``.
 
         Raises:
-            ArgumentError: bad targets. ModelError: unusable logits. DataError: labels too large.
+            ArgumentError: bad targets, or targets for an attack that has none. ModelError: unusable logits. DataError: labels too large.
         """
         stream = as_stream(generator)
-        _check_targets(targets, batch.labels)
+        self._check_targets(targets, batch.labels)
         parts, device = [], _device(model, batch.images)
         for start in range(0, len(batch), batch_size):
             piece = batch[start : start + batch_size].to(device)
             goals = None if targets is None else targets[start : start + batch_size].to(device)
             with _private_randomness(stream, device):
-                parts.append(self._attack(model, piece, goals, stream))
+                parts.append(self._attack(model, piece, goals, stream, transfer_from))
             if on_progress is not None:
                 on_progress(min(start + batch_size, len(batch)), len(batch))
         return AttackResult.concat(parts)
 
     def _attack(
-        self, model: nn.Module, batch: Batch, targets: Tensor | None, stream: Stream
+        self,
+        model: nn.Module,
+        batch: Batch,
+        targets: Tensor | None,
+        stream: Stream,
+        transfer_from: nn.Module | None,
     ) -> AttackResult:
-        goals = batch.labels if targets is None else targets
-        oracle = Oracle(
-            model,
-            batch.images,
-            goals,
-            targeted=targets is not None,
-            stream=stream.child(type(self).__name__),
-            eot=self.eot,
-        )
-        first = _checked(oracle.decide(batch.images), batch.labels, goals)
+        judge = self._oracle(model, batch, targets, stream)
+        attacked = judge
+        if transfer_from is not None:
+            attacked = self._oracle(transfer_from, batch, targets, stream)
+            _checked(attacked.decide(batch.images), batch.labels, attacked.goals)
+        first = _checked(judge.decide(batch.images), batch.labels, judge.goals)
         right = first.argmax(1) == batch.labels
         rows = right.nonzero()[:, 0]
         images = batch.images.clone()
         if len(rows):
             clean = batch.images[rows]
-            found = self.run(oracle, clean, rows).detach()
+            found = self.run(attacked, clean, rows).detach()
             images[rows] = project(self.norm, self.eps, clean, found)
-        decision = oracle.decide(images)
-        predictions = decision.argmax(1)
+        predictions = judge.decide(images).argmax(1)
         wrong = predictions != batch.labels
         success = wrong if targets is None else predictions == targets
-        return AttackResult(images, success, oracle.queries, right, predictions)
+        return AttackResult(images, success, attacked.queries, right, predictions)
+
+    def _oracle(
+        self, model: nn.Module, batch: Batch, targets: Tensor | None, stream: Stream
+    ) -> Oracle:
+        return Oracle(
+            model,
+            batch.images,
+            batch.labels if targets is None else targets,
+            targeted=targets is not None,
+            stream=stream.child(type(self).__name__),
+            eot=self.eot,
+            eot_of=self.eot_of,
+            budget=self.budget,
+            seconds=self.seconds,
+        )
+
+    def _check_targets(self, targets: Tensor | None, labels: Tensor) -> None:
+        if targets is not None and not self.can_target:
+            raise ArgumentError(
+                expected=f"no targets: {type(self).__name__} is an untargeted attack",
+                got="targets",
+                remedy="Leave them out, or use PGD, APGD, CW, Square or another targeted attack.",
+            )
+        _check_targets(targets, labels)
 
     def threat(self, queries: int | None = None, targeted: bool = False) -> ThreatModel:
         """The threat model that this attack belongs to."""

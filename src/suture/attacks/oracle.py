@@ -83,10 +83,14 @@ class Oracle:
         hit = logits.argmax(1) == self.goals[rows]
         return hit if self.targeted else ~hit
 
-    def decide(self, images: Tensor) -> Tensor:
-        """Logits of the final decision on all images of the batch: one fresh draw, not counted."""
+    def decide(self, images: Tensor, occasion: int) -> Tensor:
+        """Logits of a decision on all images of the batch, not counted as queries.
+
+        Each occasion is a draw of its own: a model that was lucky on the clean image must not be
+        given the same luck on the attacked one.
+        """
         with torch.no_grad():
-            return self._forward(images, bits(self.keys, DECISION))
+            return self._forward(images, bits(self.keys, DECISION, occasion))
 
     def _average(self, images: Tensor, rows: Tensor) -> Tensor:
         keys, spent = self.keys[rows], self.queries[rows]
