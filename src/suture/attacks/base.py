@@ -24,6 +24,7 @@ from suture.rng import Stream, as_stream
 from suture.types import Batch, Knowledge, Norm, ThreatModel, check_classes
 
 OnProgress = Callable[[int, int], None]
+_CLEAN, _FINAL = 0, 1
 CHECKS = 2
 """Forwards per image that the base class itself spends: the clean image, and the final decision."""
 
@@ -167,8 +168,8 @@ class Attack(ABC):
         attacked = judge
         if transfer_from is not None:
             attacked = self._oracle(transfer_from, batch, targets, stream)
-            _checked(attacked.decide(batch.images), batch.labels, attacked.goals)
-        first = _checked(judge.decide(batch.images), batch.labels, judge.goals)
+            _checked(attacked.decide(batch.images, _CLEAN), batch.labels, attacked.goals)
+        first = _checked(judge.decide(batch.images, _CLEAN), batch.labels, judge.goals)
         right = first.argmax(1) == batch.labels
         rows = right.nonzero()[:, 0]
         images = batch.images.clone()
@@ -176,7 +177,7 @@ class Attack(ABC):
             clean = batch.images[rows]
             found = self.run(attacked, clean, rows).detach()
             images[rows] = project(self.norm, self.eps, clean, found)
-        predictions = judge.decide(images).argmax(1)
+        predictions = judge.decide(images, _FINAL).argmax(1)
         wrong = predictions != batch.labels
         success = wrong if targets is None else predictions == targets
         return AttackResult(images, success, attacked.queries, right, predictions)

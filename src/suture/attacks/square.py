@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from suture.attacks.base import Attack, require, require_finite_eps
-from suture.attacks.geometry import margin
 from suture.attacks.oracle import Oracle
-from suture.attacks.square_moves import MOVES
+from suture.attacks.search import Search
+from suture.attacks.square_moves import MOVES, energy_of
 from suture.types import Knowledge
 
 # The share of pixels in the square is halved at these iterations of 10 000 (paper, section 5).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_BLOCK = 64
+"""Steps whose random bits are drawn at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +52,33 @@ class Square(Attack):
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        moves = MOVES[self.norm]
-        search = _Search(oracle, images, rows)
-        steps = self.queries // self.eot
-        for step in range(steps):
-            lanes = torch.arange(moves.lanes(images, step == 0), device=images.device)[None]
-            draws = oracle.random_bits(search.rows, step, lanes)
-            if step == 0:
-                candidates = moves.start(search.clean, self.eps, draws)
-            else:
-                side = self._side(step, steps, images)
-                candidates = moves.propose(search.clean, search.best, self.eps, side, draws)
-            search.query(candidates, self.early_stop)
+        moves, steps = MOVES[self.norm], self.queries // self.eot
+        search = Search(oracle, images, rows, early_stop=self.early_stop)
+        lanes = torch.arange(moves.lanes(images, True), device=images.device)[None]
+        search.start(moves.start(images, self.eps, oracle.random_bits(rows, 0, lanes)))
+        for step in range(1, steps):
             if not len(search.rows):
                 break
+            if step % _BLOCK == 1:
+                self._refresh(search, step)
+            draws = search.state["draws"][:, (step - 1) % _BLOCK]
+            side = self._side(step, steps, images)
+            energy = search.state["energy"]
+            edits, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
+            search.state["moved"] = moved
+            kept = search.step(edits)
+            search.state["energy"] = torch.where(
+                kept, search.state["moved"], search.state["energy"]
+            )
         return search.result()
+
+    def _refresh(self, search: Search, step: int) -> None:
+        """Draw the random bits of a block of steps, and measure the distance afresh."""
+        device = search.clean.device
+        steps = torch.arange(step, step + _BLOCK, device=device)[None, :, None]
+        lanes = torch.arange(MOVES[self.norm].lanes(search.clean, False), device=device)
+        search.state["draws"] = search.oracle.random_bits(search.rows, steps, lanes[None, None])
+        search.state["energy"] = energy_of(search.clean, search.best)
 
     def _side(self, step: int, steps: int, images: Tensor) -> int:
         """Side of the square at this step (authors' ``p_selection``)."""
@@ -72,36 +86,3 @@ class Square(Attack):
         share = self.p / 2 ** sum(position > at for at in _HALVINGS)
         height, width = images.shape[-2:]
         return max(1, min(height, width, round(math.sqrt(share * height * width))))
-
-
-class _Search:
-    """The best candidate of every image that is still searched; all fields are aligned rows."""
-
-    def __init__(self, oracle: Oracle, clean: Tensor, rows: Tensor) -> None:
-        self.oracle, self.clean, self.rows = oracle, clean, rows
-        self.best = clean.clone()
-        self.loss = torch.full((len(rows),), float("inf"), device=clean.device)
-        self._place = torch.arange(len(rows), device=rows.device)
-        self._found = clean.clone()
-
-    def query(self, candidates: Tensor, early_stop: bool) -> None:
-        """Ask the model, keep what is better, and let finished images leave."""
-        logits = self.oracle.logits(candidates, self.rows)
-        loss = margin(logits, self.oracle.goals[self.rows])
-        loss = -loss if self.oracle.targeted else loss
-        done = self.oracle.reached(logits, self.rows) & early_stop
-        better = (loss < self.loss) | done
-        kept = better.nonzero()[:, 0]
-        self.best[kept], self.loss[kept] = candidates[kept], loss[kept]
-        if bool(done.any()):
-            self._leave(done)
-
-    def _leave(self, done: Tensor) -> None:
-        self._found[self._place[done]] = self.best[done]
-        for name in ("clean", "rows", "best", "loss", "_place"):
-            setattr(self, name, getattr(self, name)[~done])
-
-    def result(self) -> Tensor:
-        """The best candidate of every image, finished or not."""
-        self._found[self._place] = self.best
-        return self._found

@@ -14,54 +14,63 @@ import torch
 from torch import Tensor
 
 from suture.attacks.geometry import column, distance, row_sum
+from suture.attacks.search import Edit, applied, take
 from suture.rng import integers
+
+Edits = tuple[list[Edit], Tensor]
 
 
 @dataclass(frozen=True)
 class Moves:
-    """What differs between norms; ``lanes(clean, first)`` is how many draws an image needs."""
+    """What differs between norms.
+
+    Attributes:
+        lanes: ``lanes(clean, first)`` is how many draws an image needs.
+        start: ``start(clean, eps, draws)``, the first candidates.
+        edit: ``edit(clean, best, energy, eps, side, draws)``, the windows of the next candidates,
+            and their squared L2 distance; ``energy`` is that of ``best``.
+    """
 
     lanes: Callable[[Tensor, bool], int]
     start: Callable[[Tensor, float, Tensor], Tensor]
-    propose: Callable[[Tensor, Tensor, float, int, Tensor], Tensor]
+    edit: Callable[[Tensor, Tensor, Tensor, float, int, Tensor], Edits]
 
 
-def _limits(clean: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    return (clean - eps).clamp_min(0.0), (clean + eps).clamp_max(1.0)
+def energy_of(clean: Tensor, best: Tensor) -> Tensor:
+    """Squared L2 distance, ``(k,)``."""
+    delta = best - clean
+    return row_sum(delta * delta)
 
 
 def start_linf(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
     """Vertical stripes of width one, each ±eps per channel (paper, section 4.2)."""
     k, channels, _, width = clean.shape
     up = integers(draws[:, : channels * width], 2).bool().reshape(k, channels, 1, width)
-    lower, upper = _limits(clean, eps)
-    return torch.where(up, upper, lower)
+    return torch.where(up, (clean + eps).clamp_max(1.0), (clean - eps).clamp_min(0.0))
 
 
 def propose_linf(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor) -> Tensor:
+    """``best`` with one square set to ±eps per channel."""
+    return applied(best, edit_linf(clean, best, best, eps, side, draws)[0])
+
+
+def edit_linf(
+    clean: Tensor, best: Tensor, energy: Tensor, eps: float, side: int, draws: Tensor
+) -> Edits:
     """One square set to ±eps per channel.
 
     Algorithm 2 adds ±2·eps to the square and projects; from inside the ball that always lands on
     its border, which is written here directly.
     """
-    channels, height, width = clean.shape[1:]
-    top, left = integers(draws[:, 0], height - side + 1), integers(draws[:, 1], width - side + 1)
-    up = column4(integers(draws[:, 2 : 2 + channels], 2).bool())
-    inside = _square_mask(top, left, side, height, width)
-    lower, upper = _limits(clean, eps)
-    return torch.where(inside, torch.where(up, upper, lower), best)
+    channels = clean.shape[1]
+    index, _ = _window(draws[:, 0], draws[:, 1], side, clean)
+    step = _signs(draws[:, 2 : 2 + channels])[:, :, None] * eps
+    return [Edit(index, (take(clean, index) + step).clamp(0.0, 1.0))], energy
 
 
 def column4(values: Tensor) -> Tensor:
     """``(k, c)`` as ``(k, c, 1, 1)``."""
     return values[:, :, None, None]
-
-
-def _square_mask(top: Tensor, left: Tensor, side: int, height: int, width: int) -> Tensor:
-    rows = torch.arange(height, device=top.device) - top[:, None]
-    columns = torch.arange(width, device=top.device) - left[:, None]
-    inside_rows, inside_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
-    return (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
 
 
 def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
@@ -84,37 +93,56 @@ def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
 
 
 def propose_l2(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor) -> Tensor:
-    """Move the perturbation of one square into another and reshape it (paper, Algorithm 3)."""
+    """``best`` with the perturbation of one square moved into another and reshaped."""
+    return applied(best, edit_l2(clean, best, energy_of(clean, best), eps, side, draws)[0])
+
+
+def edit_l2(
+    clean: Tensor, best: Tensor, energy: Tensor, eps: float, side: int, draws: Tensor
+) -> Edits:
+    """Move the perturbation of one square into another and reshape it (paper, Algorithm 3).
+
+    What the first square gets is what both held plus what the ball still leaves, so the length is
+    eps again; Algorithm 3's rescaling of the whole image is by 1, up to rounding and clipping.
+    """
     channels, height, width = clean.shape[1:]
     side = min(max(3, side + 1 - side % 2), height, width)
-    delta = (best - clean).flatten(2)
-    spare = (eps**2 - row_sum(delta * delta)).clamp_min(0.0) / channels
-    first = _window(draws[:, 0], draws[:, 1], side, clean)
-    second = _window(draws[:, 2], draws[:, 3], side, clean)
-    window = _take(delta, first)
-    freed = _channel_sum(window) + _channel_sum(_take(delta, second))
+    first, corner = _window(draws[:, 0], draws[:, 1], side, clean)
+    second, other = _window(draws[:, 2], draws[:, 3], side, clean)
+    here, there = take(clean, first), take(clean, second)
+    window = take(best, first) - here
+    emptied = (take(best, second) - there) * _outside(other, corner, side)[:, None]
+    freed = _channel_sum(window) + _channel_sum(emptied)
+    spare = (eps**2 - energy).clamp_min(0.0) / channels
     shape = _shapes(side, draws).flatten(2)
     shape = shape + window / (_channel_sum(window).sqrt() + 1e-10)[:, :, None]
     scale = (spare[:, None] + freed).sqrt() / _channel_sum(shape).sqrt().clamp_min(1e-10)
-    delta.scatter_(2, first, shape * scale[:, :, None])
-    return _to_sphere(clean, delta.reshape(clean.shape), eps)
+    values = (here + shape * scale[:, :, None]).clamp(0.0, 1.0)
+    energy = energy - row_sum(freed) + row_sum((values - here).square())
+    return [Edit(second, there), Edit(first, values)], energy
 
 
-def _window(top_draw: Tensor, left_draw: Tensor, side: int, clean: Tensor) -> Tensor:
-    """Flat pixel indices ``(k, channels, side²)`` of one square per image."""
-    channels, height, width = clean.shape[1:]
+def _window(
+    top_draw: Tensor, left_draw: Tensor, side: int, clean: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Flat pixel indices ``(k, side²)`` of one square per image, and its upper left corner."""
+    height, width = clean.shape[2:]
     top, left = integers(top_draw, height - side + 1), integers(left_draw, width - side + 1)
-    steps = torch.arange(side, device=clean.device)
-    grid = (steps[:, None] * width + steps).flatten()
-    index = (top * width + left)[:, None] + grid
-    return index[:, None].expand(-1, channels, -1)
+    return (top * width + left)[:, None] + _grid(side, width, clean.device), (top, left)
 
 
-def _take(delta: Tensor, index: Tensor) -> Tensor:
-    """The window's values; it is zero in ``delta`` afterwards, so that nothing counts twice."""
-    values = delta.gather(2, index)
-    delta.scatter_(2, index, 0.0)
-    return values
+@cache
+def _grid(side: int, width: int, device: torch.device) -> Tensor:
+    steps = torch.arange(side, device=device)
+    return (steps[:, None] * width + steps).flatten()
+
+
+def _outside(corner: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], side: int) -> Tensor:
+    """1 for the pixels ``(k, side²)`` of the square at ``corner`` that are not in the other."""
+    steps = torch.arange(side, device=corner[0].device)
+    offsets = [mine - its for mine, its in zip(corner, other, strict=True)]
+    within = [(steps >= -by[:, None]) & (steps < side - by[:, None]) for by in offsets]
+    return (~(within[0][:, :, None] & within[1][:, None, :])).flatten(1).to(torch.float32)
 
 
 def _shapes(side: int, draws: Tensor) -> Tensor:
@@ -172,6 +200,6 @@ def _lanes_l2(clean: Tensor, first: bool) -> int:
 
 
 MOVES = {
-    "linf": Moves(_lanes_linf, start_linf, propose_linf),
-    "l2": Moves(_lanes_l2, start_l2, propose_l2),
+    "linf": Moves(_lanes_linf, start_linf, edit_linf),
+    "l2": Moves(_lanes_l2, start_l2, edit_l2),
 }

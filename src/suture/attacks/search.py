@@ -1,0 +1,110 @@
+"""Random search in place: a few pixels change, the model is asked, the change stays or goes.
+
+A candidate differs from the best image in a small window, so only the window is written, and
+written back where the loss did not fall. Nothing here passes over whole images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from suture.attacks.geometry import column, margin
+from suture.attacks.oracle import Oracle
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """New values ``(k, c, m)`` at the flat pixel positions ``index``, int64 ``(k, m)``.
+
+    A position that stands twice in a row of ``index`` must get the same value both times.
+    """
+
+    index: Tensor
+    values: Tensor
+
+
+def take(images: Tensor, index: Tensor) -> Tensor:
+    """Values ``(k, c, m)`` of ``(k, c, h, w)`` images at flat pixel positions ``(k, m)``."""
+    return images.flatten(2).gather(2, index[:, None].expand(-1, images.shape[1], -1))
+
+
+def put(images: Tensor, index: Tensor, values: Tensor) -> None:
+    """Write ``values`` at flat pixel positions, in place; images must be contiguous."""
+    flat = images.view(*images.shape[:2], -1)
+    flat.scatter_(2, index[:, None].expand(-1, images.shape[1], -1), values)
+
+
+def applied(images: Tensor, edits: list[Edit]) -> Tensor:
+    """A copy of the images with the edits made in order."""
+    images = images.clone()
+    for edit in edits:
+        put(images, edit.index, edit.values)
+    return images
+
+
+class Search:
+    """The best image found for every row that is still searched; all fields are aligned rows.
+
+    Attributes:
+        rows: rows of the oracle. clean, best: images. loss: the best one's, lower is better.
+        state: tensors of the method's own, one entry a row, that leave with their image.
+    """
+
+    def __init__(
+        self, oracle: Oracle, clean: Tensor, rows: Tensor, *, early_stop: bool = True
+    ) -> None:
+        self.oracle, self.clean, self.rows = oracle, clean, rows
+        self.best = clean.clone(memory_format=torch.contiguous_format)
+        self.loss = torch.full((len(rows),), float("inf"), device=clean.device)
+        self.state: dict[str, Tensor] = {}
+        self._early_stop = early_stop
+        self._place = torch.arange(len(rows), device=rows.device)
+        self._found = clean.clone()
+
+    def start(self, candidates: Tensor) -> Tensor:
+        """Ask about whole images; returns which were kept, for the images that stay."""
+        loss, done = self._ask(candidates)
+        kept = loss < self.loss
+        self.best = torch.where(column(kept), candidates, self.best)
+        return self._settle(kept, loss, done)
+
+    def step(self, edits: list[Edit]) -> Tensor:
+        """Ask about the best images with the edits; returns which were kept, as ``start``."""
+        before = [take(self.best, edit.index) for edit in edits]
+        for edit in edits:
+            put(self.best, edit.index, edit.values)
+        loss, done = self._ask(self.best)
+        kept = (loss < self.loss) | done
+        after = [take(self.best, edit.index) for edit in edits]
+        for edit, old, new in zip(edits, before, after, strict=True):
+            put(self.best, edit.index, torch.where(kept[:, None, None], new, old))
+        return self._settle(kept, loss, done)
+
+    def result(self) -> Tensor:
+        """The best image of every row, finished or not."""
+        self._found[self._place] = self.best
+        return self._found
+
+    def forget(self) -> None:
+        """The next candidate is kept whatever its loss."""
+        self.loss = torch.full_like(self.loss, float("inf"))
+
+    def _ask(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        oracle = self.oracle
+        logits, loss = oracle.losses(candidates, self.rows, margin)
+        done = oracle.reached(logits, self.rows) & self._early_stop
+        return -loss if oracle.targeted else loss, done
+
+    def _settle(self, kept: Tensor, loss: Tensor, done: Tensor) -> Tensor:
+        self.loss = torch.where(kept, loss, self.loss)
+        done = done | ~self.oracle.can_ask(self.rows) if self.oracle.limited else done
+        if not bool(done.any()):
+            return kept
+        self._found[self._place[done]] = self.best[done]
+        for name in ("clean", "rows", "best", "loss", "_place"):
+            setattr(self, name, getattr(self, name)[~done])
+        self.state = {name: values[~done] for name, values in self.state.items()}
+        return kept[~done]
