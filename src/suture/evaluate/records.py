@@ -82,12 +82,13 @@ class Record:
         return data
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Record:
+    def from_dict(data: Any) -> Record:
         """The inverse of ``to_dict``; refuses another schema and unknown or missing fields."""
-        if data.get("schema") != SCHEMA:
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != SCHEMA:
             raise BundleError(
                 expected=f"records of schema {SCHEMA}",
-                got=f"schema {data.get('schema')!r}",
+                got=f"schema {schema!r}",
                 remedy="Evaluate again, or read them with the version that wrote them.",
             )
         known = {f.name for f in dataclasses.fields(Record)}

@@ -1,0 +1,199 @@
+"""Protocols on models whose true robustness is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import PGD, Square
+from suture.errors import ArgumentError
+from suture.evaluate import WORST, Plan, Record, Subject, evaluate
+from suture.evaluate.protocols import averaging
+from suture.evaluate.sanity import with_warnings
+from suture.evaluate.strongest import EVERY
+from suture.repairs.defensyn import DefendedClassifier, parse
+from suture.types import Batch
+from tests.evaluate.test_metrics import record
+from tests.exact import ExactLinear, classified_batch
+
+SHAPE = (1, 4, 4)
+PLAN = Plan(
+    attack=Square(eps=0.05, queries=60), eot=(1, 4), pgd_steps=10, repeats=3, radii=(0.5, 1.0)
+)
+
+
+def run(*subjects: Subject, plan: Plan = PLAN, n: int = 25) -> list[Record]:
+    batch = classified_batch(ExactLinear(SHAPE), SHAPE, n=n, seed=4)
+    return evaluate(list(subjects), batch, plan, data="random", seed=1).records
+
+
+def undefended() -> Subject:
+    return Subject("undefended", ExactLinear(SHAPE), "linear")
+
+
+class Halves(nn.Module):
+    """The linear model cut into features (its logits) and an identity head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = ExactLinear(SHAPE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images)
+
+
+def defended(*texts: str) -> Subject:
+    head = nn.Linear(4, 4)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(4))
+        head.bias.zero_()
+    programs = tuple(parse(text) for text in texts)
+    model = DefendedClassifier(Halves(), head, programs, 4).eval()
+    return Subject("defended", model, "linear + programs", "DefEnSyn()")
+
+
+def of(records: list[Record], subject: str, row: str) -> list[Record]:
+    return [r for r in records if r.subject == subject and r.row == row]
+
+
+def test_a_deterministic_model_has_every_row_once():
+    records = run(undefended())
+    main = [r for r in records if "curve" not in r.tags]
+    assert len({r.row for r in main if r.protocol == "adaptive"}) == 3
+    assert all(r.repeat == 0 for r in records)
+    assert {r.n for r in records} == {25}
+    (clean,) = of(records, "undefended", "clean")
+    assert clean.right == 24, "the last image is mislabelled"
+
+
+def test_the_strongest_row_is_the_worst_case_per_image():
+    records = run(undefended())
+    (worst,) = of(records, "undefended", WORST)
+    rows = [r for r in records if r.protocol == "adaptive" and "curve" not in r.tags]
+    assert worst.right == min(r.right for r in rows)
+    assert worst.right < 24
+
+
+def test_queries_and_counts_are_recorded():
+    records = run(undefended())
+    (paper,) = [r for r in records if r.protocol == "paper" and "curve" not in r.tags]
+    assert paper.queries.count(None) == paper.right
+    assert paper.queries[-1] == 0
+    assert sum(right for right, _ in paper.per_class) == paper.right
+    assert sum(n for _, n in paper.per_class) == paper.n
+    assert paper.threat["queries"] == 60 and paper.threat["knowledge"] == "black-box"
+    assert "Square(" in paper.attack
+
+
+def test_a_randomised_defence_is_repeated_and_averaged():
+    records = run(undefended(), defended("v0 = v0 + 1", "v1 = v1 + 1", "v2 = v2 - 1"))
+    ours = [r for r in records if r.subject == "defended"]
+    assert {r.repeat for r in ours if r.row == "clean"} == {0, 1, 2}
+    eot = {r.tags["eot"] for r in ours if "eot" in r.tags}
+    assert eot == {1, 4}
+    assert len([r for r in ours if r.row == WORST]) == 3
+    assert len([r for r in ours if r.row == EVERY]) == 1
+    assert any("K = 1" in r.row for r in ours)
+    assert [r for r in ours if r.tags.get("transfer")]
+
+
+def test_programs_that_change_nothing_gain_nothing():
+    """K programs that do nothing are the undefended model: no protocol may show a gain."""
+    records = run(undefended(), defended("v0 = v0", "v1 = v1"))
+    for ours in records:
+        if ours.subject == "defended" and "EOT" not in ours.row:
+            for theirs in of(records, "undefended", ours.row):
+                assert ours.right == theirs.right, ours.row
+
+
+def test_the_adaptive_attacker_sees_through_noise():
+    """Large random tilts confuse a search that believes single queries, not one that averages."""
+    texts = [f"v{i} = v{i} + {sign}8" for i in range(4) for sign in "+-"]
+    texts = [t.replace("+ +", "+ ").replace("+ -", "- ") for t in texts]
+    records = run(undefended(), defended(*texts))
+    paper = [r.right for r in records if r.subject == "defended" and r.protocol == "paper"]
+    worst = [r.right for r in of(records, "defended", WORST)]
+    assert max(worst) <= max(paper)
+    (every,) = of(records, "defended", EVERY)
+    assert every.right <= min(worst)
+
+
+def test_the_same_seed_gives_the_same_records():
+    def outline() -> list[tuple]:
+        records = run(undefended(), defended("v0 = v0 + 1", "v1 = v1 + 1"))
+        return [(r.row, r.repeat, r.right, r.queries) for r in records]
+
+    assert outline() == outline()
+
+
+def test_batch_size_does_not_change_a_record():
+    batch = classified_batch(ExactLinear(SHAPE), SHAPE, n=12, seed=4)
+    subject = [undefended()]
+    found = [
+        [(r.row, r.right, r.queries) for r in
+         evaluate(subject, batch, PLAN, data="x", batch_size=size).records]
+        for size in (5, 100)
+    ]  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_the_averaging_attacker_keeps_his_candidates():
+    attack = averaging(Square(queries=100), 10)
+    assert attack == Square(queries=1000, eot=10, early_stop=False)
+    assert averaging(PGD(steps=7), 10) == PGD(steps=7, eot=10)
+
+
+def test_the_page_may_not_be_fooled_by_a_stuck_attack():
+    class Masked(nn.Module):
+        """Rounds its input: no gradient reaches it, and small changes vanish."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = ExactLinear(SHAPE)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.inner((images * 4).round() / 4)
+
+    records = run(Subject("undefended", Masked(), "masked"), n=60, plan=Plan(
+        attack=Square(eps=0.2, queries=200), pgd_steps=10, radii=()
+    ))  # fmt: skip
+    flagged = [r.row for r in records if r.warnings]
+    assert any("PGD" in row for row in flagged)
+    assert any("unbounded" in row for row in flagged)
+
+
+def test_warnings_by_hand():
+    def attacked(right: int, attack: str, knowledge: str, **fields: object) -> Record:
+        given = {"metric": "robust accuracy", "protocol": "adaptive", "right": right, "n": 100}
+        return record(row=attack, attack=attack, threat={"knowledge": knowledge}, **given | fields)
+
+    white = attacked(60, "PGD()", "white-box")
+    black = attacked(20, "Square()", "black-box")
+    noise = attacked(90, "RandomNoise()", "black-box", tags={"sanity": "noise"}, protocol="sanity")
+    judged = {r.row: r.warnings for r in with_warnings([white, black, noise])}
+    assert len(judged["PGD()"]) == 1 and "gradient masking" in judged["PGD()"][0]
+    assert judged["Square()"] == [] and judged["RandomNoise()"] == []
+    close = with_warnings([attacked(25, "PGD()", "white-box"), black, noise])
+    assert not any(r.warnings for r in close), "within the intervals is no warning"
+    weak = with_warnings(
+        [white, attacked(20, "RandomNoise()", "black-box", tags={"sanity": "noise"})]
+    )
+    assert "weaker than noise" in weak[0].warnings[0]
+    unbounded = attacked(7, "PGD()", "white-box", tags={"sanity": "unbounded"}, protocol="sanity")
+    assert "unbounded radius" in with_warnings([unbounded])[0].warnings[0]
+
+
+def test_bad_plans():
+    for wrong in ({"protocols": ()}, {"protocols": ("x",)}, {"repeats": 0}, {"eot": (0,)},
+                  {"radii": (-1.0,)}):  # fmt: skip
+        with pytest.raises(ArgumentError):
+            Plan(**wrong)
+
+
+def test_a_batch_is_all_it_needs():
+    batch = Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2]))
+    records = evaluate([undefended()], batch, PLAN, data="three").records
+    assert {r.n for r in records} == {3}

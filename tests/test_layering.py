@@ -1,0 +1,60 @@
+"""Imports point up the list of rooms only (docs/design), so that the house can be read in order."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import suture
+
+ROOT = Path(suture.__file__).parent
+ORDER = [
+    "errors",
+    "rng",
+    "types",
+    "provenance",
+    "storage",
+    "engine",
+    "data",
+    "models",
+    "training",
+    "attacks",
+    "repairs",
+    "openers",
+    "evaluate",
+    "report",
+    "pipeline",
+    "cli",
+]
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "suture":
+                names = [f"suture.{alias.name}" for alias in node.names]
+            else:
+                names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("suture.")}
+    return found - {"__version__"}
+
+
+def test_every_room_is_on_the_list():
+    rooms = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert rooms - {"__init__"} == set(ORDER)
+
+
+def test_imports_point_up():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {room}"
+        for path in ROOT.rglob("*.py")
+        if path != ROOT / "__init__.py"
+        for room in imported(path)
+        if ORDER.index(room) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
+    ]
+    assert wrong == []
