@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.exact import ExactLinear
 
 from suture.attacks import PGD
 from suture.attacks.geometry import distance, margin, project, row_sum
 from suture.errors import ArgumentError
 from suture.types import Batch
+from tests.exact import ExactLinear
 
 SHAPE = (1, 4, 4)
 
@@ -66,8 +66,10 @@ def test_projection():
     near = project("l2", 0.1, clean, wild)
     assert float(distance("l2", near - clean)) == pytest.approx(0.1, abs=1e-6)
     assert torch.equal(project("linf", float("inf"), clean, wild), wild.clamp(0, 1))
-    with pytest.raises(ArgumentError, match="projection"):
-        project("l0", 3, clean, wild)
+    assert project("l0", 1, clean, wild).flatten().tolist() == pytest.approx([0.0, 0.9, 1.0])
+    far = torch.tensor([[[[0.5, 0.8, 0.9]]]])  # δ = 0.5, 0.3, -0.1: λ = 0.15 leaves 0.5 in all
+    assert project("l1", 0.5, clean, far).flatten().tolist() == pytest.approx([0.35, 0.65, 1.0])
+    assert project("l0", 2, clean, far).flatten().tolist() == pytest.approx([0.5, 0.8, 1.0])
 
 
 def test_l0_counts_pixels_not_channels():

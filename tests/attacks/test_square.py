@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from tests.exact import ExactLinear, classified_batch
 
 from suture.attacks import Square
 from suture.attacks.square_moves import bump, propose_l2, propose_linf, start_l2, start_linf
 from suture.rng import bits, integers
+from tests.exact import ExactLinear, classified_batch
 
 SHAPE = (2, 9, 7)
 

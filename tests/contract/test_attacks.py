@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from math import inf
 
 import pytest
 import torch
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 from torch import nn
 
-from suture.attacks import PGD, Attack, AttackResult, RandomNoise, Square
+from suture.attacks import (
+    APGD,
+    BIM,
+    CW,
+    FGSM,
+    JSMA,
+    PGD,
+    Attack,
+    AttackResult,
+    DeepFool,
+    RandomNoise,
+    Square,
+)
 from suture.attacks.geometry import distance
 from suture.errors import ArgumentError, DataError, ModelError
 from suture.types import Batch
+from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 SHAPE = (3, 7, 6)
 ATTACKS: list[Attack] = [
@@ -22,6 +35,19 @@ ATTACKS: list[Attack] = [
     Square(norm="linf", eps=0.05, queries=40),
     Square(norm="l2", eps=0.5, queries=40),
     Square(norm="linf", eps=0.05, queries=40, eot=3, early_stop=False),
+    FGSM(norm="linf", eps=0.05),
+    FGSM(norm="l2", eps=0.5),
+    BIM(norm="linf", eps=0.05),
+    PGD(norm="l1", eps=3.0, steps=7, sparsity=0.9),
+    CW(steps=12, binary_search_steps=3, initial_const=1.0, learning_rate=0.05),
+    CW(steps=12, binary_search_steps=2, initial_const=1.0, eps=0.5),
+    DeepFool(norm="l2"),
+    DeepFool(norm="linf", eps=0.05),
+    APGD(norm="linf", eps=0.05, steps=12),
+    APGD(norm="l2", eps=0.5, steps=12, loss="dlr", restarts=2),
+    APGD(norm="linf", eps=0.03, steps=12, loss="dlr-targeted", eot=2, eot_of="losses"),
+    JSMA(),
+    JSMA(eps=12, theta=-0.5, gamma=0.5),
     RandomNoise(norm="linf", eps=0.1),
     RandomNoise(norm="l2", eps=1.0, queries=5),
 ]
@@ -100,7 +126,7 @@ def test_the_seed_decides(attack: Attack, model: nn.Module, batch: Batch):
     same(attack(model, batch, generator=5), attack(model, batch, generator=5))
     generator = torch.Generator().manual_seed(11)
     first, second = (attack(model, batch, generator=generator) for _ in range(2))
-    starts_at_random = getattr(attack, "random_start", True)
+    starts_at_random = getattr(attack, "random_start", attack.draws)
     assert torch.equal(first.images, second.images) != starts_at_random
 
 
@@ -124,6 +150,10 @@ def test_targeted(attack: Attack, model: nn.Module, batch: Batch):
     logits = model(batch.images).detach()
     runner_up = logits.topk(2).indices[:, 1]
     targets = torch.where(runner_up == batch.labels, (runner_up + 1) % 4, runner_up)
+    if not attack.can_target:
+        with pytest.raises(ArgumentError, match="untargeted attack"):
+            attack(model, batch, targets=targets)
+        return
     result = attack(model, batch, generator=0, targets=targets)
     assert torch.equal(result.success, result.predictions == targets)
     assert result.success.any()
@@ -148,10 +178,13 @@ def test_a_zero_radius_changes_nothing(attack: Attack, model: nn.Module, batch: 
 
 @every_attack
 def test_bad_arguments_are_refused(attack: Attack, model: nn.Module, batch: Batch):
-    for wrong in ({"eps": -0.1}, {"norm": "l7"}, {"eot": 0}, {"eps": float("nan")}):
+    refused = ({"eps": -0.1}, {"norm": "l7"}, {"eot": 0}, {"eps": float("nan")})
+    refused += ({"budget": 0}, {"seconds": 0.0}, {"eot_of": "probabilities"})
+    for wrong in refused:
         with pytest.raises(ArgumentError):
             dataclasses.replace(attack, **wrong)
-    with pytest.raises(ArgumentError, match="differ from the labels"):
+    refusal = "differ from the labels" if attack.can_target else "untargeted attack"
+    with pytest.raises(ArgumentError, match=refusal):
         attack(model, batch, targets=batch.labels.clone())
     with pytest.raises(DataError, match="labels from 0 to 3"):
         attack(model, Batch(batch.images, batch.labels + 9))
@@ -170,5 +203,30 @@ def test_unusable_models_are_refused(attack: Attack, batch: Batch):
 
 
 @every_attack
+def test_a_spent_budget_stops_the_image(attack: Attack, model: ExactLinear, batch: Batch):
+    budget = 2 * attack.eot + 1
+    limited = dataclasses.replace(attack, budget=budget)
+    result = limited(model, batch, generator=0)
+    assert model.forwards == int(result.queries.sum()) + result.checks * len(batch)
+    assert int(result.queries.max()) <= budget
+    assert torch.equal(result.queries % attack.eot, torch.zeros_like(result.queries))
+    same(result, limited(model, batch, generator=0, batch_size=3))
+
+
+@every_attack
+def test_transfer_attacks_one_model_and_measures_another(
+    attack: Attack, model: ExactLinear, batch: Batch
+):
+    other = ExactLinear(SHAPE, seed=5)
+    result = attack(model, batch, generator=0, transfer_from=other)
+    assert torch.equal(result.predictions, model(result.images).argmax(1))
+    other.forwards = model.forwards = 0
+    again = attack(model, batch, generator=0, transfer_from=other)
+    same(result, again)
+    assert model.forwards == result.checks * len(batch)
+    assert other.forwards == int(result.queries.sum()) + len(batch)
+
+
+@every_attack
 def test_the_repr_is_the_attack(attack: Attack):
-    assert eval(repr(attack)) == attack
+    assert eval(repr(attack), {**globals(), "inf": inf}) == attack

@@ -93,6 +93,8 @@ class Attack(ABC):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     knowledge: ClassVar[Knowledge] = "white-box"
     can_target: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    """Whether the attack draws at random, so that seeds matter."""
 
     def __post_init__(self) -> None:
         _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
@@ -142,7 +144,9 @@ class Attack(ABC):
             on_progress: called as ``on_progress(images finished, n)``.
 
         Raises:
-            ArgumentError: bad targets, or targets for an attack that has none. ModelError: unusable logits. DataError: labels too large.
+            ArgumentError: bad targets, or targets for an attack that has none.
+            ModelError: unusable logits.
+            DataError: labels too large.
         """
         stream = as_stream(generator)
         self._check_targets(targets, batch.labels)

@@ -7,13 +7,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from suture.attacks.base import Attack, require, require_finite_eps
-from suture.attacks.geometry import column, distance, project
+from suture.attacks.geometry import project
 from suture.attacks.oracle import Oracle
-from suture.rng import normal, uniform
-from suture.types import Knowledge
+from suture.attacks.steps import Rows, cross_entropies, random_start, steepest, steepest_l1
+from suture.types import Knowledge, Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +20,8 @@ class PGD(Attack):
     """Steps along the loss gradient, projected back into the ball.
 
     ``x ← Π(x + α·sign(∇ℓ))`` for L∞, ``x ← Π(x + α·∇ℓ/‖∇ℓ‖₂)`` for L2, with ℓ the cross entropy.
+    For L1 the step goes along the signs of the largest gradient entries (SLIDE, Tramèr & Boneh
+    2019, arXiv:1904.13000), and Π is onto the ball and the box together.
     An image leaves the batch as soon as a query finds it misclassified.
 
     Args:
@@ -29,22 +30,27 @@ class PGD(Attack):
             (Madry et al., section 5).
         restarts: independent starts; later ones only for images that still hold.
         random_start: start uniformly in the ball rather than at the image.
+        sparsity: L1 only: the share of entries that a step leaves alone (SLIDE: 0.99).
     """
 
     steps: int = 40
     step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
+    sparsity: float = 0.99
 
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     knowledge: ClassVar[Knowledge] = "white-box"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_finite_eps(self.eps, "PGD")
+        require_finite_eps(self.eps, type(self).__name__)
         require(self.steps >= 1, "steps >= 1", f"steps={self.steps!r}")
         require(self.restarts >= 1, "restarts >= 1", f"restarts={self.restarts!r}")
         positive = self.step_size is None or self.step_size > 0
         require(positive, "step_size > 0 or None", f"step_size={self.step_size!r}")
+        sparse = 0 <= self.sparsity < 1
+        require(sparse, "sparsity in [0, 1)", f"sparsity={self.sparsity!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
         best = images.clone()
@@ -60,47 +66,67 @@ class PGD(Attack):
     def _descend(
         self, oracle: Oracle, clean: Tensor, rows: Tensor, restart: int
     ) -> tuple[Tensor, Tensor]:
-        """One start: the last iterate or the first success, and which images succeeded."""
+        """One start: the last iterate or the first success, and which images need no other."""
+        found, done = clean.clone(), torch.ones_like(rows, dtype=torch.bool)
+        state = Rows(clean=clean, rows=rows, here=self._start(oracle, clean, rows, restart))
+        for _ in range(self.steps):
+            logits, gradient = oracle.gradient(state.here, state.rows, cross_entropies)
+            state.gradient, gone = gradient, oracle.finished(logits, state.rows)
+            found[state.place[gone]] = state.here[gone]
+            state.leave(gone)
+            if not len(state):
+                return found, done
+            state.here = self._moved(oracle, state)
+        logits = oracle.logits(state.here, state.rows)
+        found[state.place] = state.here
+        done[state.place] = oracle.finished(logits, state.rows)
+        return found, done
+
+    def _moved(self, oracle: Oracle, state: Rows) -> Tensor:
         step = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        current = self._start(oracle, clean, rows, restart)
-        done = torch.zeros_like(rows, dtype=torch.bool)
-        sign = -1.0 if oracle.targeted else 1.0
-        for index in range(self.steps + 1):
-            active = (~done).nonzero()[:, 0]
-            if not len(active):
-                break
-            here, owners = current[active], rows[active]
-            if index == self.steps:
-                logits = oracle.logits(here, owners)
-                done[active] = oracle.reached(logits, owners)
-                break
-            logits, gradient = oracle.gradient(here, owners, _loss)
-            reached = oracle.reached(logits, owners)
-            done[active] = reached
-            moved = here + sign * step * self._direction(gradient)
-            moved = project(self.norm, self.eps, clean[active], moved)
-            current[active] = torch.where(column(reached), here, moved)
-        return current, done
+        ascent = -state.gradient if oracle.targeted else state.gradient
+        if self.norm == "l1":
+            along = steepest_l1(ascent, state.here, self.sparsity)
+        else:
+            along = steepest(self.norm, ascent)
+        return project(self.norm, self.eps, state.clean, along.mul_(step).add_(state.here))
 
     def _start(self, oracle: Oracle, clean: Tensor, rows: Tensor, restart: int) -> Tensor:
         if not self.random_start:
-            return clean.clone()
-        pixels = torch.arange(clean[0].numel(), device=clean.device)
-        first = oracle.random_bits(rows, restart, pixels[None])
-        if self.norm == "linf":
-            offset = uniform(first, -self.eps, self.eps).reshape(clean.shape)
-            return project("linf", self.eps, clean, clean + offset)
-        offset = normal(first, oracle.random_bits(rows, restart, pixels[None] + len(pixels)))
-        offset = offset.reshape(clean.shape)
-        share = uniform(oracle.random_bits(rows, restart, 2 * len(pixels)))
-        length = self.eps * share.pow(1.0 / len(pixels)) / distance("l2", offset)
-        return project("l2", self.eps, clean, clean + offset * column(length))
-
-    def _direction(self, gradient: Tensor) -> Tensor:
-        if self.norm == "linf":
-            return gradient.sign()
-        return gradient / column(distance("l2", gradient).clamp_min(1e-12))
+            return clean
+        return random_start(self.norm, self.eps, oracle, clean, rows, restart)
 
 
-def _loss(logits: Tensor, goals: Tensor) -> Tensor:
-    return cross_entropy(logits, goals, reduction="none")
+@dataclass(frozen=True, kw_only=True)
+class BIM(PGD):
+    """The basic iterative method (Kurakin, Goodfellow & Bengio 2017, arXiv:1607.02533).
+
+    PGD from the image itself, with the paper's steps of one grey level; its rule for the number
+    of iterations, ``min(eps·255 + 4, 1.25·eps·255)``, gives 10 at 8/255.
+    """
+
+    steps: int = 10
+    step_size: float | None = 1 / 255
+    random_start: bool = False
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """The fast gradient sign method (Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572).
+
+    ``x + eps·sign(∇ℓ)``, for L2 ``x + eps·∇ℓ/‖∇ℓ‖₂``: one gradient, one query.
+    """
+
+    draws: ClassVar[bool] = False
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_finite_eps(self.eps, "FGSM")
+
+    def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
+        _, gradient = oracle.gradient(images, rows, cross_entropies)
+        sign = -1.0 if oracle.targeted else 1.0
+        return images + sign * self.eps * steepest(self.norm, gradient)
