@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,12 +104,20 @@ def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 5
     """
     if not is_randomised(model):
         return (decisions(model, images, Stream(0)) == labels).float()
-    models = fixed_models(model)
-    if models:
-        hits = [decisions(one, images, Stream(0)) == labels for one in models]
-    else:
+    each: Callable[[Tensor], Iterable[Tensor]] | None = getattr(model, "each", None)
+    if each is None:
         hits = [decisions(model, images, Stream(1).child(d)) == labels for d in range(draws)]
-    return torch.stack(hits).float().mean(0)
+        return torch.stack(hits).float().mean(0)
+    with torch.no_grad():
+        return torch.cat([_share(each(i), y) for i, y in _pieces(images, labels)])
+
+
+def _share(logits: Iterable[Tensor], labels: Tensor) -> Tensor:
+    return torch.stack([one.argmax(1) == labels for one in logits]).float().mean(0)
+
+
+def _pieces(images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    return zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True)
 
 
 def fixed_models(model: nn.Module) -> list[nn.Module]:

@@ -75,6 +75,18 @@ def test_average_is_the_mean_over_draws(model: DefendedClassifier):
     assert (average - everything).abs().max() < 1.5
 
 
+@pytest.mark.parametrize("linear", [True, False])
+def test_each_programs_logits_at_once(linear: bool):
+    generator = torch.Generator().manual_seed(3)
+    head = nn.Linear(3, 4) if linear else nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 4))
+    texts = ("v0 = v1 * v2; v1 = v0 - 3", "v2 = v0 / v1; v2 = max(v2, 0.2)", "v1 = 4")
+    model = DefendedClassifier(nn.Flatten(), head, tuple(map(parse, texts)), 3)
+    images = torch.rand(20, 1, 1, 3, generator=generator)
+    images[:5, ..., 1] = 0.0
+    for index, logits in enumerate(model.each(images)):
+        assert torch.allclose(logits, model.fixed(index)(images), atol=1e-5)
+
+
 def test_gradients_reach_the_image(model: DefendedClassifier):
     images = IMAGES[:4].clone().requires_grad_(True)
     noise = torch.zeros(4, dtype=torch.int64)

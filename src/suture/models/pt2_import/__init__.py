@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from suture.errors import ModelError
 from suture.models.checks import check_weights
 from suture.models.messages import first_line
 from suture.models.onnx_import.reading import read_bytes
@@ -28,7 +29,11 @@ def import_pt2(path: str | Path) -> nn.Module:
         ModelError: if the file is damaged, holds pickled objects or other operators than ATen's,
             takes one batch size only, or its weights are not finite.
     """
-    return _build(read_bytes(Path(path)))
+    try:
+        return _build(read_bytes(Path(path)))
+    except ModelError as error:
+        found = error.got if str(path) in error.got else f"{path}: {error.got}"
+        raise ModelError(expected=error.expected, got=found, remedy=error.remedy) from error
 
 
 def _build(content: bytes) -> nn.Module:

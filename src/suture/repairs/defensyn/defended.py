@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from suture.repairs.defensyn.execution import ProgramBank
+from suture.models import head_is_linear
+from suture.repairs.defensyn.execution import ProgramBank, written_columns
 from suture.repairs.defensyn.language import Program, check_features
 from suture.rng import bits, integers
-
-_ROWS = 16_384
 
 
 class DefendedClassifier(nn.Module):
@@ -70,14 +70,30 @@ class DefendedClassifier(nn.Module):
         Args:
             noise: int64 ``(draws, n)``.
         """
-        features, total = self.encoder(images), None
-        for rows in noise.split(max(1, _ROWS // len(images))):
-            choice = integers(rows.flatten(), len(self.bank.programs))
-            many = self.head(self.bank(features.repeat(len(rows), 1), choice))
-            for logits in many.reshape(len(rows), len(images), -1):
-                total = logits if total is None else total + logits
-        assert total is not None, "at least one draw"
+        choice = integers(noise, len(self.bank.programs))
+        programs = torch.arange(len(self.bank.programs), device=noise.device)
+        counts = (choice[:, :, None] == programs).sum(0)
+        total = None
+        for index, logits in enumerate(self.each(images)):
+            part = counts[:, index, None] * logits
+            total = part if total is None else total + part
+        assert total is not None, "there is at least one program"
         return total / len(noise)
+
+    def each(self, images: Tensor) -> Iterator[Tensor]:
+        """Logits ``(n, classes)`` under each program in turn; the encoder runs once.
+
+        Before a linear head only the changes are computed: ``W·v + b + Σ_i W[:, i]·(v'_i - v_i)``.
+        """
+        features = self.encoder(images)
+        linear = head_is_linear(self.head)
+        plain = self.head(features) if linear is not None else features
+        for index, program in enumerate(self.programs):
+            if linear is None:
+                chosen = torch.full_like(features[:, 0], index, dtype=torch.int64)
+                yield self.head(self.bank(features, chosen))
+            else:
+                yield _changed(plain, features, linear.weight, program)
 
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
@@ -103,3 +119,10 @@ class DefendedClassifier(nn.Module):
         return DefendedClassifier(
             self.encoder, self.head, (self.programs[index],), self.features
         ).train(self.training)
+
+
+def _changed(plain: Tensor, features: Tensor, weight: Tensor, program: Program) -> Tensor:
+    logits = plain
+    for index, column in written_columns(program, features).items():
+        logits = logits + (column - features[:, index])[:, None] * weight[:, index]
+    return logits

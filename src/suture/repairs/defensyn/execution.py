@@ -22,19 +22,36 @@ def run_program(program: Program, features: Tensor) -> tuple[Tensor, bool]:
     """
     values, finite = features.clone(), True
     for instruction in program.instructions:
-        written = _evaluate(instruction, values)
+        written = _evaluate(instruction, lambda index: values[:, index])
         finite = finite and bool(torch.isfinite(written).all())
         values[:, instruction.target] = written
     return values, finite
 
 
-def _evaluate(instruction: Instruction, values: Tensor) -> Tensor:
-    left = _value(instruction.left, values)
+def written_columns(program: Program, features: Tensor) -> dict[int, Tensor]:
+    """What one program makes of the features it writes: feature to column ``(n,)``.
+
+    The same values as ``run_program`` gives, without a copy of all the others; differentiable.
+    """
+    columns: dict[int, Tensor] = {}
+
+    def read(index: int) -> Tensor:
+        return columns[index] if index in columns else features[:, index]
+
+    for instruction in program.instructions:
+        columns[instruction.target] = _evaluate(instruction, read)
+    return columns
+
+
+def _evaluate(instruction: Instruction, read: Callable[[int], Tensor]) -> Tensor:
+    old = read(instruction.target)
+    left = _value(instruction.left, read, old)
     if instruction.op is Op.COPY or instruction.right is None:
         return left
-    right = _value(instruction.right, values)
+    right = _value(instruction.right, read, old)
     if instruction.op is Op.DIV:
-        return torch.where(right == 0, values[:, instruction.target], left / right)
+        divisor = torch.where(right == 0, torch.ones_like(right), right)
+        return torch.where(right == 0, old, left / divisor)
     return _BINARY[instruction.op](left, right)
 
 
@@ -47,10 +64,10 @@ _BINARY: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _value(operand: Operand, values: Tensor) -> Tensor:
+def _value(operand: Operand, read: Callable[[int], Tensor], like: Tensor) -> Tensor:
     if isinstance(operand, Constant):
-        return torch.full_like(values[:, 0], operand.value)
-    return values[:, operand.index]
+        return torch.full_like(like, operand.value)
+    return read(operand.index)
 
 
 class ProgramBank(nn.Module):

@@ -1,0 +1,112 @@
+"""The whole way through the commands, on the embedded digits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suture.data import load
+from tests.cli.conftest import Suture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("way")
+
+
+def test_train(suture: Suture, folder: Path):
+    answer = suture("train", "digits_cnn", "--data", "digits", "--epochs", 6, "--out",
+                    folder / "net", "--json")  # fmt: skip
+    assert answer.status == 0
+    facts = answer.json
+    assert facts["test_accuracy"] > 94 and facts["test_n"] == len(load("digits").test)
+    assert len(list((folder / "net" / "checkpoints").glob("epoch-*.safetensors"))) == 6
+
+
+def test_attack(suture: Suture, folder: Path):
+    words = ("attack", folder / "net", "--data", "digits", "--eps", 0.2, "--queries", 80, "--n", 60)
+    first = suture(*words, "--json", "--save", folder / "attacked.npz").json
+    again = suture(*words, "--json", "--batch-size", 7).json
+    assert first["robust_accuracy"] < first["clean_accuracy"]
+    assert {k: first[k] for k in ("robust", "median_queries")} == {
+        k: again[k] for k in ("robust", "median_queries")
+    }
+    with np.load(folder / "attacked.npz") as saved:
+        assert saved["images"].shape == (60, 1, 8, 8)
+        assert 60 - saved["success"].sum() == first["robust"]
+    text = suture(*words)
+    assert "robust accuracy" in text.out and text.err == ""
+
+
+def test_repair(suture: Suture, folder: Path):
+    answer = suture("repair", folder / "net", "--data", "digits", "--eps", 0.15, "--queries", 60,
+                    "--samples", 150, "--programs", 3000, "--max-length", 2, "--k", 6,
+                    "--temperature", 20, "--out", folder / "repaired", "--json")  # fmt: skip
+    assert answer.status == 0
+    assert len(answer.json["programs"]) == 6
+    assert answer.json["rescored_disagreements"] == 0
+
+
+def test_evaluate_remembers_the_threat(suture: Suture, folder: Path):
+    answer = suture("evaluate", folder / "repaired", "--data", "digits", "--n", 30, "--eot", 2,
+                    "--no-curve", "--protocol", "paper", "--protocol", "adaptive", "--json",
+                    "--out", folder / "evaluated")  # fmt: skip
+    assert answer.status == 0
+    facts = answer.json
+    assert set(facts["robust_accuracy"]) >= {"before", "after_paper", "after_adaptive"}
+    assert facts["robust_accuracy"]["after_adaptive"] <= facts["robust_accuracy"]["after_paper"]
+    assert facts["n"] == 30
+    assert "eps=0.15" in Path(facts["records"]).read_text()
+    page = Path(facts["report"]).read_text()
+    assert "<!doctype html>" in page.lower() and "http://" not in page and "https://" not in page
+
+
+def test_report_again(suture: Suture, folder: Path):
+    before = (folder / "evaluated" / "report.html").read_text()
+    (folder / "evaluated" / "report.html").unlink()
+    answer = suture("report", folder / "evaluated", "--markdown")
+    assert answer.status == 0 and "|" in answer.out
+    assert (folder / "evaluated" / "report.html").read_text() == before
+
+
+def test_audit(suture: Suture, folder: Path):
+    answer = suture("audit", folder / "net", "--data", "digits", "--n", 20, "--eps", 0.1,
+                    "--out", folder / "audit", "--json")  # fmt: skip
+    assert answer.status == 0
+    assert answer.json["robust_accuracy"]["after_adaptive"] is None
+    assert answer.json["robust_accuracy"]["before_adaptive"] <= answer.json["clean_accuracy"]
+    assert Path(answer.json["report"]).is_file()
+
+
+def test_data(suture: Suture, folder: Path):
+    listed = suture("data", "list", "--json").json["data"]
+    assert {"digits", "mnist", "cifar10", "cifar10-exact"} <= {entry["name"] for entry in listed}
+    shown = suture("data", "show", "digits", "--picture", folder / "digits.png", "--json").json
+    assert shown["classes"] == 10 and shown["in_shape"] == [1, 8, 8]
+    assert (folder / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert "digits" in suture("data", "show", "digits", "--picture", folder / "digits.png").out
+
+
+@pytest.mark.slow
+def test_demo(suture: Suture, folder: Path):
+    answer = suture("demo", "--out", folder / "demo", "--n", 60, "--json")
+    assert answer.status == 0
+    facts = answer.json
+    assert facts["clean_accuracy"] >= 95
+    robust = facts["robust_accuracy"]
+    assert robust["before"] < 40 < robust["after_paper"]
+    assert robust["after_adaptive"] < robust["after_paper"]
+    assert Path(facts["report"]).is_file() and Path(facts["records"]).is_file()
+    assert {"seconds", "report", "records"} <= set(facts)
+
+
+def test_help_has_examples(suture: Suture):
+    for command in ("demo", "train", "attack", "repair", "evaluate", "report", "audit"):
+        answer = suture(command, "--help")
+        assert answer.status == 0
+        assert f"suture {command}" in " ".join(answer.out.split()), command
+    for command in ("list", "show"):
+        assert f"suture data {command}" in " ".join(suture("data", command, "--help").out.split())
+    assert suture("--version").out.startswith("suture ")
