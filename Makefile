@@ -27,8 +27,9 @@ help: ## this list
 demo: $(BASE) ## digits: train, attack, repair, evaluate, and a report page
 	$(BIN)/suture demo --out suture-demo $(ARGS)
 
+# One thread a worker: small tensors lose by more, and workers would fight over the cores.
 test: $(DEV) ## the whole test suite, on all cores
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

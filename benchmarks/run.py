@@ -16,7 +16,6 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import harness  # noqa: E402
-
 from suture.storage import write_json  # noqa: E402
 
 NOT_BENCHMARKS = {"run", "harness"}

@@ -6,11 +6,11 @@ runs each program on all samples and multiplies by the whole head, one program a
 
 from __future__ import annotations
 
-import harness
 import numpy as np
 import torch
 from torch import nn
 
+import harness
 from suture.repairs.defensyn.sampling import Sampler
 from suture.repairs.defensyn.scoring import LinearProblem, Samples, score_plain
 from suture.rng import Stream

@@ -5,10 +5,10 @@ The radius is so small that nothing succeeds: every image stays to the end.
 
 from __future__ import annotations
 
-import harness
 import torch
 from torch import nn
 
+import harness
 from suture.attacks import Square
 from suture.types import Batch
 

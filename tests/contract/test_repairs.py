@@ -8,7 +8,6 @@ import json
 
 import pytest
 import torch
-from tests.small import accuracy, digits, trained
 
 import suture
 from suture import models
@@ -17,6 +16,7 @@ from suture.engine import Inline, Processes
 from suture.errors import DataError, ModelError
 from suture.repairs import DefEnSyn, Repair, RepairResult, Status, repair
 from suture.types import Batch
+from tests.small import accuracy, digits, trained
 
 REPAIRS: list[Repair] = [
     DefEnSyn(

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.test_rng import splitmix
 from torch import nn
 
 from suture.engine import Processes
@@ -17,6 +16,7 @@ from suture.repairs.defensyn.sampling import LANES, Sampler
 from suture.repairs.defensyn.scoring import LinearProblem, Samples
 from suture.repairs.defensyn.synthesis import Search, entropy, mean_scores, softmax
 from suture.rng import Stream
+from tests.test_rng import splitmix
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
