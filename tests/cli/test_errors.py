@@ -94,6 +94,13 @@ def test_labels_beyond_the_classes(suture: Suture, tmp_path: Path, bundle: Path)
     refused(suture("attack", bundle, "--data", data, "--queries", 3), "0 to 9")
 
 
+def test_a_failed_command_leaves_no_run(suture: Suture, tmp_path: Path, bundle: Path):
+    data = npz(tmp_path / "many.npz", np.full((60, 1, 8, 8), 0.5), np.arange(60) % 12)
+    for command in ("evaluate", "audit"):
+        refused(suture(command, bundle, "--data", data, "--out", tmp_path / "run"), "0 to 9")
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_truncated_file(suture: Suture, tmp_path: Path):
     data = npz(tmp_path / "cut.npz", np.full((60, 1, 8, 8), 0.5), np.arange(60) % 10)
     data.write_bytes(data.read_bytes()[:-200])

@@ -14,8 +14,9 @@ from suture.engine import Run
 from suture.errors import BundleError, StorageError
 
 
-def make(folder: Path) -> Run:
-    return Run.create(folder, kind="test", title="A test", command="suture test", seed=3)
+def make(folder: Path, kind: str = "test", replace: bool = False) -> Run:
+    given = {"title": "A test", "command": "suture test", "seed": 3, "replace": replace}
+    return Run.create(folder, kind=kind, **given)
 
 
 def test_a_run_can_be_read_back(tmp_path: Path):
@@ -30,15 +31,22 @@ def test_a_run_can_be_read_back(tmp_path: Path):
     assert [json.loads(line)["a"] for line in run.records.read_text().splitlines()] == [1, 2]
 
 
-def test_an_earlier_run_is_replaced_but_nothing_else(tmp_path: Path):
+def test_only_a_run_of_the_same_kind_is_replaced(tmp_path: Path):
     run = make(tmp_path / "run")
     run.write_records([{"a": 1}])
-    again = make(tmp_path / "run")
-    assert not again.records.exists()
+    run.artifacts.mkdir()
+    (run.artifacts / "old").write_text("x")
+    with pytest.raises(StorageError, match="an earlier run.*--force"):
+        make(tmp_path / "run")
+    with pytest.raises(StorageError, match="an earlier run"):
+        make(tmp_path / "run", kind="other", replace=True)
+    assert run.records.exists()
+    make(tmp_path / "run", replace=True)
+    assert names(tmp_path / "run") == ["run.json"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(StorageError, match="something else that is in the way"):
-        make(tmp_path / "thesis")
+        make(tmp_path / "thesis", replace=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError):
         make(tmp_path / "file")
@@ -106,3 +114,13 @@ def test_a_path_through_a_file_is_one_clear_error(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="to be able to write"):
         storage.write_text(tmp_path / "file" / "below.txt", "text")
+
+
+def test_a_run_that_fails_says_so_or_leaves_nothing(tmp_path: Path):
+    with pytest.raises(RuntimeError), make(tmp_path / "empty"):
+        raise RuntimeError("at once")
+    assert names(tmp_path) == []
+    with pytest.raises(RuntimeError), make(tmp_path / "half") as run:
+        run.write_records([{"a": 1}])
+        raise RuntimeError("later")
+    assert Run.open(tmp_path / "half").info["status"] == "failed"

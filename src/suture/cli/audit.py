@@ -14,6 +14,7 @@ from suture.cli.common import (
     Bars,
     Data,
     Device,
+    Force,
     Json,
     Out,
     Seed,
@@ -44,6 +45,7 @@ def command(
     eps: Eps = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
     out: Out = None,
+    force: Force = False,
     weights: Weights = None,
     trust_code: Trust = False,
     seed: Seed = 0,
@@ -76,9 +78,10 @@ def command(
         title=f"{model} audited on {data}",
         command=command_line(),
         seed=seed,
+        replace=force,
         parts={"model": model},
     )
-    with timed() as clock, Bars() as bars:
+    with run, timed() as clock, Bars() as bars:
         subject = Subject("undefended", classifier, model)
         records = assess([subject], batch, plan, dataset, run, seed=seed, on_progress=bars)
     run.finish()

@@ -44,6 +44,10 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="Run folder to write; default runs/COMMAND-TIME.")
 ]
 
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace an earlier run of this kind in --out.")
+]
+
 
 class Bars:
     """Progress bars on stderr: one line per stage, shown once a stage takes noticeable time."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from suture.cli.common import Json, Seed, emit, open_data, stdout
+from suture.cli.common import Json, Seed, emit, open_data, say, stdout
 from suture.data import catalogue, grid, save_png, summary
 from suture.rng import Stream
 
@@ -32,6 +32,9 @@ def list_command(as_json: Json = False) -> None:
         here = "yes" if entry.available else "no"
         table.add_row(entry.name, here, *counts, str(entry.classes), entry.source)
     stdout.print(table)
+    for entry in entries:
+        if entry.notes:
+            say(f"{entry.name}: {entry.notes}")
     stdout.print("Any .npz with images and labels, and any folder of images, works too.")
 
 

@@ -15,6 +15,7 @@ from suture.cli.common import (
     Bars,
     Data,
     Device,
+    Force,
     Json,
     Number,
     Out,
@@ -58,6 +59,7 @@ def command(
     curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
     n: Number = 500,
     out: Out = None,
+    force: Force = False,
     weights: Weights = None,
     trust_code: Trust = False,
     seed: Seed = 0,
@@ -90,9 +92,10 @@ def command(
         title=f"{model} evaluated on {data}",
         command=command_line(),
         seed=seed,
+        replace=force,
         parts={"model": model, "base": base or "the model's own"},
     )
-    with timed() as clock, Bars() as bars:
+    with run, timed() as clock, Bars() as bars:
         records = assess(subjects, batch, plan, dataset, run, seed=seed, on_progress=bars)
     run.finish()
     page = report.write(run.folder)

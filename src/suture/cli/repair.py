@@ -22,6 +22,7 @@ from suture.cli.common import (
     Bars,
     Data,
     Device,
+    Force,
     Json,
     Out,
     Seed,
@@ -62,6 +63,7 @@ def command(
         str | None, typer.Option("--at", help="Where to cut: a layer, or penultimate.")
     ] = None,
     out: Out = None,
+    force: Force = False,
     weights: Weights = None,
     trust_code: Trust = False,
     seed: Seed = 0,
@@ -93,6 +95,7 @@ def command(
         title=f"{model} repaired with {type(repair).__name__}",
         command=command_line(),
         seed=seed,
+        replace=force,
         parts={"model": model},
     )
     run.info["threat"] = {
@@ -102,7 +105,7 @@ def command(
         "queries": queries,
         "steps": steps,
     }
-    with timed() as clock, Bars() as bars:
+    with run, timed() as clock, Bars() as bars:
         result = mend(classifier, dataset, repair, run, seed=seed, device=device, on_progress=bars)
     run.finish()
     facts = _facts(result, str(run.folder), clock["seconds"], seed)

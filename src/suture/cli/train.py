@@ -14,6 +14,7 @@ from suture.cli.common import (
     Bars,
     Data,
     Device,
+    Force,
     Json,
     Out,
     Seed,
@@ -37,6 +38,7 @@ def command(
     arch: Annotated[str, typer.Argument(help="An architecture's name, timm:NAME, …")],
     data: Data,
     out: Out = None,
+    force: Force = False,
     epochs: Annotated[int, typer.Option(min=1)] = _DEFAULT.epochs,
     batch_size: Annotated[int, typer.Option(min=1)] = _DEFAULT.batch_size,
     optimiser: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = _DEFAULT.optimiser,
@@ -75,10 +77,10 @@ def command(
         statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}
     model = models.load(arch, in_shape=dataset.in_shape, classes=dataset.classes, **statistics)
     folder = default_out("train", out)
-    run = Run.open(folder) if resume else _create(folder, arch, data, seed)
+    run = Run.open(folder) if resume else _create(folder, arch, data, seed, force)
     run.note_parts(model=arch, data=repr(dataset), training=repr(config))
     checkpoints = run.folder / "checkpoints" if history else None
-    with timed() as clock, Bars() as bars:
+    with run, timed() as clock, Bars() as bars:
         result = train(
             model,
             dataset,
@@ -105,9 +107,16 @@ def command(
     emit(as_json, facts, _text(facts))
 
 
-def _create(folder: Path, arch: str, data: str, seed: int) -> Run:
+def _create(folder: Path, arch: str, data: str, seed: int, replace: bool) -> Run:
     title = f"{arch} trained on {data}"
-    return Run.create(folder, kind="train", title=title, command=command_line(), seed=seed)
+    return Run.create(
+        folder,
+        kind="train",
+        title=title,
+        command=command_line(),
+        seed=seed,
+        replace=replace,
+    )
 
 
 def _accuracy(model: torch.nn.Module, dataset: Any) -> dict[str, Any]:

@@ -8,7 +8,9 @@ killed run leaves only whole files.
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,14 +45,19 @@ class Run:
         command: str,
         seed: int,
         parts: dict[str, str] | None = None,
+        replace: bool = False,
     ) -> Run:
-        """Start a run in ``folder``; an earlier run there is replaced, anything else refused.
+        """Start a run in a new or empty folder.
+
+        Args:
+            replace: remove an earlier run of that kind which is in the way.
 
         Raises:
-            StorageError: the folder holds something that is not a run, or cannot be written.
+            StorageError: the folder holds something else, or cannot be written.
         """
         folder = Path(folder)
-        _make_room(folder)
+        with storage_errors(folder):
+            _make_room(folder, kind if replace else None)
         info: dict[str, Any] = {
             "schema": SCHEMA,
             "kind": kind,
@@ -118,24 +125,47 @@ class Run:
         self.info["seconds"] = round(time.monotonic() - self._started, 3)
         self._save()
 
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave a failed run as such; one that has produced nothing is removed."""
+        if kind is None:
+            return
+        with suppress(OSError, StorageError):
+            self.info["status"] = "stopped" if kind is KeyboardInterrupt else "failed"
+            if [path.name for path in self.folder.iterdir()] == ["run.json"]:
+                shutil.rmtree(self.folder)
+            else:
+                self._save()
+
     def _save(self) -> None:
         write_json(self.folder / "run.json", self.info)
 
 
-def _make_room(folder: Path) -> None:
-    """Accept a new or empty folder, or an earlier run's, whose known files are removed."""
-    with storage_errors(folder):
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            return
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "run.json").is_file()):
+def _make_room(folder: Path, replaceable: str | None) -> None:
+    """Accept a new or empty folder, or a run of the replaceable kind, which is removed."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if replaceable is None or _kind(folder) != replaceable:
             raise StorageError(
-                expected=f"a new or empty folder, or an earlier run, at {folder}",
-                got="something else that is in the way",
-                remedy="Choose another folder, or move what is there.",
+                expected=f"a new or empty folder at {folder}",
+                got="an earlier run" if _kind(folder) else "something else that is in the way",
+                remedy="Choose another folder with --out, or replace a run of this kind with "
+                "--force.",
             )
-        for name in ("records.jsonl", "report.html"):
+        for name in ("records.jsonl", "report.html", "run.json"):
             (folder / name).unlink(missing_ok=True)
+        for name in ("artifacts", "checkpoints"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _kind(folder: Path) -> str | None:
+    """The kind of run that a folder holds, if it holds one."""
+    try:
+        return str(Run.open(folder).info.get("kind"))
+    except BundleError:
+        return None
 
 
 def _now() -> str:
