@@ -1,24 +1,39 @@
 """Attacks: a clean batch in, an adversarial batch out. One file per attack over one base."""
 
 from suture.attacks.apgd import APGD
+from suture.attacks.backdoor import Backdoor, poison
 from suture.attacks.base import Attack, AttackResult
+from suture.attacks.bpda import BPDA
 from suture.attacks.cw import CW
 from suture.attacks.deepfool import DeepFool
+from suture.attacks.hop_skip_jump import HopSkipJump
 from suture.attacks.jsma import JSMA
 from suture.attacks.noise import RandomNoise
+from suture.attacks.one_pixel import OnePixel
 from suture.attacks.pgd import BIM, FGSM, PGD
+from suture.attacks.pixle import Pixle
+from suture.attacks.sparse_rs import SparseRS
+from suture.attacks.spsa import SPSA
 from suture.attacks.square import Square
 
 __all__ = [
     "APGD",
     "BIM",
+    "BPDA",
     "CW",
     "FGSM",
     "JSMA",
     "PGD",
+    "SPSA",
     "Attack",
     "AttackResult",
+    "Backdoor",
     "DeepFool",
+    "HopSkipJump",
+    "OnePixel",
+    "Pixle",
     "RandomNoise",
+    "SparseRS",
     "Square",
+    "poison",
 ]

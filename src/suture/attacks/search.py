@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from suture.attacks.geometry import column, margin
-from suture.attacks.oracle import Oracle
+from suture.attacks.oracle import Loss, Oracle
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +51,26 @@ class Search:
     Attributes:
         rows: rows of the oracle. clean, best: images. loss: the best one's, lower is better.
         state: tensors of the method's own, one entry a row, that leave with their image.
+
+    Args:
+        early_stop: images leave as soon as one query reaches the goal.
+        loss: what is lowered (raised for a targeted attack).
     """
 
     def __init__(
-        self, oracle: Oracle, clean: Tensor, rows: Tensor, *, early_stop: bool = True
+        self,
+        oracle: Oracle,
+        clean: Tensor,
+        rows: Tensor,
+        *,
+        early_stop: bool = True,
+        loss: Loss = margin,
     ) -> None:
         self.oracle, self.clean, self.rows = oracle, clean, rows
         self.best = clean.clone(memory_format=torch.contiguous_format)
         self.loss = torch.full((len(rows),), float("inf"), device=clean.device)
         self.state: dict[str, Tensor] = {}
-        self._early_stop = early_stop
+        self._early_stop, self._loss = early_stop, loss
         self._place = torch.arange(len(rows), device=rows.device)
         self._found = clean.clone()
 
@@ -88,13 +98,9 @@ class Search:
         self._found[self._place] = self.best
         return self._found
 
-    def forget(self) -> None:
-        """The next candidate is kept whatever its loss."""
-        self.loss = torch.full_like(self.loss, float("inf"))
-
     def _ask(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
         oracle = self.oracle
-        logits, loss = oracle.losses(candidates, self.rows, margin)
+        logits, loss = oracle.losses(candidates, self.rows, self._loss)
         done = oracle.reached(logits, self.rows) & self._early_stop
         return -loss if oracle.targeted else loss, done
 

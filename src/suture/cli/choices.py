@@ -11,16 +11,49 @@ import typer
 from torch import nn
 
 from suture import models
-from suture.attacks import PGD, Attack, RandomNoise, Square
+from suture.attacks import (
+    APGD,
+    BIM,
+    CW,
+    FGSM,
+    JSMA,
+    PGD,
+    SPSA,
+    Attack,
+    Backdoor,
+    DeepFool,
+    HopSkipJump,
+    OnePixel,
+    Pixle,
+    RandomNoise,
+    SparseRS,
+    Square,
+)
 from suture.data import Dataset
 from suture.errors import ArgumentError, unknown_name
 from suture.openers import load
 from suture.repairs import DefEnSyn, Repair
 
-ATTACKS: Mapping[str, type[Attack]] = {"pgd": PGD, "square": Square, "noise": RandomNoise}
+ATTACKS: Mapping[str, type[Attack]] = {
+    "pgd": PGD,
+    "square": Square,
+    "noise": RandomNoise,
+    "fgsm": FGSM,
+    "bim": BIM,
+    "apgd": APGD,
+    "cw": CW,
+    "deepfool": DeepFool,
+    "jsma": JSMA,
+    "spsa": SPSA,
+    "one-pixel": OnePixel,
+    "pixle": Pixle,
+    "sparse-rs": SparseRS,
+    "hop-skip-jump": HopSkipJump,
+    "backdoor": Backdoor,
+}
 REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn}
 
-Norm = Annotated[str, typer.Option("--norm", help="linf or l2.")]
+Norm = Annotated[str, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")]
 Eps = Annotated[float, typer.Option("--eps", help="Radius, in pixel values of [0, 1].", min=0)]
 Queries = Annotated[
     int | None, typer.Option("--queries", help="Budget per image of black-box attacks.", min=1)
