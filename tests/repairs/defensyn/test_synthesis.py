@@ -128,11 +128,12 @@ def test_processes_give_the_same_search(scorer):
     assert outline(alone) == outline(spread)
 
 
-def test_algorithm_1_by_a_loop(scorer):
+@pytest.mark.parametrize("length", [1, 4])
+def test_algorithm_1_by_a_loop(scorer, length: int):
     """One length: sums, means, distribution and the best program per set, the obvious way."""
     found = search(scorer, chunk=64)
-    found.lengths(1, 400, None, None)
-    drawn = sampler(stream=Stream(3).child(1)).draw(0, 400, 1)
+    found._length(length, 400, None, None)
+    drawn = sampler(stream=Stream(3).child(length)).draw(0, 400, length)
     scores = scorer(drawn)
     best: dict[frozenset[int], tuple[float, int]] = {}
     left = [[] for _ in range(6)]
