@@ -1,6 +1,7 @@
 """Attacks: a clean batch in, an adversarial batch out. One file per attack over one base."""
 
 from suture.attacks.apgd import APGD
+from suture.attacks.auto_attack import AutoAttack
 from suture.attacks.backdoor import Backdoor, poison
 from suture.attacks.base import Attack, AttackResult
 from suture.attacks.bpda import BPDA
@@ -27,6 +28,7 @@ __all__ = [
     "SPSA",
     "Attack",
     "AttackResult",
+    "AutoAttack",
     "Backdoor",
     "DeepFool",
     "HopSkipJump",

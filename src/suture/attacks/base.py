@@ -41,6 +41,7 @@ class AttackResult:
         clean_right: bool ``(n,)``: the clean image was classified as its label.
         predictions: int64 ``(n,)``: the final decision.
         checks: forwards per image spent by the base class on top of ``queries``.
+        notes: what the attack warns about.
     """
 
     images: Tensor
@@ -49,6 +50,7 @@ class AttackResult:
     clean_right: Tensor
     predictions: Tensor
     checks: int = CHECKS
+    notes: tuple[str, ...] = ()
 
     @property
     def robust(self) -> Tensor:
@@ -64,6 +66,7 @@ class AttackResult:
             queries=torch.cat([p.queries for p in parts]),
             clean_right=torch.cat([p.clean_right for p in parts]),
             predictions=torch.cat([p.predictions for p in parts]),
+            notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
         )
 
 
@@ -95,6 +98,8 @@ class Attack(ABC):
     can_target: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     """Whether the attack draws at random, so that seeds matter."""
+    independent: ClassVar[bool] = True
+    """Whether an image's result depends on that image alone (given the model and the seed)."""
 
     def __post_init__(self) -> None:
         _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
@@ -184,7 +189,8 @@ class Attack(ABC):
         predictions = judge.decide(images, _FINAL).argmax(1)
         wrong = predictions != batch.labels
         success = wrong if targets is None else predictions == targets
-        return AttackResult(images, success, attacked.queries, right, predictions)
+        notes = tuple(dict.fromkeys(attacked.notes))
+        return AttackResult(images, success, attacked.queries, right, predictions, notes=notes)
 
     def _oracle(
         self, model: nn.Module, batch: Batch, targets: Tensor | None, stream: Stream

@@ -38,6 +38,8 @@ class Oracle:
 
     Attributes:
         queries: int64 ``(n,)``, forwards that the attack has spent on each image.
+        notes: what the attack wants the user to know.
+        classes: number of classes, known after the first decision.
     """
 
     def __init__(
@@ -54,14 +56,15 @@ class Oracle:
         seconds: float | None = None,
     ) -> None:
         self.model, self.goals, self.targeted, self.eot = model, goals, targeted, eot
-        self.keys = image_keys(images, stream)
+        self.stream, self.keys = stream, image_keys(images, stream)
+        self.notes: list[str] = []
         self.queries = torch.zeros_like(goals)
         self._randomised = is_randomised(model)
         self._eot_of, self._budget, self._seconds = eot_of, budget, seconds
         self._used = torch.zeros(len(goals), dtype=torch.float64, device=goals.device)
         self._clock = time.perf_counter()
         self._width = max(256, len(goals))
-        self._classes = 0
+        self.classes = 0
 
     def random_bits(self, rows: Tensor, *counters: int | Tensor) -> Tensor:
         """64 random bits for each of the rows' images; counters tell draws apart.
@@ -93,6 +96,13 @@ class Oracle:
             draws = [self._draw(images, rows, first, d) for d in range(self.eot)]
             values = _total([loss(draw, self.goals[rows]) for draw in draws]) / self.eot
             return _total(draws) / self.eot, values
+
+    def differentiable(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Mean logits as ``logits``, but gradients are recorded where they are enabled."""
+        logits = self._mean(images, rows, self._spend(rows, 1))
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            return logits + 0.0 * images.flatten(1)[:, :1]
+        return logits
 
     def many(self, images: Tensor, rows: Tensor) -> Tensor:
         """Mean logits ``(k, m, classes)`` of m candidates per image, ``(k, m, c, h, w)``."""
@@ -157,7 +167,7 @@ class Oracle:
         with torch.no_grad():
             noise = bits(self.keys, DECISION, occasion) if self._randomised else None
             logits = self._forward(images, noise)
-        self._classes, self._clock = logits.shape[1], time.perf_counter()
+        self.classes, self._clock = logits.shape[1], time.perf_counter()
         return logits
 
     @property
@@ -221,7 +231,7 @@ class Oracle:
         allowed = self._allowed(rows, first)
         if bool(allowed.all()):
             return ask(images, rows, first)
-        wall = torch.zeros(len(rows), self._classes, dtype=images.dtype, device=images.device)
+        wall = torch.zeros(len(rows), self.classes, dtype=images.dtype, device=images.device)
         height = -WALL if self.targeted else WALL
         wall.scatter_(1, self.goals[rows][:, None], height)
         if bool(allowed.any()):
