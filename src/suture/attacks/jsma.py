@@ -14,6 +14,9 @@ from suture.attacks.oracle import Loss, Oracle
 from suture.attacks.steps import Rows
 from suture.types import Norm
 
+_ROOM = 0.01
+"""A feature that is this near to the end of its range is not worth a step."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JSMA(Attack):
@@ -46,7 +49,7 @@ class JSMA(Attack):
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
         found = images.clone()
-        state = Rows(rows=rows, here=images, free=torch.ones_like(images, dtype=torch.bool))
+        state = Rows(rows=rows, here=images)
         state.target = oracle.goals[rows]
         if not oracle.targeted:
             logits = oracle.logits(images, rows)
@@ -65,8 +68,8 @@ class JSMA(Attack):
         """Choose each image's pair; returns who is finished or has no pair left."""
         losses = [_target(state.target), _rest(state.target)]
         logits, (towards, away), _ = oracle.gradients(state.here, state.rows, losses)
-        border = 1.0 if self.theta > 0 else 0.0
-        free = (state.free & (state.here != border)).flatten(1)
+        room = 1.0 - state.here if self.theta > 0 else state.here
+        free = (room > _ROOM).flatten(1)
         sign = math.copysign(1.0, self.theta)
         state.pair, state.score = best_pairs(
             sign * towards.flatten(1), -sign * away.flatten(1), free
