@@ -245,6 +245,7 @@ def shuffle(order: Tensor, start: int, end: int, bits: Tensor) -> None:
 
 def frame_width(pixels: int, height: int, width: int) -> int:
     """The widest border of at most that many pixels; 0 if not even one pixel wide fits."""
-    inner = [(height - 2 * w) * (width - 2 * w) for w in range(math.ceil(min(height, width) / 2))]
+    widths = range(math.ceil(min(height, width) / 2) + 1)
+    inner = [max(height - 2 * w, 0) * max(width - 2 * w, 0) for w in widths]
     fitting = [w for w, left in enumerate(inner) if height * width - left <= pixels]
     return max(fitting)
