@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from suture import report
-from suture.attacks import Square
+from suture.attacks import APGD, Attack, AutoAttack, Square
 from suture.cli import results
 from suture.cli.choices import Eps, Model, Norm, Trust, Weights, open_model
 from suture.cli.common import (
@@ -24,17 +25,39 @@ from suture.cli.common import (
     emit,
     held_out,
     open_data,
-    say,
     timed,
 )
 from suture.engine import Run
 from suture.errors import ArgumentError
 from suture.evaluate import Plan, Subject
-from suture.models import looks_like_softmax
 from suture.pipeline import assess
 
-TIERS = {"quick": (100, 500, 20), "standard": (500, 2000, 40), "full": (2000, 5000, 100)}
-"""Images, queries per image, gradient steps."""
+
+@dataclass(frozen=True)
+class Tier:
+    """How much an audit spends: images, queries per image, gradient steps, draws, radii."""
+
+    images: int
+    queries: int
+    steps: int
+    eot: tuple[int, ...]
+    radii: tuple[float, ...]
+
+    def also(self, norm: str, eps: float) -> tuple[Attack, ...]:
+        """Attacks beyond Square and PGD."""
+        threat: dict[str, Any] = {"norm": norm, "eps": eps}
+        if self.steps < 100:
+            losses: tuple[Any, ...] = ("ce", "dlr-targeted")
+            threat |= {"steps": self.steps, "classes": 3}
+            return tuple(APGD(loss=loss, **threat) for loss in losses)
+        return (AutoAttack(**threat),)
+
+
+TIERS = {
+    "quick": Tier(100, 500, 20, (10,), (0.5, 1.0, 2.0)),
+    "standard": Tier(500, 2_000, 50, (1, 10), Plan().radii),
+    "full": Tier(2_000, 5_000, 100, (1, 10, 50), Plan().radii),
+}
 
 
 def command(
@@ -60,18 +83,19 @@ def command(
         raise ArgumentError(
             expected=f"a tier out of {', '.join(TIERS)}", got=repr(tier), remedy="Start with quick."
         )
-    images, queries, steps = TIERS[tier]
+    chosen = TIERS[tier]
     dataset = open_data(data)
     device = check_device(device)
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    batch = held_out(dataset, n or images, device)
-    if looks_like_softmax(classifier, batch.images[:64]):
-        say(
-            "warning: the outputs look like probabilities. Gradients vanish behind a softmax: "
-            "give the model without it, or read white-box figures with care."
-        )
-    attack = Square(norm=norm, eps=eps, queries=queries)  # type: ignore[arg-type]
-    plan = Plan(attack=attack, pgd_steps=steps)
+    batch = held_out(dataset, n or chosen.images, device)
+    attack = Square(norm=norm, eps=eps, queries=chosen.queries)  # type: ignore[arg-type]
+    plan = Plan(
+        attack=attack,
+        pgd_steps=chosen.steps,
+        eot=chosen.eot,
+        also=chosen.also(norm, eps),
+        radii=chosen.radii,
+    )
     run = Run.create(
         default_out("audit", out),
         kind="audit",

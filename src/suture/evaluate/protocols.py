@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack, RandomNoise, Square
 from suture.errors import ArgumentError
+from suture.evaluate.health import signs
 from suture.evaluate.records import Record
-from suture.evaluate.rows import Measured, Row, Subject, fixed_models, measure
+from suture.evaluate.rows import Measured, Row, Subject, fixed_models, measure, relabelled
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
 from suture.types import Batch, is_randomised
@@ -42,7 +43,9 @@ class Plan:
         repeats: repetitions of rows on a randomised model, each with its own draws.
         radii: multiples of the attack's radius for the accuracy-against-radius curve; empty for
             none.
-        sanity: measure random noise and an unbounded radius.
+        sanity: measure random noise, an unbounded radius and PGD with fewer steps, and look for
+            signs of gradient masking in the model itself.
+        also: further attacks for the adaptive protocol, with radii of their own.
     """
 
     attack: Attack = field(default_factory=Square)
@@ -52,6 +55,7 @@ class Plan:
     repeats: int = 3
     radii: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5)
     sanity: bool = True
+    also: tuple[Attack, ...] = ()
 
     def __post_init__(self) -> None:
         known = {"paper", "adaptive"}
@@ -99,22 +103,44 @@ def evaluate(
     """
     jobs = [(row, repeat) for row in _rows(subjects, plan) for repeat in range(row.repeats)]
     measured: list[Measured] = []
+    known: dict[tuple[int, Attack | None, int], Measured] = {}
     for done, (row, repeat) in enumerate(jobs):
         if on_row is not None:
             on_row(f"{row.subject.name}: {row.label}", done, len(jobs))
-        measured.append(measure(row, batch, data, seed, repeat, batch_size))
+        # Rows may ask for the same measurement: an attack is adaptive and on the curve as well.
+        key = (id(row.subject.model), row.attack, repeat)
+        if key not in known:
+            known[key] = measure(row, batch, data, seed, repeat, batch_size)
+        measured.append(relabelled(known[key], row))
     first = next(m for m in measured if m.record.metric == "robust accuracy")
     for subject in subjects:
         if subject is not subjects[0]:
             measured.append(transferred(subject, first, batch, seed))
         if "adaptive" in plan.protocols:
             measured.extend(strongest(subject, measured, batch, plan.repeats, seed))
-    return Evaluation(with_warnings([m.record for m in measured]), first.images)
+    records = with_warnings([m.record for m in measured])
+    if plan.sanity:
+        records = [_with_signs(record, subjects, batch) for record in records]
+    return Evaluation(records, first.images)
+
+
+def _with_signs(record: Record, subjects: list[Subject], batch: Batch) -> Record:
+    """What the model itself shows goes onto its first clean row."""
+    if record.metric != "clean accuracy" or record.repeat:
+        return record
+    model = next(s.model for s in subjects if s.name == record.subject)
+    found = signs(model, batch)
+    if is_randomised(model) and record.subject != subjects[0].name:
+        # A defence that says how it draws is measured by the rows that average.
+        found = [sentence for sentence in found if not sentence.startswith("randomness")]
+    return replace(record, warnings=[*record.warnings, *found])
 
 
 def describe(attack: Attack) -> str:
-    """A short label: name, norm, radius."""
-    return f"{type(attack).__name__} {attack.norm} ε={attack.eps:.4g}"
+    """A short label: name, loss where there is a choice, norm, radius."""
+    loss = getattr(attack, "loss", None)
+    name = type(attack).__name__ + (f"-{loss}" if loss else "")
+    return f"{name} {attack.norm} ε={attack.eps:.4g}"
 
 
 def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
@@ -133,9 +159,14 @@ def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
 def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
     pgd = PGD(norm=plan.attack.norm, eps=plan.attack.eps, steps=plan.pgd_steps)
     if not is_randomised(subject.model):
-        yield Row(subject, describe(pgd), "adaptive", pgd)
-        yield Row(subject, describe(plan.attack), "adaptive", plan.attack)
+        for attack in (pgd, plan.attack, *plan.also):
+            yield Row(subject, describe(attack), "adaptive", attack)
         return
+    for extra in plan.also:
+        draws = _draws(subject.model, plan)
+        attack = averaging(extra, draws)
+        label = f"{describe(attack)}, EOT {draws}"
+        yield Row(subject, label, "adaptive", attack, 1, {"eot": draws})
     for draws in plan.eot:
         for attack in (averaging(plan.attack, draws), replace(pgd, eot=draws)):
             label = f"{describe(attack)}, EOT {draws}"
@@ -145,6 +176,11 @@ def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
         fixed = replace(subject, model=models[0])
         label = f"{describe(plan.attack)}, best program alone (K = 1)"
         yield Row(fixed, label, "adaptive", plan.attack, 1, {"program": 0})
+
+
+def _draws(model: nn.Module, plan: Plan) -> int:
+    """Draws averaged in side rows: the plan's number nearest to 10; 1 for a deterministic model."""
+    return min(plan.eot, key=lambda draws: abs(draws - 10)) if is_randomised(model) else 1
 
 
 def averaging(attack: Attack, draws: int) -> Attack:
@@ -160,7 +196,7 @@ def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
         attack = replace(plan.attack, eps=plan.attack.eps * factor)
         yield Row(subject, describe(attack), "paper", attack, 1, tags)
         if "adaptive" in plan.protocols:
-            draws = 10 if is_randomised(subject.model) else 1
+            draws = _draws(subject.model, plan)
             white = PGD(norm=attack.norm, eps=attack.eps, steps=plan.pgd_steps, eot=draws)
             label = describe(white) + (f", EOT {draws}" if draws > 1 else "")
             yield Row(subject, label, "adaptive", white, 1, tags)
@@ -170,7 +206,11 @@ def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:
     norm = plan.attack.norm
     noise = RandomNoise(norm=norm, eps=plan.attack.eps)
     yield Row(subject, "random noise, 10 tries", "sanity", noise, 1, {"sanity": "noise"})
-    draws = 10 if is_randomised(subject.model) else 1
+    draws = _draws(subject.model, plan)
     unbounded = PGD(norm="linf", eps=1.0, steps=plan.pgd_steps, eot=draws)
     label = "unbounded radius (PGD linf ε=1)"
     yield Row(subject, label, "sanity", unbounded, 1, {"sanity": "unbounded"})
+    few = max(1, plan.pgd_steps // 4)
+    short = PGD(norm=norm, eps=plan.attack.eps, steps=few, eot=draws)
+    tags = {"sanity": "fewer steps", "eot": draws} if draws > 1 else {"sanity": "fewer steps"}
+    yield Row(subject, f"PGD with {few} of {plan.pgd_steps} steps", "sanity", short, 1, tags)

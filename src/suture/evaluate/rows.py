@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -78,6 +78,12 @@ def measure(
         queries = _spent(result)
     record = _record(row, batch, data, seed, repeat, right, queries, started)
     return Measured(record, images, right)
+
+
+def relabelled(measured: Measured, row: Row) -> Measured:
+    """The same measurement under another row's label."""
+    record = replace(measured.record, row=row.label, protocol=row.protocol, tags=dict(row.tags))
+    return replace(measured, record=record)
 
 
 def decisions(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:

@@ -15,6 +15,7 @@ def with_warnings(records: list[Record]) -> list[Record]:
     * An unbounded radius must bring accuracy down to what chance and flukes leave (below 5 %).
     * White-box must be at least as strong as black-box, up to the 95 % intervals.
     * Random noise must be weaker than every attack.
+    * More steps must not leave more images right than fewer.
 
     Of repeated rows the first is judged.
     """
@@ -34,7 +35,11 @@ def _warnings(record: Record, records: list[Record]) -> list[str]:
     if record.tags.keys() & {"curve", "program", "sanity", "transfer"}:
         return []
     peers = [r for r in records if r.subject == record.subject and r is not record]
-    return _black_box_wins(record, peers) + _noise_wins(record, peers)
+    return [
+        *_black_box_wins(record, peers),
+        *_noise_wins(record, peers),
+        *_fewer_steps_win(record, peers),
+    ]
 
 
 def _black_box_wins(record: Record, peers: list[Record]) -> list[str]:
@@ -68,5 +73,23 @@ def _noise_wins(record: Record, peers: list[Record]) -> list[str]:
         return [
             f"Random noise leaves {noise[0].percent:.1f} %, {record.row} {record.percent:.1f} %: "
             "the attack is weaker than noise. Give it more steps or queries."
+        ]
+    return []
+
+
+def _fewer_steps_win(record: Record, peers: list[Record]) -> list[str]:
+    """For a PGD row: does the same attack with a quarter of the steps do clearly better?"""
+    fewer = [
+        r
+        for r in peers
+        if r.tags.get("sanity") == "fewer steps" and r.tags.get("eot") == record.tags.get("eot")
+    ]
+    if not fewer or not record.attack.startswith("PGD") or "strongest" in record.tags:
+        return []
+    if fewer[0].interval[1] < record.interval[0]:
+        return [
+            f"{MASKING}: {fewer[0].row} leaves {fewer[0].percent:.1f} %, all steps "
+            f"{record.percent:.1f} %. More steps lead the attack astray: try smaller ones, "
+            "several restarts, or another loss."
         ]
     return []

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from suture.evaluate.records import Record
 
 _MEANINGS = {
+    "softmax": "A softmax flattens: where it is sure, small changes move nothing that an attack "
+    "could see.",
+    "randomness": "Against a model that draws at random one lucky answer means little, for the "
+    "attacker and for the defender.",
+    "optimisation": "A model that solves a problem for every input can hide its gradients in the "
+    "solution.",
+    "gradients": "Without gradients a white-box attack is a blind one; its row says nothing.",
     "unbounded": "With no limit on the change an attacker can paint any picture, so accuracy must "
     "reach about zero. What is left over is the attack failing, not the defence holding.",
     "noise": "Random noise has no aim. An attack that hurts less than noise does not work.",
