@@ -80,6 +80,34 @@ def test_audit(suture: Suture, folder: Path):
     assert Path(answer.json["report"]).is_file()
 
 
+def test_audit_flags_a_randomised_defence(suture: Suture, folder: Path):
+    answer = suture("audit", folder / "repaired", "--data", "digits", "--n", 12, "--eps", 0.1,
+                    "--out", folder / "audit-2", "--json")  # fmt: skip
+    assert any(w.startswith("randomness") for w in answer.json["warnings"])
+    assert "randomness" in Path(answer.json["report"]).read_text()
+
+
+def test_audit_flags_a_quantiser(suture: Suture, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Trained weights behind a rounding of the input: gradients are zero everywhere."""
+    (folder / "masked.py").write_text(
+        "import suture\n"
+        "from torch import nn\n"
+        "class Rounding(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        self.inner = suture.load({str(folder / 'net')!r})\n"
+        "    def forward(self, images):\n"
+        "        return self.inner((images * 4).round() / 4)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    answer = suture("audit", "masked:Rounding", "--trust-code", "--data", "digits", "--n", 60,
+                    "--eps", 0.3, "--out", folder / "audit-3", "--json")  # fmt: skip
+    warnings = " ".join(answer.json["warnings"])
+    assert "zero gradients" in warnings
+    assert "black-box Square" in warnings
+    assert "unbounded radius" in warnings
+
+
 def test_data(suture: Suture, folder: Path):
     listed = suture("data", "list", "--json").json["data"]
     assert {"digits", "mnist", "cifar10", "cifar10-exact"} <= {entry["name"] for entry in listed}
