@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -99,7 +100,7 @@ def command(
     run = Run.create(
         default_out("audit", out),
         kind="audit",
-        title=f"{model} audited on {data}",
+        title=f"{Path(model).name} audited on {Path(data).name}",
         command=command_line(),
         seed=seed,
         replace=force,

@@ -89,7 +89,7 @@ def command(
     run = Run.create(
         default_out("evaluate", out),
         kind="evaluate",
-        title=f"{model} evaluated on {data}",
+        title=f"{Path(model).name} evaluated on {Path(data).name}",
         command=command_line(),
         seed=seed,
         replace=force,

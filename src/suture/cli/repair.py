@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -92,7 +93,7 @@ def command(
     run = Run.create(
         default_out("repair", out),
         kind="repair",
-        title=f"{model} repaired with {type(repair).__name__}",
+        title=f"{Path(model).name} repaired with {type(repair).__name__}",
         command=command_line(),
         seed=seed,
         replace=force,

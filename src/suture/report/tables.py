@@ -125,7 +125,9 @@ def _row(
 
 def group_title(group: str, *, has_defence: bool) -> str:
     """Heading of a group; without a defence there is nothing a paper could claim."""
-    return GROUPS["attack"] if group == "paper" and not has_defence else GROUPS[group]
+    if has_defence:
+        return GROUPS[group]
+    return {"paper": GROUPS["attack"], "adaptive": "All attacks"}.get(group, GROUPS[group])
 
 
 def text(records: list[Record]) -> str:
