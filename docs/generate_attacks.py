@@ -46,12 +46,31 @@ def kinds() -> list[type[Attack]]:
 def page() -> str:
     """The whole page."""
     shared = [_field(field) for field in dataclasses.fields(Attack)]
-    fields = f"All attacks share these fields: {', '.join(shared)}.\n"
+    fields = (
+        f"All attacks share these fields: {', '.join(shared)}. Radii are in pixel values of "
+        "[0, 1]; in L0 `eps` is a number of pixels.\n"
+    )
     table = [
         "| attack | what it does | norms | knows | own fields |",
         "| --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([HEAD, fields, *table, *(_row(kind) for kind in kinds()), "", _names()])
+    rows = [_row(kind) for kind in kinds()]
+    return "\n".join([HEAD, fields, *table, *rows, "", *_exceptions(), _names(), *_others()])
+
+
+def _exceptions() -> list[str]:
+    """Attacks that do not promise what the others do."""
+    named = [f"`{k.__name__}`" for k in kinds() if not getattr(k, "independent", True)]
+    text = "the package it comes from draws for a batch as a whole, so there the batch matters."
+    return [f"Exception: {', '.join(named)}; {text}\n"] if named else []
+
+
+def _others() -> list[str]:
+    """What the package exports beside attacks, in a line each."""
+    found = [(name, getattr(attacks, name)) for name in sorted(attacks.__all__)]
+    mine = [(n, o) for n, o in found if n not in ("Attack", "AttackResult") and o not in kinds()]
+    lines = [f"- `{name}`: {_summary(thing)}" for name, thing in mine]
+    return ["Beside them the room has:\n", *lines, ""] if lines else []
 
 
 def _row(kind: type[Attack]) -> str:
@@ -60,8 +79,8 @@ def _row(kind: type[Attack]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _summary(kind: type[Attack]) -> str:
-    """The first paragraph of the class's docstring, one line."""
+def _summary(kind: object) -> str:
+    """The first paragraph of the docstring, one line."""
     text = inspect.cleandoc(kind.__doc__ or "—").split("\n\n")[0]
     return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
@@ -83,7 +102,7 @@ def _field(field: dataclasses.Field) -> str:
 
 def _names() -> str:
     named = ", ".join(f"`{name}`" for name in sorted(ATTACKS))
-    return f"On the command line `--attack` takes {named}. The others are there in Python.\n"
+    return f"On the command line `--attack` takes {named}. All are there in Python.\n"
 
 
 if __name__ == "__main__":
