@@ -17,7 +17,7 @@ from tests.cli.conftest import Suture
 ATTACK = ("--data", "digits", "--n", 5, "--queries", 3)
 
 
-def refused(answer, *pieces: str) -> None:
+def assert_refused(answer, *pieces: str) -> None:
     assert answer.status == 2
     assert answer.out == ""
     assert answer.err.startswith("error: expected ")
@@ -35,18 +35,20 @@ def bundle(tmp_path: Path) -> Path:
 def test_a_text_file_as_a_model(suture: Suture, tmp_path: Path):
     for name in ("model.onnx", "model.pt2", "model.txt"):
         (tmp_path / name).write_text("this is no model")
-        refused(suture("attack", tmp_path / name, *ATTACK), name)
+        assert_refused(suture("attack", tmp_path / name, *ATTACK), name)
 
 
 def test_a_corrupt_safetensors(suture: Suture, tmp_path: Path):
     (tmp_path / "weights.safetensors").write_bytes(b"\xff" * 300)
     answer = suture("attack", "digits_cnn", *ATTACK, "--weights", tmp_path / "weights.safetensors")
-    refused(answer, "weights.safetensors")
+    assert_refused(answer, "weights.safetensors")
 
 
 def test_weights_of_another_model(suture: Suture, tmp_path: Path):
     save_file({"a": torch.zeros(3)}, tmp_path / "weights.safetensors")
-    refused(suture("attack", "digits_cnn", *ATTACK, "--weights", tmp_path / "weights.safetensors"))
+    assert_refused(
+        suture("attack", "digits_cnn", *ATTACK, "--weights", tmp_path / "weights.safetensors")
+    )
 
 
 def test_a_flipped_byte_in_a_bundle(suture: Suture, bundle: Path):
@@ -54,7 +56,7 @@ def test_a_flipped_byte_in_a_bundle(suture: Suture, bundle: Path):
     content = bytearray(weights.read_bytes())
     content[-7] ^= 1
     weights.write_bytes(content)
-    refused(suture("attack", bundle, *ATTACK), "weights.safetensors")
+    assert_refused(suture("attack", bundle, *ATTACK), "weights.safetensors")
 
 
 def test_nan_weights(suture: Suture, tmp_path: Path):
@@ -64,17 +66,19 @@ def test_nan_weights(suture: Suture, tmp_path: Path):
     state[first].view(-1)[0] = float("nan")
     save_file(state, tmp_path / "nan.safetensors")
     answer = suture("attack", "digits_cnn", *ATTACK, "--weights", tmp_path / "nan.safetensors")
-    refused(answer, "NaN", "layer")
+    assert_refused(answer, "NaN", "layer")
 
 
 def test_unknown_names(suture: Suture):
-    refused(suture("attack", "digit_cnn", *ATTACK), "did you mean digits_cnn")
-    refused(suture("attack", "digits_cnn", "--data", "digit"), "did you mean digits")
-    refused(suture("attack", "digits_cnn", *ATTACK, "--attack", "sqare"), "did you mean square")
-    refused(suture("train", "nonsense", "--data", "digits"))
-    refused(suture("repair", "digits_cnn", "--data", "digits", "--method", "x"), "defensyn")
-    refused(suture("audit", "digits_cnn", "--data", "digits", "--tier", "x"), "quick")
-    refused(suture("report", "nowhere"), "nothing there")
+    assert_refused(suture("attack", "digit_cnn", *ATTACK), "did you mean digits_cnn")
+    assert_refused(suture("attack", "digits_cnn", "--data", "digit"), "did you mean digits")
+    assert_refused(
+        suture("attack", "digits_cnn", *ATTACK, "--attack", "sqare"), "did you mean square"
+    )
+    assert_refused(suture("train", "nonsense", "--data", "digits"))
+    assert_refused(suture("repair", "digits_cnn", "--data", "digits", "--method", "x"), "defensyn")
+    assert_refused(suture("audit", "digits_cnn", "--data", "digits", "--tier", "x"), "quick")
+    assert_refused(suture("report", "nowhere"), "nothing there")
 
 
 def npz(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
@@ -84,39 +88,41 @@ def npz(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
 
 def test_images_out_of_range(suture: Suture, tmp_path: Path):
     wild = npz(tmp_path / "wild.npz", np.full((20, 1, 8, 8), 255.0), np.arange(20) % 10)
-    refused(suture("attack", "digits_cnn", "--data", wild), "[0, 1]", "255")
+    assert_refused(suture("attack", "digits_cnn", "--data", wild), "[0, 1]", "255")
     gaps = npz(tmp_path / "nan.npz", np.full((20, 1, 8, 8), np.nan), np.arange(20) % 10)
-    refused(suture("attack", "digits_cnn", "--data", gaps), "NaN")
+    assert_refused(suture("attack", "digits_cnn", "--data", gaps), "NaN")
 
 
 def test_labels_beyond_the_classes(suture: Suture, tmp_path: Path, bundle: Path):
     data = npz(tmp_path / "many.npz", np.full((60, 1, 8, 8), 0.5), np.arange(60) % 12)
-    refused(suture("attack", bundle, "--data", data, "--queries", 3), "0 to 9")
+    assert_refused(suture("attack", bundle, "--data", data, "--queries", 3), "0 to 9")
 
 
 def test_a_failed_command_leaves_no_run(suture: Suture, tmp_path: Path, bundle: Path):
     data = npz(tmp_path / "many.npz", np.full((60, 1, 8, 8), 0.5), np.arange(60) % 12)
     for command in ("evaluate", "audit"):
-        refused(suture(command, bundle, "--data", data, "--out", tmp_path / "run"), "0 to 9")
+        assert_refused(suture(command, bundle, "--data", data, "--out", tmp_path / "run"), "0 to 9")
         assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_file(suture: Suture, tmp_path: Path):
     data = npz(tmp_path / "cut.npz", np.full((60, 1, 8, 8), 0.5), np.arange(60) % 10)
     data.write_bytes(data.read_bytes()[:-200])
-    refused(suture("data", "show", data), "cut.npz")
+    assert_refused(suture("data", "show", data), "cut.npz")
 
 
 def test_a_model_for_other_images(suture: Suture, tmp_path: Path):
     bundle = models.save(models.build("cnn", in_shape=(3, 32, 32)), tmp_path / "bundle")
-    refused(suture("attack", bundle, *ATTACK))
+    assert_refused(suture("attack", bundle, *ATTACK))
 
 
 def test_options_that_make_no_sense(suture: Suture):
-    refused(suture("attack", "digits_cnn", *ATTACK, "--norm", "l7"), "norm")
-    refused(suture("attack", "digits_cnn", *ATTACK, "--steps", 3), "--steps")
-    refused(suture("attack", "digits_cnn", *ATTACK, "--device", "tpu9"), "device")
-    refused(suture("train", "digits_cnn", "--data", "digits", "--optimiser", "magic"), "adam")
+    assert_refused(suture("attack", "digits_cnn", *ATTACK, "--norm", "l7"), "norm")
+    assert_refused(suture("attack", "digits_cnn", *ATTACK, "--steps", 3), "--steps")
+    assert_refused(suture("attack", "digits_cnn", *ATTACK, "--device", "tpu9"), "device")
+    assert_refused(
+        suture("train", "digits_cnn", "--data", "digits", "--optimiser", "magic"), "adam"
+    )
     usage = suture("attack", "digits_cnn", *ATTACK, "--eps", -1)
     assert usage.status == 2 and "Traceback" not in usage.err
 
@@ -125,7 +131,7 @@ def test_code_is_not_run_unless_trusted(suture: Suture, tmp_path: Path, monkeypa
     marker = tmp_path / "ran"
     (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\ndef make(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    refused(suture("attack", "evil:make", *ATTACK), "trust")
+    assert_refused(suture("attack", "evil:make", *ATTACK), "trust")
     assert not marker.exists()
 
 
@@ -133,7 +139,7 @@ def test_an_output_folder_in_the_way(suture: Suture, bundle: Path, tmp_path: Pat
     (tmp_path / "file").write_text("x")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         words = ("train", "digits_cnn", "--data", "digits", "--epochs", 1, "--out", out)
-        refused(suture(*words), "file")
+        assert_refused(suture(*words), "file")
     assert (tmp_path / "file").read_text() == "x"
 
 
@@ -144,8 +150,8 @@ def test_a_full_or_read_only_disk(suture: Suture, tmp_path: Path, monkeypatch, n
 
     monkeypatch.setattr(os, "fsync", refuse)
     answer = suture("attack", "digits_cnn", *ATTACK, "--save", tmp_path / "images.npz")
-    refused(answer, os.strerror(number), "images.npz")
+    assert_refused(answer, os.strerror(number), "images.npz")
     out = tmp_path / "run"
     answer = suture("train", "digits_cnn", "--data", "digits", "--epochs", 1, "--out", out)
-    refused(answer, os.strerror(number))
+    assert_refused(answer, os.strerror(number))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
