@@ -57,6 +57,8 @@ $(BASE): pyproject.toml constraints.txt
 
 $(DEV): $(BASE)
 	@$(INSTALL) -e '.[dev]'
+	@# Other people's attacks, to compare with; without the old pins of what they would bring.
+	@$(INSTALL) --no-deps torchattacks foolbox eagerpy GitPython gitdb smmap
 	@touch $@
 
 $(DOCS): $(BASE)
