@@ -104,6 +104,12 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
         _require(self.eps >= 0, "eps >= 0, in pixel values of [0, 1]", f"eps={self.eps!r}")
+        if self.norm == "linf" and 1 < self.eps < math.inf:
+            raise ArgumentError(
+                expected="an L∞ radius of at most 1, since pixel values lie in [0, 1]",
+                got=f"eps={self.eps!r}",
+                remedy=f"Grey levels are divided by 255: {self.eps:g}/255 = {self.eps / 255:.4g}.",
+            )
         _require(self.eot >= 1, "eot >= 1", f"eot={self.eot!r}")
         averaged = self.eot_of in ("logits", "losses")
         _require(averaged, 'eot_of="logits" or "losses"', f"eot_of={self.eot_of!r}")

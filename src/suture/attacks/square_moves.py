@@ -74,13 +74,20 @@ def column4(values: Tensor) -> Tensor:
 
 
 def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
-    """A 5 × 5 grid of bumps with random signs, scaled to the ball (paper, section 4.3)."""
+    """A 5 × 5 grid of bumps with random signs, scaled to the ball (paper, section 4.3).
+
+    As in the authors' code each bump stands upright or is turned.
+    """
     k, channels, height, width = clean.shape
     side = max(1, height // 5)
     rows, columns = height // side, width // side
-    signs = _signs(draws[:, : channels * rows * columns]).reshape(k, channels, rows, columns)
-    tiles = signs.repeat_interleave(side, 2).repeat_interleave(side, 3)
-    bumps = bump(side).to(clean.device).repeat(rows, columns)
+    tiles = rows * columns
+    signs = _signs(draws[:, : channels * tiles]).reshape(k, channels, rows, columns)
+    signs = signs.repeat_interleave(side, 2).repeat_interleave(side, 3)
+    turned = (draws[:, :tiles] < 0).reshape(k, 1, rows, columns)  # a bit that signs leave unused
+    turned = turned.repeat_interleave(side, 2).repeat_interleave(side, 3)
+    upright = bump(side).to(clean.device)
+    bumps = torch.where(turned, upright.T.repeat(rows, columns), upright.repeat(rows, columns))
     offset_rows, offset_columns = (height - rows * side) // 2, (width - columns * side) // 2
     delta = torch.zeros_like(clean)
     delta[
@@ -88,7 +95,7 @@ def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
         :,
         offset_rows : offset_rows + rows * side,
         offset_columns : offset_columns + columns * side,
-    ] = tiles * bumps
+    ] = signs * bumps
     return _to_sphere(clean, delta, eps)
 
 
