@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suture.attacks import PGD, Square
+from suture.attacks import PGD, DeepFool, SparseRS, Square
 from suture.errors import ArgumentError
 from suture.evaluate import WORST, Plan, Record, Subject, evaluate
 from suture.evaluate.protocols import averaging
@@ -195,3 +195,26 @@ def test_a_batch_is_all_it_needs():
     batch = Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2]))
     records = evaluate([undefended()], batch, PLAN, data="three").records
     assert {r.n for r in records} == {3}
+
+
+def test_an_l0_attack_can_be_evaluated():
+    plan = Plan(attack=SparseRS(eps=3, queries=20), eot=(1,), pgd_steps=4, repeats=1)
+    records = run(undefended(), plan=plan, n=8)
+    assert all("PGD" not in r.row or "unbounded" in r.row for r in records)
+    radii = [r.threat["eps"] for r in records if "curve" in r.tags]
+    assert radii == [1.0, 2.0, 3.0, 4.0]
+    unbounded = Plan(attack=DeepFool(norm="l2"), pgd_steps=4, eot=(1,))
+    records = run(undefended(), plan=unbounded, n=8)
+    assert {r.threat["eps"] for r in records if r.attack.startswith("DeepFool")} == {"inf"}
+
+
+def test_a_model_that_knows_nothing_is_flagged():
+    class Blind(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :4] * 0 + torch.tensor([1.0, 0.0, 0.0, 0.0])
+
+    labels = torch.arange(40) % 4
+    batch = Batch(torch.rand(40, *SHAPE), labels)
+    records = evaluate([Subject("undefended", Blind(), "blind")], batch, PLAN, data="x").records
+    clean = next(r for r in records if r.metric == "clean accuracy")
+    assert any("not above chance (25 %)" in warning for warning in clean.warnings)

@@ -11,7 +11,7 @@ import typer
 from suture import report
 from suture.attacks import APGD, Attack, AutoAttack, Square
 from suture.cli import results
-from suture.cli.choices import Eps, Model, Norm, Trust, Weights, open_model
+from suture.cli.choices import Model, Trust, Weights, open_model
 from suture.cli.common import (
     Bars,
     Data,
@@ -65,8 +65,8 @@ def command(
     model: Model,
     data: Data,
     tier: Annotated[str, typer.Option(help="quick, standard or full.")] = "quick",
-    norm: Norm = "linf",
-    eps: Eps = 8 / 255,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    eps: Annotated[float, typer.Option(help="Radius, in pixel values of [0, 1].")] = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
     out: Out = None,
     force: Force = False,

@@ -31,6 +31,7 @@ from suture.attacks import (
     Square,
 )
 from suture.data import Dataset
+from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError, unknown_name
 from suture.openers import load
 from suture.repairs import DefEnSyn, Repair
@@ -55,8 +56,17 @@ ATTACKS: Mapping[str, type[Attack]] = {
 }
 REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn}
 
-Norm = Annotated[str, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")]
-Eps = Annotated[float, typer.Option("--eps", help="Radius, in pixel values of [0, 1].", min=0)]
+Norm = Annotated[
+    str | None, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")
+]
+Eps = Annotated[
+    float | None,
+    typer.Option(
+        "--eps",
+        help="Radius, pixel values in [0, 1], or pixels for l0; default: the attack's.",
+        min=0,
+    ),
+]
 Queries = Annotated[
     int | None, typer.Option("--queries", help="Budget per image of black-box attacks.", min=1)
 ]
@@ -129,6 +139,7 @@ def open_model(
     )
     some = dataset.test if len(dataset.test) else dataset.train
     models.check_classifier(model, some.batch(1).to(device))
+    use_fitting_threads(model, dataset.in_shape)
     return model
 
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from suture.data import Dataset
 from suture.data import load as load_data
 from suture.errors import ArgumentError, DataError
+from suture.rng import Stream
 from suture.types import Batch
 
 stdout = Console()
@@ -133,14 +134,20 @@ def open_data(name: str) -> Dataset:
 
 
 def held_out(dataset: Dataset, n: int, device: str) -> Batch:
-    """The first ``n`` test images (all of them if there are fewer)."""
+    """The first ``n`` test images (all of them if there are fewer).
+
+    Where the set is sorted by class they are drawn at random instead, the same ones every time.
+    """
     if len(dataset.test) == 0:
         raise DataError(
             expected=f"test images in {dataset.name}",
             got="an empty test split",
             remedy="Give a data set with a test split, or enough images to hold some out.",
         )
-    return dataset.test.batch(n).to(device)
+    labels = dataset.test.labels
+    by_class = len(labels) > 1 and bool((labels[1:] >= labels[:-1]).all())
+    stream = Stream(0).child("held out") if by_class else None
+    return dataset.test.batch(n, shuffle_stream=stream).to(device)
 
 
 @contextmanager

@@ -108,11 +108,13 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
     recorded: dict[str, Any] = {}
     if (Path(model) / "run.json").is_file():
         recorded = Run.open(Path(model)).info.get("threat", {})
-    defaults = {"attack": "square", "norm": "linf", "eps": 8 / 255}
+    defaults = {"attack": "square"}
     chosen = {key: value for key, value in given.items() if value is not None}
     if "attack" in chosen:
         # Budgets of one attack mean nothing to another.
         recorded = {k: v for k, v in recorded.items() if k in ("norm", "eps")}
+    if "eps" in recorded:
+        recorded["eps"] = float(recorded["eps"])  # "inf" is written in words
     return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,8 +45,8 @@ def command(
     data: Data,
     method: Annotated[str, typer.Option(help="defensyn.")] = "defensyn",
     against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
-    norm: Norm = "linf",
-    eps: Eps = 8 / 255,
+    norm: Norm = None,
+    eps: Eps = None,
     queries: Queries = None,
     steps: Steps = None,
     samples: Annotated[int | None, typer.Option(help="Training images used.", min=1)] = None,
@@ -101,15 +102,15 @@ def command(
     )
     run.info["threat"] = {
         "attack": against,
-        "norm": norm,
-        "eps": eps,
+        "norm": attack.norm,
+        "eps": "inf" if math.isinf(attack.eps) else attack.eps,
         "queries": queries,
         "steps": steps,
     }
     with run, timed() as clock, Bars() as bars:
         result = mend(classifier, dataset, repair, run, seed=seed, device=device, on_progress=bars)
     run.finish()
-    facts = _facts(result, str(run.folder), clock["seconds"], seed)
+    facts = _facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
     emit(as_json, facts, _text(facts))
 
 
@@ -123,6 +124,7 @@ def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict
         "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
         "rescored_disagreements": result.trace.get("rescored_disagreements"),
         "programs": programs,
+        "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
     }
@@ -136,6 +138,11 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f"  {counts}   {row['text']}")
     rest = len(facts["programs"]) - 5
     lines += [f"  and {rest} more programs"] if rest > 0 else []
+    if facts["collapsed"]:
+        lines.append(
+            "note: the search settled on very few features (see trace.json); a higher "
+            "--temperature, such as 20, keeps more in play"
+        )
     lines.append("These counts are on training images; measure with:")
-    lines.append(f"  suture evaluate {facts['model']} --data …")
+    lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
     return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])

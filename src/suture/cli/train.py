@@ -26,6 +26,7 @@ from suture.cli.common import (
     timed,
 )
 from suture.engine import Run
+from suture.engine.threads import use_fitting_threads
 from suture.evaluate import decisions
 from suture.evaluate.metrics import clopper_pearson
 from suture.rng import Stream
@@ -39,11 +40,13 @@ def command(
     data: Data,
     out: Out = None,
     force: Force = False,
-    epochs: Annotated[int, typer.Option(min=1)] = _DEFAULT.epochs,
-    batch_size: Annotated[int, typer.Option(min=1)] = _DEFAULT.batch_size,
+    epochs: Annotated[int, typer.Option(help="At most so many passes.", min=1)] = _DEFAULT.epochs,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", min=1)] = _DEFAULT.batch_size,
     optimiser: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = _DEFAULT.optimiser,
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = _DEFAULT.lr,
-    weight_decay: Annotated[float, typer.Option()] = _DEFAULT.weight_decay,
+    weight_decay: Annotated[
+        float, typer.Option(help="As the optimiser takes it.")
+    ] = _DEFAULT.weight_decay,
     augment: Annotated[
         str, typer.Option(help="none, flip-crop or crop-rotate.")
     ] = _DEFAULT.augment,
@@ -76,6 +79,7 @@ def command(
     if arch in models.architectures():
         statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}
     model = models.load(arch, in_shape=dataset.in_shape, classes=dataset.classes, **statistics)
+    use_fitting_threads(model, dataset.in_shape)
     folder = default_out("train", out)
     run = Run.open(folder) if resume else _create(folder, arch, data, seed, force)
     run.note_parts(model=arch, data=repr(dataset), training=repr(config))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def available_cores() -> int:
@@ -22,6 +24,28 @@ def set_threads(count: int) -> None:
 
     torch.set_num_threads(count)
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
+SMALL = 20_000_000
+"""Floating-point operations per image below which one thread is as good as several."""
+
+
+def use_fitting_threads(model: nn.Module, in_shape: tuple[int, int, int]) -> int:
+    """Let torch use one thread for a small network, and leave it its threads for a large one.
+
+    Splitting the work of a small network over threads gains little on an idle machine and costs a
+    factor on a busy one. The choice depends on the network alone, so that a run can be repeated
+    to the bit; ``OMP_NUM_THREADS`` in the environment overrules it.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            device = next((p.device for p in model.parameters()), torch.device("cpu"))
+            counter = FlopCounterMode(display=False)
+            with counter:
+                model(torch.full((2, *in_shape), 0.5, device=device))
+        small = counter.get_total_flops() < 2 * SMALL
+        torch.set_num_threads(1 if small else available_cores())
+    return torch.get_num_threads()
 
 
 @contextmanager

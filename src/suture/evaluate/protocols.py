@@ -13,6 +13,7 @@ the usual worst case per image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -157,9 +158,9 @@ def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
 
 
 def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
-    pgd = PGD(norm=plan.attack.norm, eps=plan.attack.eps, steps=plan.pgd_steps)
+    white = _white_box(plan, plan.attack.eps)
     if not is_randomised(subject.model):
-        for attack in (pgd, plan.attack, *plan.also):
+        for attack in (*white, plan.attack, *plan.also):
             yield Row(subject, describe(attack), "adaptive", attack)
         return
     for extra in plan.also:
@@ -168,7 +169,7 @@ def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
         label = f"{describe(attack)}, EOT {draws}"
         yield Row(subject, label, "adaptive", attack, 1, {"eot": draws})
     for draws in plan.eot:
-        for attack in (averaging(plan.attack, draws), replace(pgd, eot=draws)):
+        for attack in (averaging(plan.attack, draws), *_white_box(plan, plan.attack.eps, draws)):
             label = f"{describe(attack)}, EOT {draws}"
             yield Row(subject, label, "adaptive", attack, repeats, {"eot": draws})
     models = fixed_models(subject.model)
@@ -176,6 +177,14 @@ def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
         fixed = replace(subject, model=models[0])
         label = f"{describe(plan.attack)}, best program alone (K = 1)"
         yield Row(fixed, label, "adaptive", plan.attack, 1, {"program": 0})
+
+
+def _white_box(plan: Plan, eps: float, draws: int = 1) -> list[PGD]:
+    """PGD in the plan's norm, where it has one; L0 is left to the attacks made for it."""
+    norm = plan.attack.norm
+    if norm not in PGD.norms or math.isinf(eps):
+        return []
+    return [PGD(norm=norm, eps=eps, steps=plan.pgd_steps, eot=draws)]
 
 
 def _draws(model: nn.Module, plan: Plan) -> int:
@@ -191,26 +200,38 @@ def averaging(attack: Attack, draws: int) -> Attack:
 
 
 def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
-    for factor in plan.radii:
+    for eps in _radii(plan):
         tags = {"curve": "radius"}
-        attack = replace(plan.attack, eps=plan.attack.eps * factor)
+        attack = replace(plan.attack, eps=eps)
         yield Row(subject, describe(attack), "paper", attack, 1, tags)
         if "adaptive" in plan.protocols:
             draws = _draws(subject.model, plan)
-            white = PGD(norm=attack.norm, eps=attack.eps, steps=plan.pgd_steps, eot=draws)
-            label = describe(white) + (f", EOT {draws}" if draws > 1 else "")
-            yield Row(subject, label, "adaptive", white, 1, tags)
+            for white in _white_box(plan, eps, draws):
+                label = describe(white) + (f", EOT {draws}" if draws > 1 else "")
+                yield Row(subject, label, "adaptive", white, 1, tags)
+
+
+def _radii(plan: Plan) -> list[float]:
+    """The radii of the curve: whole numbers of pixels for L0, none for an unbounded attack."""
+    norm, eps = plan.attack.norm, plan.attack.eps
+    if math.isinf(eps):
+        return []
+    radii = [eps * factor for factor in plan.radii]
+    if norm == "l0":
+        radii = [float(max(1, round(radius))) for radius in radii]
+    return sorted({min(radius, 1.0) if norm == "linf" else radius for radius in radii})
 
 
 def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:
-    norm = plan.attack.norm
-    noise = RandomNoise(norm=norm, eps=plan.attack.eps)
-    yield Row(subject, "random noise, 10 tries", "sanity", noise, 1, {"sanity": "noise"})
-    draws = _draws(subject.model, plan)
+    norm, eps, draws = plan.attack.norm, plan.attack.eps, _draws(subject.model, plan)
+    if norm in RandomNoise.norms:
+        noise = RandomNoise(norm=norm, eps=eps)
+        yield Row(subject, "random noise, 10 tries", "sanity", noise, 1, {"sanity": "noise"})
     unbounded = PGD(norm="linf", eps=1.0, steps=plan.pgd_steps, eot=draws)
     label = "unbounded radius (PGD linf ε=1)"
     yield Row(subject, label, "sanity", unbounded, 1, {"sanity": "unbounded"})
     few = max(1, plan.pgd_steps // 4)
-    short = PGD(norm=norm, eps=plan.attack.eps, steps=few, eot=draws)
     tags = {"sanity": "fewer steps", "eot": draws} if draws > 1 else {"sanity": "fewer steps"}
-    yield Row(subject, f"PGD with {few} of {plan.pgd_steps} steps", "sanity", short, 1, tags)
+    for white in _white_box(plan, eps, draws):
+        short = replace(white, steps=few)
+        yield Row(subject, f"PGD with {few} of {plan.pgd_steps} steps", "sanity", short, 1, tags)

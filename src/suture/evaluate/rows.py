@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,12 @@ def _spent(result: AttackResult) -> list[int | None]:
     return [None if held else q for q, held in zip(spent, result.robust.tolist(), strict=True)]
 
 
+def _threat(attack: Attack) -> dict[str, Any]:
+    """The threat model for JSON, which has no infinity."""
+    threat = dict(vars(attack.threat(getattr(attack, "queries", None))))
+    return threat | ({"eps": "inf"} if math.isinf(attack.eps) else {})
+
+
 def _record(
     row: Row,
     batch: Batch,
@@ -150,7 +157,6 @@ def _record(
     started: float,
 ) -> Record:
     attack, subject = row.attack, row.subject
-    budget = getattr(attack, "queries", None)
     return Record(
         subject=subject.name,
         row=row.label,
@@ -164,7 +170,7 @@ def _record(
         defence=subject.defence,
         attack="none" if attack is None else repr(attack),
         data=data,
-        threat={} if attack is None else vars(attack.threat(budget)),
+        threat={} if attack is None else _threat(attack),
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=queries,
         tags=dict(row.tags),

@@ -15,6 +15,7 @@ def with_warnings(records: list[Record]) -> list[Record]:
     * An unbounded radius must bring accuracy down to what chance and flukes leave (below 5 %).
     * White-box must be at least as strong as black-box, up to the 95 % intervals.
     * Random noise must be weaker than every attack.
+    * Clean accuracy must be above chance.
     * More steps must not leave more images right than fewer.
 
     Of repeated rows the first is judged.
@@ -27,6 +28,8 @@ def with_warnings(records: list[Record]) -> list[Record]:
 
 
 def _warnings(record: Record, records: list[Record]) -> list[str]:
+    if record.metric == "clean accuracy":
+        return _near_chance(record)
     if record.tags.get("sanity") == "unbounded" and record.percent >= 5.0:
         return [
             f"{MASKING}: {record.percent:.1f} % survive an unbounded radius, where no image keeps "
@@ -39,6 +42,16 @@ def _warnings(record: Record, records: list[Record]) -> list[str]:
         *_black_box_wins(record, peers),
         *_noise_wins(record, peers),
         *_fewer_steps_win(record, peers),
+    ]
+
+
+def _near_chance(record: Record) -> list[str]:
+    classes = max(2, len(record.per_class))
+    if not record.per_class or record.interval[0] > 100.0 / classes:
+        return []
+    return [
+        f"Clean accuracy is not above chance ({100.0 / classes:.0f} %): the model is untrained, "
+        "made for other data, or wants its input normalised in another way. No row means anything."
     ]
 
 

@@ -60,7 +60,8 @@ def transferred(subject: Subject, source: Measured, batch: Batch, seed: int) -> 
 def _is_candidate(measured: Measured, subject: Subject) -> bool:
     record = measured.record
     side_row = record.tags.keys() & {"curve", "program"}
-    attacked = record.protocol in ("paper", "adaptive") or "transfer" in record.tags
+    aimed = "transfer" in record.tags or record.tags.get("sanity") == "fewer steps"
+    attacked = record.protocol in ("paper", "adaptive") or aimed
     return record.subject == subject.name and attacked and not side_row
 
 
