@@ -103,9 +103,8 @@ def _field(field: dataclasses.Field) -> str:
 def _names() -> str:
     named = ", ".join(f"`{name}`" for name in sorted(ATTACKS))
     return (
-        f"On the command line `--attack` takes {named}. `--norm` is linf and `--eps` 8/255 "
-        "unless you give them: do so for attacks of other norms. `suture evaluate` cannot "
-        "measure L0 yet.\n"
+        f"On the command line `--attack` takes {named}. `--norm` and `--eps` are the attack's own "
+        "unless you give them.\n"
     )
 
 
