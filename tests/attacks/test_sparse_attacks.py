@@ -139,8 +139,8 @@ def test_pixle_copies_by_a_loop(model: ExactLinear, batch: Batch):
     oracle = oracle_for(model, batch)
     base = torch.rand(8, *SHAPE, generator=torch.Generator().manual_seed(9))
     state = Rows(clean=batch.images, rows=torch.arange(8), base=base)
-    edit = attack._copy(oracle, state, 5)
-    made = applied(base, [edit])
+    index, values = attack._copy(oracle, state, 5)
+    made = base.flatten().put(index, values).reshape(base.shape)
     lanes = torch.arange(4 + 12)[None]
     draws = oracle.random_bits(torch.arange(8), 5, lanes)
     for k in range(8):

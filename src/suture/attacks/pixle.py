@@ -12,7 +12,6 @@ from torch import Tensor
 from suture.attacks.base import Attack, require
 from suture.attacks.losses import negated
 from suture.attacks.oracle import Oracle
-from suture.attacks.search import Edit, put, take
 from suture.attacks.steps import Rows, cross_entropies
 from suture.rng import integers
 from suture.types import Knowledge, Norm
@@ -77,9 +76,10 @@ class Pixle(Attack):
 
     def _try(self, oracle: Oracle, state: Rows, step: int) -> Tensor:
         """One copy for every image; returns who is finished."""
-        edit = self._copy(oracle, state, step)
-        before = take(state.base, edit.index)
-        put(state.base, edit.index, edit.values)
+        index, values = self._copy(oracle, state, step)
+        base = state.base.view(-1)
+        before = base.take(index)
+        base.put_(index, values)
         wish = cross_entropies if oracle.targeted else negated(cross_entropies)
         logits, loss = oracle.losses(state.base, state.rows, wish)
         gone = oracle.finished(logits, state.rows)
@@ -87,24 +87,26 @@ class Pixle(Attack):
         kept = better.nonzero()[:, 0]
         state.best[kept] = state.base[kept]
         state.loss = torch.where(better, loss, state.loss)
-        put(state.base, edit.index, before)
+        base.put_(index, before)
         return gone
 
-    def _copy(self, oracle: Oracle, state: Rows, step: int) -> Edit:
-        height, width = state.clean.shape[2:]
+    def _copy(self, oracle: Oracle, state: Rows, step: int) -> tuple[Tensor, Tensor]:
+        """One copy for every image: flat positions in the whole batch, and their new values."""
+        channels, height, width = state.clean.shape[1:]
         most = (min(self.y_dimensions[1], height), min(self.x_dimensions[1], width))
         lanes = torch.arange(_SLOT + most[0] * most[1], device=state.clean.device)[None]
         bits = oracle.random_bits(state.rows, step, lanes)
         places, used = self._source(bits, height, width, most)
-        targets = integers(bits[:, _SLOT:], height * width)
-        # Slots of one destination all write what its last slot brings; unused slots likewise.
-        slots = torch.arange(targets.shape[1], device=bits.device).expand_as(targets)
-        last = torch.full((len(bits), height * width), -1, device=bits.device)
-        last.scatter_reduce_(1, targets, slots.masked_fill(~used, -1), "amax")
-        winner = last.gather(1, targets)
-        values = take(state.clean, places.gather(1, winner.clamp_min(0)))
-        values = torch.where((winner < 0)[:, None], take(state.base, targets), values)
-        return Edit(targets, values)
+        image, slot = used.nonzero().unbind(1)
+        size = height * width
+        target = image * size + integers(bits[image, _SLOT + slot], size)
+        # Slots of one destination all write what its last slot brings.
+        last = torch.zeros(len(bits) * size, dtype=torch.int64, device=bits.device)
+        last.scatter_reduce_(0, target, slot, "amax")
+        source = image * size + places[image, last[target]]
+        planes = torch.arange(channels, device=bits.device)[:, None] * size
+        skipped = image * (channels - 1) * size + planes
+        return target + skipped, state.clean.reshape(-1).take(source + skipped)
 
     def _source(
         self, bits: Tensor, height: int, width: int, most: tuple[int, int]

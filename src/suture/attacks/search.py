@@ -20,10 +20,12 @@ class Edit:
     """New values ``(k, c, m)`` at the flat pixel positions ``index``, int64 ``(k, m)``.
 
     A position that stands twice in a row of ``index`` must get the same value both times.
+    ``before`` may give the best image's values there, where they are known already.
     """
 
     index: Tensor
     values: Tensor
+    before: Tensor | None = None
 
 
 def take(images: Tensor, index: Tensor) -> Tensor:
@@ -83,14 +85,14 @@ class Search:
 
     def step(self, edits: list[Edit]) -> Tensor:
         """Ask about the best images with the edits; returns which were kept, as ``start``."""
-        before = [take(self.best, edit.index) for edit in edits]
+        before = [take(self.best, e.index) if e.before is None else e.before for e in edits]
         for edit in edits:
             put(self.best, edit.index, edit.values)
         loss, done = self._ask(self.best)
         kept = (loss < self.loss) | done
-        after = [take(self.best, edit.index) for edit in edits]
-        for edit, old, new in zip(edits, before, after, strict=True):
-            put(self.best, edit.index, torch.where(kept[:, None, None], new, old))
+        # In the same order: where edits overlap, kept images end as they were asked about.
+        for edit, old in zip(edits, before, strict=True):
+            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, old))
         return self._settle(kept, loss, done)
 
     def result(self) -> Tensor:

@@ -117,8 +117,9 @@ def edit_l2(
     first, corner = _window(draws[:, 0], draws[:, 1], side, clean)
     second, other = _window(draws[:, 2], draws[:, 3], side, clean)
     here, there = take(clean, first), take(clean, second)
-    window = take(best, first) - here
-    emptied = (take(best, second) - there) * _outside(other, corner, side)[:, None]
+    now, then = take(best, first), take(best, second)
+    window = now - here
+    emptied = (then - there) * _outside(other, corner, side)[:, None]
     freed = _channel_sum(window) + _channel_sum(emptied)
     spare = (eps**2 - energy).clamp_min(0.0) / channels
     shape = _shapes(side, draws).flatten(2)
@@ -126,7 +127,7 @@ def edit_l2(
     scale = (spare[:, None] + freed).sqrt() / _channel_sum(shape).sqrt().clamp_min(1e-10)
     values = (here + shape * scale[:, :, None]).clamp(0.0, 1.0)
     energy = energy - row_sum(freed) + row_sum((values - here).square())
-    return [Edit(second, there), Edit(first, values)], energy
+    return [Edit(second, there, then), Edit(first, values, now)], energy
 
 
 def _window(
