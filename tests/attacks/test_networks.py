@@ -245,7 +245,11 @@ def test_autoattack_is_pyautoattack_called_by_hand(norm, network: Network, right
     model = network("sdp_cifar_cnn_a_adv")
     batch = right_images(model, "cifar10-exact", 10)
     eps = {"linf": 4 / 255, "l2": 0.4}[norm]
+    asked: list[int] = []
+    counter = model.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
     ours = AutoAttack(norm=norm, eps=eps)(model, batch, generator=0)
+    counter.remove()
+    assert sum(asked) == int(ours.queries.sum()) + ours.checks * len(batch)
     with torch.random.fork_rng():
         by_hand = package.AutoAttack(
             model,

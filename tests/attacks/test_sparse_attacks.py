@@ -11,11 +11,12 @@ from torch import nn
 from suture.attacks import OnePixel, Pixle, SparseRS
 from suture.attacks.geometry import distance
 from suture.attacks.oracle import Oracle
-from suture.attacks.search import Edit, Search, applied
+from suture.attacks.search import Edit, Search, applied, take
 from suture.attacks.sparse_moves import (
     _PATCH,
     _PIXELS,
     Patch,
+    Pixels,
     frame_width,
     other_corner,
     share,
@@ -100,6 +101,18 @@ def test_sparse_rs_never_gets_worse(model: ExactLinear, batch: Batch):
 
     few, more = lowest(5), lowest(120)
     assert (more <= few).all() and (more < few).any()
+
+
+def test_sparse_rs_keeps_account_of_changed_pixels(model: ExactLinear, batch: Batch):
+    search = Search(oracle_for(model, batch), batch.images, torch.arange(8), early_stop=False)
+    moves = Pixels(6, 0.9, 50)
+    moves.begin(search)
+    for step in range(1, 40):
+        moves.step(search, step, 1)
+        order = search.state["order"]
+        assert torch.equal(order.sort(1).values, torch.arange(56).repeat(8, 1))
+        untouched = take(search.best, order[:, 6:]) == take(search.clean, order[:, 6:])
+        assert untouched.all()
 
 
 def test_frame_and_patch_sizes():

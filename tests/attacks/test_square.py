@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from suture.attacks import Square
-from suture.attacks.square_moves import bump, propose_l2, propose_linf, start_l2, start_linf
+from suture.attacks.search import applied
+from suture.attacks.square_moves import (
+    bump,
+    edit_l2,
+    energy_of,
+    propose_l2,
+    propose_linf,
+    start_l2,
+    start_linf,
+)
 from suture.rng import bits, integers
 from tests.exact import ExactLinear, classified_batch
 
@@ -93,6 +102,12 @@ def test_l2_square_by_a_loop(clean: torch.Tensor):
         delta[first] = new
         expected = (clean[k] + delta / delta.norm() * eps).clamp(0, 1)
         assert torch.allclose(proposed[k], expected, atol=1e-6)
+
+
+def test_l2_energy_follows_the_windows(clean: torch.Tensor):
+    best, lanes = start_l2(clean, 1.5, draws(2 * 9 * 7)), draws(7)
+    edits, energy = edit_l2(clean, best, energy_of(clean, best), 1.5, 3, lanes)
+    assert torch.allclose(energy, energy_of(clean, applied(best, edits)), atol=1e-5)
 
 
 def test_schedule_is_the_authors():
