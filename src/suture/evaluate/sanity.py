@@ -57,7 +57,7 @@ def _near_chance(record: Record) -> list[str]:
 
 def _black_box_wins(record: Record, peers: list[Record]) -> list[str]:
     """For a white-box row: does a black-box row with the same averaging do clearly better?"""
-    if not record.attack.startswith("PGD") or "strongest" in record.tags:
+    if record.threat.get("knowledge") != "white-box" or "strongest" in record.tags:
         return []
     rivals = [
         r
