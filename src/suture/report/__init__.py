@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from suture.report.figures import Drawing
 from suture.report.judge import Verdict, verdict
 from suture.report.page import render, write
 from suture.report.run import Examples, RunData, load
 
-__all__ = ["Examples", "RunData", "Verdict", "load", "render", "verdict", "write"]
+__all__ = ["Drawing", "Examples", "RunData", "Verdict", "load", "render", "verdict", "write"]

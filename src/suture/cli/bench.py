@@ -1,0 +1,136 @@
+"""``suture bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suture import studies
+from suture.cli.common import (
+    Bars,
+    Force,
+    Json,
+    Out,
+    Seed,
+    command_line,
+    default_out,
+    emit,
+    timed,
+)
+from suture.engine import Engine, Inline, Processes, Run
+from suture.errors import ArgumentError, BundleError, StorageError
+from suture.studies import Study
+
+_ENGINES = {"inline": Inline, "processes": Processes}
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Argument(help="Which study; without one, the list of them.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="The paper's own sizes: hours.")] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data set, where a study has a choice.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of a study's setting; repeatable.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="inline or processes.")] = "inline",
+    out: Out = None,
+    force: Force = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a paper's tables again; the same --out goes on where a stopped run was.
+
+    Example: suture bench vnncomp --out runs/vnncomp
+    """
+    if name is None:
+        emit(as_json, {"studies": studies.names()}, _listing())
+        return
+    given = dict(_pair(text) for text in settings or ())
+    given |= {"data": data} if data is not None else {}
+    given |= {"full": "true"} if full else {}
+    study = studies.study(name).with_settings(given)
+    run = _opened(default_out(f"bench-{name}", out), study, seed, force)
+    with run, _engine(engine) as workers, timed() as clock, Bars() as bars:
+        rows, page = studies.run_study(study, run, seed=seed, engine=workers, on_progress=bars)
+    facts: dict[str, Any] = {
+        "study": name,
+        "rows": rows,
+        "run": str(run.folder),
+        "report": str(page),
+        "seconds": clock["seconds"],
+    }
+    emit(as_json, facts, "" if as_json else _text(study, rows, page))
+
+
+def _listing() -> str:
+    made = [studies.study(name) for name in studies.names()]
+    return "\n".join(f"{study.name:20} {study.title}" for study in made)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise ArgumentError(
+            expected="--set NAME=VALUE", got=repr(text), remedy="For example --set n=500."
+        )
+    return key, value
+
+
+def _engine(kind: str) -> Engine:
+    if kind not in _ENGINES:
+        raise ArgumentError(
+            expected=f"an engine out of {', '.join(_ENGINES)}",
+            got=repr(kind),
+            remedy="Leave it away for inline.",
+        )
+    return _ENGINES[kind]()
+
+
+def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:
+    """A new run, or the stopped one of the same study, settings and seed to go on with."""
+    try:
+        earlier = Run.open(folder)
+    except BundleError:
+        earlier = None
+    same = earlier is not None and (
+        earlier.info.get("kind") == "bench"
+        and earlier.info.get("seed") == seed
+        and earlier.info.get("parts", {}).get("study") == repr(study)
+    )
+    if earlier is not None and same and not force:
+        return earlier
+    if earlier is not None and not force:
+        raise StorageError(
+            expected=f"a new folder, or a run of {study!r} with seed {seed}, at {folder}",
+            got="another run",
+            remedy="Choose another --out, or replace a bench run with --force.",
+        )
+    return Run.create(
+        folder,
+        kind="bench",
+        title=study.title,
+        command=command_line(),
+        seed=seed,
+        replace=force,
+        parts={"study": repr(study)},
+    )
+
+
+def _text(study: Study, rows: list[studies.Row], page: Path) -> str:
+    parts = []
+    for sheet in study.sheets(rows):
+        widths = [
+            max(len(row[i]) for row in (sheet.header, *sheet.rows))
+            for i in range(len(sheet.header))
+        ]
+        lines = [
+            "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
+            for row in (sheet.header, *sheet.rows)
+        ]
+        parts.append("\n".join([sheet.title, *lines]))
+    return "\n\n".join([*parts, *study.notes(rows), f"page: {page}"])

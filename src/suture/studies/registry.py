@@ -1,0 +1,33 @@
+"""Studies by name; a study's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from suture.errors import ArgumentError, unknown_name
+from suture.studies.base import Study
+
+STUDIES: dict[str, str] = {}
+"""Name → ``module:Class`` below ``suture.studies``."""
+
+
+def names() -> list[str]:
+    """All studies, in alphabetical order."""
+    return sorted(STUDIES)
+
+
+def study(name: str) -> Study:
+    """The study of that name with its default settings.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if name not in STUDIES:
+        raise ArgumentError(
+            expected=f"a study out of {', '.join(names())}",
+            got=unknown_name("study", name, names()),
+            remedy="List them with `suture bench`.",
+        )
+    module, _, kind = STUDIES[name].partition(":")
+    made: Study = getattr(import_module(f"suture.studies.{module}"), kind)()
+    return made

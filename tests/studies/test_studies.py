@@ -1,0 +1,87 @@
+"""A study of two cells: what is kept, what is measured again, what the page shows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import pytest
+
+from suture.engine import Processes, Run
+from suture.errors import ArgumentError, BundleError
+from suture.rng import Stream
+from suture.studies import Cell, Row, Sheet, Study, rate, run_study, study
+
+MEASURED: list[str] = []
+
+
+def draw(key: str, n: int, stream: Stream) -> list[Row]:
+    MEASURED.append(key)
+    return [{"what": key, "right": stream.key % (n + 1), "n": n}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Study):
+    name: ClassVar[str] = "toy"
+    title: ClassVar[str] = "Toy <study>"
+    paper: ClassVar[str] = "none"
+    n: int = 10
+    keys: tuple[str, ...] = ("a", "b/c")
+
+    def cells(self) -> list[Cell]:
+        return [Cell(key, partial(draw, key, self.n)) for key in self.keys]
+
+    def sheets(self, rows: list[Row]) -> list[Sheet]:
+        body = tuple((row["what"], rate(row["right"], row["n"])) for row in rows)
+        return [Sheet("Numbers", ("what", "share"), body)]
+
+
+def fresh(folder, toy, **facts) -> Run:
+    return Run.create(
+        folder, kind="bench", title="toy", command="suture bench toy", seed=0, **facts
+    )
+
+
+def test_a_stopped_run_measures_only_what_is_missing(tmp_path):
+    run = fresh(tmp_path / "a", Toy())
+    rows, page = run_study(Toy(), run)
+    (run.folder / "checkpoints" / "cells" / "b_c.json").unlink()
+    MEASURED.clear()
+    again, _ = run_study(Toy(), run)
+    assert MEASURED == ["b/c"]
+    strip = [{k: r[k] for k in ("cell", "right", "n")} for r in rows]
+    assert strip == [{k: r[k] for k in ("cell", "right", "n")} for r in again]
+    text = page.read_text()
+    assert "Toy &lt;study&gt;" in text and rate(rows[0]["right"], 10) in text
+    assert len((run.folder / "rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_cells_are_the_same_in_other_processes(tmp_path):
+    inline, _ = run_study(Toy(), fresh(tmp_path / "a", Toy()))
+    with Processes(2) as engine:
+        spread, _ = run_study(Toy(), fresh(tmp_path / "b", Toy()), engine=engine)
+    assert [r["right"] for r in inline] == [r["right"] for r in spread]
+
+
+def test_altered_cells_are_refused(tmp_path):
+    run = fresh(tmp_path / "a", Toy())
+    run_study(Toy(), run)
+    (run.folder / "checkpoints" / "cells" / "a.json").write_text(json.dumps([{"cell": "x"}]))
+    with pytest.raises(BundleError, match="only that cell"):
+        run_study(Toy(), run)
+
+
+def test_settings_are_read_like_their_defaults():
+    toy = Toy().with_settings({"n": "20", "keys": "x,y", "full": "yes"})
+    assert toy == Toy(n=20, keys=("x", "y"), full=True)
+    with pytest.raises(ArgumentError, match="did you mean"):
+        Toy().with_settings({"kyes": "x"})
+    with pytest.raises(ArgumentError, match="commas"):
+        Toy().with_settings({"n": "many"})
+
+
+def test_an_unknown_study_is_an_error():
+    with pytest.raises(ArgumentError, match="study"):
+        study("nonesuch")
