@@ -66,7 +66,8 @@ def read_vnnlib(path: str | Path) -> Property:
 
 def parse_vnnlib(text: str) -> Property:
     """The property in the text of a VNN-LIB file; see ``read_vnnlib``."""
-    inputs, outputs, cases = 0, 0, {"X": [()], "Y": [()]}
+    inputs, outputs = 0, 0
+    cases: dict[str, list[Case]] = {"X": [()], "Y": [()]}
     for command in _expressions(text):
         match command:
             case ["declare-const", str(name), "Real"] if _VARIABLE.fullmatch(name):

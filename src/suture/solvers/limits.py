@@ -1,0 +1,34 @@
+"""What a solve may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suture.errors import ArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of one solve.
+
+    Args:
+        seconds: wall time, ``None`` for no limit.
+        gap: relative gap at which a mixed-integer solve may stop.
+        threads: the solver's own threads; more than one may change the result.
+    """
+
+    seconds: float | None = None
+    gap: float = 1e-6
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        checks = {
+            "seconds > 0, or None": self.seconds is None or self.seconds > 0,
+            "gap >= 0": self.gap >= 0,
+            "threads >= 1": self.threads >= 1,
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise ArgumentError(
+                    expected=expected, got=repr(self), remedy="Correct the limit or leave it out."
+                )
