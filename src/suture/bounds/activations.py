@@ -1,0 +1,182 @@
+"""Activations, and the two lines between which each runs over an interval.
+
+``low·x + low_shift <= f(x) <= up·x + up_shift`` for all x in ``[l, u]``. The lines are all that
+CROWN needs to know. Bounds that are NaN make NaN lines, and those end as "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from suture.bounds.affine import Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Two lines per neuron; slopes ``(n, *shape)``, shifts too, or ``None`` where all are zero."""
+
+    low: Tensor
+    up: Tensor
+    low_shift: Tensor | None
+    up_shift: Tensor | None
+
+
+@dataclass(frozen=True)
+class Relu:
+    """ReLU, or leaky ReLU with ``slope`` on the negative side (0 <= slope < 1)."""
+
+    slope: float = 0.0
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """``max(x, slope·x)``."""
+        return F.relu(values[0]) if self.slope == 0 else F.leaky_relu(values[0], self.slope)
+
+    def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
+        """Both ends: the function is monotone."""
+        return self.forward(lower[0]), self.forward(upper[0])
+
+    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Neurons that are linear on their interval: tighter bounds would change nothing."""
+        return (lower >= 0) | (upper <= 0)
+
+    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+        """DeepPoly (Singh et al. 2019): chord above; below, the slope that leaves less area.
+
+        Args:
+            alpha: lower slope as a share of the way from ``slope`` to 1, in place of that choice.
+        """
+        active, dead = lower >= 0, upper <= 0
+        open_ = ~(active | dead)
+        # Settled neurons do not use the chord; its gradient must not divide by zero for them.
+        chord = (upper - self.slope * lower) / torch.where(open_, upper - lower, 1.0)
+        one, flat = torch.ones_like(lower), torch.full_like(lower, self.slope)
+        up = torch.where(active, one, torch.where(dead, flat, chord))
+        free = (upper > -lower).to(lower.dtype) if alpha is None else alpha
+        low = torch.where(active, one, torch.where(dead, flat, flat + (1 - self.slope) * free))
+        shift = torch.where(open_, (self.slope - chord) * lower, torch.zeros_like(lower))
+        # A neuron without bounds has no lower line either, whatever its slope.
+        low = torch.where(torch.isfinite(chord) | ~open_, low, chord)
+        return Lines(low, up, None, shift)
+
+    def to(self, dtype: torch.dtype) -> Relu:
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True)
+class SShaped:
+    """Sigmoid or tanh: convex left of zero, concave right of it, odd about its centre."""
+
+    name: str
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The function itself."""
+        return torch.sigmoid(values[0]) if self.name == "sigmoid" else torch.tanh(values[0])
+
+    def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
+        """Both ends: the function is monotone."""
+        return self.forward(lower[0]), self.forward(upper[0])
+
+    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """None but constants: every narrower interval gives tighter lines."""
+        return lower == upper
+
+    def _slope(self, x: Tensor) -> Tensor:
+        value = self.forward(x)
+        return value * (1 - value) if self.name == "sigmoid" else 1 - value * value
+
+    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+        """Chord on the side where the function bends away from it, tangent on the other
+        (Zhang et al. 2018, CROWN, Table 2)."""
+        up, up_shift = self._upper(lower, upper)
+        # f(-x) = c - f(x): the lower line is the mirrored upper line of the mirrored interval.
+        down, shift = self._upper(-upper, -lower)
+        centre = 1.0 if self.name == "sigmoid" else 0.0
+        return Lines(down, up, centre - shift, up_shift)
+
+    def _upper(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Slope and shift of a line above the function on ``[lower, upper]``."""
+        f_low, f_up = self.forward(lower), self.forward(upper)
+        width = upper - lower
+        # Where the chord is only noise: the steepest slope lies above, seen from the left end.
+        chord = torch.where(width > 1e-6, (f_up - f_low) / width.clamp(min=1e-6),
+                            self._steepest(lower, upper))  # fmt: skip
+        touch, before = self._touch(lower, upper)
+        slope = self._slope(touch)
+        # The chord lies above while the function is still convex, or not yet past the tangent.
+        use_chord = (upper <= 0) | (before >= upper)
+        line = torch.where(use_chord, chord, slope)
+        through = torch.where(use_chord, lower, touch)
+        shift = self.forward(through) - line * through
+        return line, shift
+
+    def _steepest(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """The largest slope on the interval."""
+        inside = (lower <= 0) & (upper >= 0)
+        at_zero = self._slope(torch.zeros_like(lower))
+        return torch.where(inside, at_zero, torch.maximum(self._slope(lower), self._slope(upper)))
+
+    def _touch(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a tangent touches so that it lies above the whole interval, and a point before
+        which none does.
+
+        Concave intervals: the middle. Mixed ones: the two ends of a bisection for the smallest
+        point whose tangent is not below the function at ``lower``.
+        """
+        with torch.no_grad():
+            low, f_low = lower.detach(), self.forward(lower.detach())
+            unsafe, safe = torch.zeros_like(low), torch.maximum(-2 * low, torch.ones_like(low))
+            for _ in range(40):
+                above = self.forward(safe) + self._slope(safe) * (low - safe) >= f_low
+                safe = torch.where(above, safe, 2 * safe)
+            for _ in range(30):
+                middle = (unsafe + safe) / 2
+                above = self.forward(middle) + self._slope(middle) * (low - middle) >= f_low
+                safe, unsafe = torch.where(above, middle, safe), torch.where(above, unsafe, middle)
+        concave = lower >= 0
+        touch = torch.where(concave, (lower + upper) / 2, torch.maximum(safe, lower))
+        return touch, torch.where(concave, torch.full_like(unsafe, float("-inf")), unsafe)
+
+    def to(self, dtype: torch.dtype) -> SShaped:
+        """Itself."""
+        return self
+
+
+Activation = Relu | SShaped
+
+
+def pull_dense(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+    """Coefficients of a lower bound behind an activation become coefficients before it.
+
+    Positive ones take the lower line, negative ones the upper line.
+
+    Args:
+        rows: ``(n or 1, rows, *shape)``.
+        lines: of shape ``(n, *shape)``, or with slopes of each row ``(n, rows, *shape)``.
+    """
+    return _pull(rows, lines, lambda t: t if t.ndim == rows.ndim else t[:, None], 2)
+
+
+def pull_windows(value: Tensor, lines: Lines, gather: Callable[[Tensor], Tensor]) -> Any:
+    """``pull_dense`` for windows ``(n or 1, rows, places, c, kh, kw)``."""
+    return _pull(value, lines, gather, 3)
+
+
+def _pull(
+    rows: Tensor, lines: Lines, view: Callable[[Tensor], Tensor], axes: int
+) -> tuple[Tensor, Tensor]:
+    negative = rows.clamp(max=0)
+    low = view(lines.low)
+    out = torch.addcmul(rows * low, negative, view(lines.up) - low)
+    add = torch.zeros((), dtype=rows.dtype, device=rows.device)
+    if lines.up_shift is not None:
+        add = add + (negative * view(lines.up_shift)).flatten(axes).sum(-1)
+    if lines.low_shift is not None:
+        add = add + ((rows - negative) * view(lines.low_shift)).flatten(axes).sum(-1)
+    return out, add

@@ -1,0 +1,188 @@
+"""CROWN (DeepPoly), CROWN-IBP and plain intervals behind one interface.
+
+Bounds hold for exact arithmetic on the given numbers; the rounding of float32 is not covered.
+Where a proof counts, use float64 and the outward slack of ``suture.certify``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from suture.bounds.activations import Lines, Relu, SShaped
+from suture.bounds.affine import Conv
+from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
+from suture.bounds.ibp import Interval
+from suture.bounds.network import Network
+from suture.bounds.pooling import MaxPool
+from suture.types import Box
+
+Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
+BUDGET = 8_000_000
+"""Numbers that the rows of one backward pass may hold: 100 MB in float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What is known about the inside of a network on a box.
+
+    Attributes:
+        network: whose.
+        box: inputs ``(n, *in_shape)``.
+        known: bounds of every value that an activation or a max pooling reads, by node.
+        lines: relaxation of every activation, by node.
+    """
+
+    network: Network
+    box: Box
+    known: dict[int, Interval]
+    lines: dict[int, Lines]
+
+
+def prepare(network: Network, box: Box, method: Method = "crown") -> State:
+    """Bounds of every value that is not passed on linearly.
+
+    With "crown" those that intervals leave open are tightened by a backward pass of their own;
+    neurons that intervals settle are skipped, as nothing would change.
+    """
+    state = State(network, box, {}, {})
+    found: list[Interval] = [(box.lower, box.upper)]
+    linear = [0]
+    for index, node in enumerate(network.nodes[1:], start=1):
+        if isinstance(node.op, Relu | SShaped | MaxPool):
+            source = node.inputs[0]
+            if method != "ibp" and source not in state.known:
+                if method == "crown" and linear[source] != 1:
+                    found[source] = _tightened(state, source, found[source], node.op)
+                state.known[source] = found[source]
+            if not isinstance(node.op, MaxPool) and method != "ibp":
+                state.lines[index] = node.op.lines(*found[source])
+        parts = [found[i] for i in node.inputs]
+        found.append(node.op.interval([p[0] for p in parts], [p[1] for p in parts]))
+        linear.append(_mixings(node.op, [linear[i] for i in node.inputs]))
+    if method == "ibp":
+        state.known.update(enumerate(found))
+    return state
+
+
+def _mixings(op: object, before: list[int]) -> int:
+    """How often values were mixed since the input, 2 for "too often": after the first time,
+    intervals are still exact."""
+    if isinstance(op, Relu | SShaped | MaxPool) or len(before) > 1:
+        return 2
+    mixes = hasattr(op, "rows") or hasattr(op, "windows") or type(op).__name__ == "Mean"
+    return min(2, before[0] + mixes)
+
+
+def _tightened(state: State, index: int, interval: Interval, op: object) -> Interval:
+    """The interval of a node, cut with what CROWN finds for the neurons that are still open."""
+    lower, upper = (bound.flatten(1) for bound in interval)
+    if isinstance(op, Relu | SShaped):
+        open_ = ~op.settled(lower, upper).all(0)
+        neurons = open_.nonzero().flatten()
+    else:
+        neurons = torch.arange(lower.shape[1], device=lower.device)
+    if not len(neurons):
+        return interval
+    below, above = neuron_bounds(state, index, neurons)
+    lower = lower.index_copy(1, neurons, torch.maximum(lower[:, neurons], below))
+    upper = upper.index_copy(1, neurons, torch.minimum(upper[:, neurons], above))
+    return lower.view_as(interval[0]), upper.view_as(interval[1])
+
+
+def neuron_bounds(state: State, index: int, neurons: Tensor) -> Interval:
+    """Lower and upper bounds ``(n, k)`` of some neurons of a node, in chunks that fit in memory."""
+    node, n = state.network.nodes[index], len(state.box.lower)
+    channel, place = None, neurons
+    if isinstance(node.op, Conv) and 2 * len(neurons) > size_of(node):
+        # Most are wanted: take every channel at every place, which shares windows of slopes.
+        channel = torch.arange(node.shape[0], device=neurons.device)[:, None]
+        place = torch.arange(node.shape[1] * node.shape[2], device=neurons.device)
+    rows = 1 if channel is None else len(channel)
+    bounds = []
+    for piece in place.split(max(1, BUDGET // (2 * n * rows * _row_size(state.network, index)))):
+        start, unit, add = unit_rows(state.network, index, channel, piece, state.box.lower)
+        bounds.append(_lower(state, start, unit, add).view(n, 2, rows, len(piece)))
+    both = torch.cat(bounds, 3).flatten(2)
+    both = both if channel is None else both[:, :, neurons]
+    return both[:, 0], -both[:, 1]
+
+
+def _lower(state: State, start: int, rows: Rows, add: Tensor | float) -> Tensor:
+    rows, total = pull_to_input(state.network, start, rows, state.known, state.lines, add)
+    return concretise(rows, total, state.box.lower, state.box.upper)
+
+
+def _row_size(network: Network, index: int) -> int:
+    """Numbers that one row holds at its widest on the way from a node to the input."""
+    if not isinstance(network.nodes[index].op, Conv):
+        return max(size_of(node) for node in network.nodes[: index + 1])
+    side, widest = 1, 1
+    for node in reversed(network.nodes[: index + 1]):
+        if isinstance(node.op, Conv):
+            side = (side - 1) * max(node.op.stride) + max(node.op.weight.shape[2:])
+            window = node.op.in_shape[0] * side * side
+            widest = max(widest, min(window, math.prod(node.op.in_shape)))
+    return widest
+
+
+def lower_bounds(state: State, rows: Tensor, add: Tensor | float = 0.0) -> Tensor:
+    """Lower bounds of linear forms of the output, ``(n, rows)``; what is unknown is -inf.
+
+    Args:
+        rows: ``(n or 1, rows, *out_shape)``.
+        add: constants ``(n or 1, rows)``.
+    """
+    network = state.network
+    last = len(network.nodes) - 1
+    size = max(1, BUDGET // (len(state.box.lower) * _row_size(network, last)))
+    parts = [_lower(state, last, piece, 0.0) for piece in rows.split(size, 1)]
+    return _known(torch.cat(parts, 1) + add)
+
+
+def interval_lower_bounds(state: State, rows: Tensor) -> Tensor:
+    """The same from intervals: rows are pulled through the last affine operations only."""
+    index, total = len(state.network.nodes) - 1, torch.zeros((), dtype=rows.dtype)
+    while len(state.network.nodes[index].inputs) == 1 and _is_affine(state.network.nodes[index].op):
+        node = state.network.nodes[index]
+        (rows,), add = node.op.pull(rows)  # type: ignore[attr-defined]
+        index, total = node.inputs[0], total.to(rows.device) + add
+    return _known(concretise(rows, total, *state.known[index]))
+
+
+def _is_affine(op: object) -> bool:
+    return hasattr(op, "pull") and not isinstance(op, MaxPool)
+
+
+def _known(bounds: Tensor) -> Tensor:
+    """NaN and +inf are no lower bounds that anything has proved."""
+    return torch.where(torch.isnan(bounds) | (bounds == float("inf")), float("-inf"), bounds)
+
+
+def output_bounds(network: Network, box: Box, method: Method = "crown") -> Interval:
+    """Bounds of the outputs ``(n, *out_shape)``; what is unknown is infinite."""
+    count = size_of(network.nodes[-1])
+    unit = torch.eye(count, dtype=box.lower.dtype, device=box.lower.device)
+    rows = torch.cat([unit, -unit]).view(1, 2 * count, *network.out_shape)
+    found = bounds_of(network, box, rows, method)
+    shape = (len(found), *network.out_shape)
+    return found[:, :count].reshape(shape), -found[:, count:].reshape(shape)
+
+
+def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown") -> Tensor:
+    """Lower bounds ``(n, rows)`` of linear forms of the output by any method.
+
+    Args:
+        rows: ``(n or 1, rows, *out_shape)``.
+        method: "ibp" < "crown-ibp" < "crown" < "alpha-crown" in time, and mostly in tightness.
+    """
+    if method == "alpha-crown":
+        from suture.bounds.alpha_crown import optimised
+
+        return optimised(network, box, rows)
+    state = prepare(network, box, method)
+    return interval_lower_bounds(state, rows) if method == "ibp" else lower_bounds(state, rows)

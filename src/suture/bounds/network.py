@@ -1,0 +1,123 @@
+"""A network as bounds see it: a list of operations, each with the nodes it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from suture.errors import ModelError
+
+Shape = tuple[int, ...]
+
+
+class Op(Protocol):
+    """An operation on values ``(n, *shape)``; the batch axis comes first everywhere."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """What the network computes."""
+
+    def interval(self, lower: Sequence[Tensor], upper: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Smallest box that interval arithmetic gives for the output (IBP)."""
+
+    def to(self, dtype: torch.dtype) -> Any:
+        """The same operation with constants of that type."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Stands for the network's input; it computes nothing."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """The value itself."""
+        return values[0]
+
+    def interval(self, lower: Sequence[Tensor], upper: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The box itself."""
+        return lower[0], upper[0]
+
+    def to(self, dtype: torch.dtype) -> Input:
+        """Itself."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One step.
+
+    Attributes:
+        op: what is computed.
+        inputs: positions of the nodes that are read, all smaller than the node's own.
+        shape: of the value, without the batch axis.
+    """
+
+    op: Op
+    inputs: tuple[int, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Operations in order of execution; node 0 is the input, the last one the output.
+
+    Constants are the tensors of the module it was read from, not copies: gradients reach them,
+    and an optimiser's steps are seen.
+    """
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def in_shape(self) -> Shape:
+        """Shape of one input."""
+        return self.nodes[0].shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """Shape of one output."""
+        return self.nodes[-1].shape
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The output for inputs ``(n, *in_shape)``: what the module computes in eval mode."""
+        values = [inputs]
+        for node in self.nodes[1:]:
+            values.append(node.op.forward(*(values[i] for i in node.inputs)))
+        return values[-1]
+
+    def to(self, dtype: torch.dtype) -> Network:
+        """The same network with constants of another floating-point type."""
+        return Network(tuple(replace(node, op=node.op.to(dtype)) for node in self.nodes))
+
+
+def chain(ops: Sequence[Op], in_shape: Shape) -> Network:
+    """Operations one after another; with *per-example* constants ``(n, …)``, n networks at once.
+
+    Raises:
+        ModelError: the operations do not fit together.
+    """
+    nodes = [Node(Input(), (), tuple(in_shape))]
+    for op in ops:
+        nodes.append(Node(op, (len(nodes) - 1,), shape_after(op, [nodes[-1].shape])))
+    return Network(tuple(nodes))
+
+
+def shape_after(op: Op, shapes: Sequence[Shape]) -> Shape:
+    """Shape of one output, found by running the operation on zeros."""
+    count = int(getattr(op, "examples", 1))
+    try:
+        with torch.no_grad():
+            like = next(_tensors(op), torch.zeros(0))
+            zeros = [like.new_zeros((count, *shape)) for shape in shapes]
+            return tuple(op.forward(*zeros).shape[1:])
+    except RuntimeError as error:
+        raise ModelError(
+            expected=f"an operation that takes values of shape {list(shapes)}",
+            got=f"{type(op).__name__}: {str(error).splitlines()[0]}",
+            remedy="Check the shapes of its weights.",
+        ) from None
+
+
+def _tensors(op: Op) -> Any:
+    return (v for v in vars(op).values() if isinstance(v, Tensor) and v.is_floating_point())
