@@ -49,8 +49,11 @@ class Relu:
         """DeepPoly (Singh et al. 2019): chord above; below, the slope that leaves less area.
 
         Args:
-            alpha: lower slope as a share of the way from ``slope`` to 1, in place of that choice.
+            alpha: lower slope as a share of the way from ``slope`` to 1, in place of that choice;
+                ``(n, *shape)``, or ``(n, rows, *shape)`` for slopes of each row.
         """
+        if alpha is not None and alpha.ndim > lower.ndim:
+            lower, upper = lower[:, None], upper[:, None]
         active, dead = lower >= 0, upper <= 0
         open_ = ~(active | dead)
         # Settled neurons do not use the chord; its gradient must not divide by zero for them.

@@ -142,7 +142,7 @@ def _linear(layer: Any, shape: Shape) -> Linear:
     return Linear(layer.weight, layer.bias)
 
 
-def _norm(layer: Any, shape: Shape) -> Scale:
+def _norm(layer: Any, shape: Shape) -> BatchNorm:
     if layer.running_var is None:
         raise unknown("batch norm without running statistics")
     return BatchNorm(layer, len(shape) - 1)

@@ -1,0 +1,164 @@
+"""α-CROWN: the lower slopes of unstable ReLUs are optimised (Xu et al. 2021, "Fast and Complete").
+
+Any slope between 0 and 1 gives a valid lower line, so every iterate is a sound bound and the best
+one is kept. Every row has slopes of its own; with ``inner`` so have the bounds of inner neurons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from suture.bounds.activations import Relu
+from suture.bounds.backward import Known, Rows, concretise, pull_to_input, size_of, unit_rows
+from suture.bounds.crown import State, known_only, lower_bounds, prepare
+from suture.bounds.network import Network
+from suture.types import Box
+
+_LARGEST = 20_000_000
+"""Slopes that one target may have; larger ones keep their CROWN bounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """How slopes are optimised.
+
+    Attributes:
+        steps: of Adam.
+        learning_rate: first step size, in shares of the way from 0 to 1.
+        decay: factor per step.
+        inner: optimise the bounds of inner neurons too; slower, and much tighter on deep networks.
+        enough: rows above this are finished; when all are, the work ends.
+    """
+
+    steps: int = 20
+    learning_rate: float = 0.25
+    decay: float = 0.97
+    inner: bool = True
+    enough: float = float("inf")
+
+
+def optimised(network: Network, box: Box, rows: Tensor, how: Optimiser | None = None) -> Tensor:
+    """Lower bounds ``(n, rows)`` of linear forms of the output, never below CROWN's.
+
+    Args:
+        rows: ``(n or 1, rows, *out_shape)``.
+        how: settings.
+    """
+    how = how or Optimiser()
+    with torch.no_grad():
+        state = prepare(network, box, "crown")
+        best = lower_bounds(state, rows)
+    if not any(isinstance(node.op, Relu) for node in network.nodes):
+        return best
+    search = _Search(network, box, rows, state, how)
+    optimiser = torch.optim.Adam(search.parameters, lr=how.learning_rate)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, how.decay)
+    for _ in range(how.steps):
+        if bool((best > how.enough).all()) or not search.parameters:
+            break
+        with torch.enable_grad():
+            optimiser.zero_grad()
+            found = search.bounds()
+            best = torch.maximum(best, known_only(found.detach()))
+            # Finished rows and rows without bounds need no further push.
+            push = torch.where((best <= how.enough) & torch.isfinite(found), found, 0.0)
+            if not push.requires_grad:
+                break
+            (-push.sum()).backward()
+        optimiser.step()
+        schedule.step()
+        search.clip()
+    return best
+
+
+@dataclass
+class _Search:
+    """Slopes, and the best inner bounds so far."""
+
+    network: Network
+    box: Box
+    rows: Tensor
+    state: State
+    how: Optimiser
+    slopes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    targets: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        last = len(self.network.nodes) - 1
+        if self.how.inner:
+            for source in self._sources():
+                neurons = self._open(source)
+                if len(neurons) and self._small(source, 2 * len(neurons)):
+                    self.targets[source] = neurons
+                    self._new(source, 2 * len(neurons))
+        self._new(last + 1, self.rows.shape[1])
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All slopes."""
+        return list(self.slopes.values())
+
+    def clip(self) -> None:
+        """Back to where slopes are sound."""
+        with torch.no_grad():
+            for slope in self.slopes.values():
+                slope.clamp_(0, 1)
+
+    def bounds(self) -> Tensor:
+        """Bounds with the slopes as they are; inner bounds first."""
+        known = dict(self.state.known)
+        for target, neurons in self.targets.items():
+            start, unit, add = unit_rows(self.network, target, None, neurons, self.box.lower)
+            found = self._lower(target, start, unit, add, known)
+            known[target] = self._cut(known[target], neurons, found)
+        last = len(self.network.nodes) - 1
+        return self._lower(last + 1, last, self.rows, 0.0, known)
+
+    def _lower(
+        self, target: int, start: int, rows: Rows, add: Tensor | float, known: Known
+    ) -> Tensor:
+        # Slopes differ from row to row, so windows cannot share them.
+        rows = rows if isinstance(rows, Tensor) else rows.dense()
+        lines = {
+            index: node.op.lines(*known[node.inputs[0]], self.slopes.get((target, index)))
+            for index, node in enumerate(self.network.nodes[: start + 1])
+            if hasattr(node.op, "lines")
+        }
+        pulled, total = pull_to_input(self.network, start, rows, known, lines, add)
+        return concretise(pulled, torch.as_tensor(total), self.box.lower, self.box.upper)
+
+    def _cut(
+        self, interval: tuple[Tensor, Tensor], neurons: Tensor, found: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The interval cut with new bounds, gradients included."""
+        lower, upper = (bound.flatten(1) for bound in interval)
+        below, above = found[:, : len(neurons)], -found[:, len(neurons) :]
+        lower = lower.index_copy(1, neurons, torch.fmax(lower[:, neurons], below))
+        upper = upper.index_copy(1, neurons, torch.fmin(upper[:, neurons], above))
+        return lower.view_as(interval[0]), upper.view_as(interval[1])
+
+    def _sources(self) -> list[int]:
+        """Nodes that ReLUs read and that a backward pass can tighten, in order."""
+        first = next(i for i, n in enumerate(self.network.nodes) if isinstance(n.op, Relu))
+        reads = {n.inputs[0] for n in self.network.nodes if isinstance(n.op, Relu)}
+        return sorted(source for source in reads if source > first)
+
+    def _open(self, source: int) -> Tensor:
+        lower, upper = (bound.flatten(1) for bound in self.state.known[source])
+        return (~((lower >= 0) | (upper <= 0)).all(0)).nonzero().flatten()
+
+    def _small(self, target: int, rows: int) -> bool:
+        sizes = [size_of(node) for node in self.network.nodes[: target + 1]]
+        return rows * max(sizes) * len(self.box.lower) <= _LARGEST
+
+    def _new(self, target: int, rows: int) -> None:
+        """Slopes of a target, starting where DeepPoly's choice is."""
+        for index, node in enumerate(self.network.nodes[:target]):
+            if isinstance(node.op, Relu):
+                lower, upper = self.state.known[node.inputs[0]]
+                start = (upper > -lower).to(lower.dtype)[:, None]
+                shape = (len(lower), rows, *node.shape)
+                self.slopes[target, index] = start.expand(shape).clone().requires_grad_()
