@@ -183,6 +183,7 @@ def test_what_is_not_finite_is_never_proved(method, bad):
     network = bounds.read(model, (2,))
     box = Box(-torch.ones(2, 2), torch.ones(2, 2))
     assert not bool(bounds.certified(network, box, torch.tensor([0, 1]), method).any())
+    assert not bool(torch.isnan(bounds.margins(network, box, torch.tensor([0, 1]), method)).any())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -219,6 +220,43 @@ def test_chunks_do_not_change_bounds(monkeypatch):
             pieces = bounds.output_bounds(network, box)
             monkeypatch.undo()
         torch.testing.assert_close(whole, pieces)
+
+
+@pytest.mark.parametrize("name", ["convolutions", "s-shaped", "residual"])
+def test_windows_and_dense_coefficients_give_the_same(name, monkeypatch):
+    model, shape = NETWORKS[name]
+    if name != "convolutions":
+        shape = (1, 17, 16)
+    body = nn.Sequential(*list(model)[:4]) if name == "s-shaped" else model
+    network, box = bounds.read(body, shape), asymmetric(shape, 2, 3, 0.1)
+    with torch.no_grad():
+        windows = bounds.output_bounds(network, box)
+        monkeypatch.setattr("suture.bounds.coefficients.Patches.wasteful", True)
+        dense = bounds.output_bounds(network, box)
+    torch.testing.assert_close(windows, dense)
+
+
+def test_affine_networks_have_exact_bounds_also_at_the_rim():
+    """Two convolutions without an activation between them are one linear map: its rows decide."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=(2, 0)), nn.ReLU()
+        )
+    box = asymmetric((1, 7, 6), 2, 4, 0.3)
+    with torch.no_grad():
+        network = bounds.read(model, (1, 7, 6))
+        lower, upper = bounds.prepare(network, box).known[2]
+        start = model[:2](torch.zeros(1, 1, 7, 6)).flatten()
+        unit = torch.eye(42).view(42, 1, 7, 6)
+        rows = (model[:2](unit).flatten(1) - start).T
+        high = (rows.clamp(min=0) @ box.upper.flatten(1).T
+                + rows.clamp(max=0) @ box.lower.flatten(1).T).T + start  # fmt: skip
+        low = (rows.clamp(min=0) @ box.lower.flatten(1).T
+               + rows.clamp(max=0) @ box.upper.flatten(1).T).T + start  # fmt: skip
+    unstable = ((low < 0) & (high > 0)).any(0)
+    torch.testing.assert_close(lower.flatten(1)[:, unstable], low[:, unstable])
+    torch.testing.assert_close(upper.flatten(1)[:, unstable], high[:, unstable])
 
 
 def test_an_unknown_layer_is_named():

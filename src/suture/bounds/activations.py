@@ -63,8 +63,7 @@ class Relu:
         free = (upper > -lower).to(lower.dtype) if alpha is None else alpha
         low = torch.where(active, one, torch.where(dead, flat, flat + (1 - self.slope) * free))
         shift = torch.where(open_, (self.slope - chord) * lower, torch.zeros_like(lower))
-        # A neuron without bounds has no lower line either, whatever its slope.
-        low = torch.where(torch.isfinite(chord) | ~open_, low, chord)
+        # Without bounds the chord is NaN, and so is the shift: nothing will be proved.
         return Lines(low, up, None, shift)
 
     def to(self, dtype: torch.dtype) -> Relu:
