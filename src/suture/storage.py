@@ -15,8 +15,11 @@ from suture.errors import StorageError
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling to write to; it takes the place of ``path`` on success.
+
+    Args:
+        lasting: flush to disk before the rename, so that power loss does no harm either.
 
     Raises:
         StorageError: read-only folder, full disk, or something in the way; nothing stays behind.
@@ -27,9 +30,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _sync(temporary)
+            if lasting:
+                _sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            if lasting:
+                _sync(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -91,6 +96,12 @@ def _sync(path: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_quickly(path: Path, data: bytes) -> None:
+    """Like ``write_bytes`` without waiting for the disk: for files whose hash is kept elsewhere."""
+    with atomic_file(path, lasting=False) as temporary:
         temporary.write_bytes(data)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,7 +68,8 @@ def test_a_missing_run_is_refused(tmp_path: Path):
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*"))
+    """What lies in a folder, less the locks of the runs in it."""
+    return sorted(path.name for path in folder.rglob("*") if path.name != ".lock")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -124,3 +127,114 @@ def test_a_run_that_fails_says_so_or_leaves_nothing(tmp_path: Path):
         run.write_records([{"a": 1}])
         raise RuntimeError("later")
     assert Run.open(tmp_path / "half").info["status"] == "failed"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from suture.engine import Run
+run = Run.create(Path(sys.argv[1]), kind="test", title="t", command="c", seed=0, options={})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_taken_over(tmp_path: Path):
+    given = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(given, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert Run.open(tmp_path / "run").state == "running"
+        for attempt in (
+            lambda: Run.again(tmp_path / "run"),
+            lambda: make(tmp_path / "run", replace=True),
+            lambda: Run.open(tmp_path / "run").remove(),
+        ):
+            with pytest.raises(StorageError, match=f"in use by process {other.pid} on"):
+                attempt()
+        other.kill()
+    assert Run.open(tmp_path / "run").state == "killed"
+    run = Run.again(tmp_path / "run")
+    assert run.state == "running" and len(run.info["resumed"]) == 1
+    run.finish()
+    assert Run.open(tmp_path / "run").state == "finished"
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_only_a_stopped_run_of_a_command_can_be_gone_on_with(tmp_path: Path):
+    make(tmp_path / "plain")
+    with pytest.raises(BundleError, match="not by a command"):
+        Run.again(tmp_path / "plain")
+    options = {"title": "A test", "command": "suture test", "seed": 3, "options": {"a": 1}}
+    run = Run.create(tmp_path / "done", kind="test", **options)
+    run.finish()
+    with pytest.raises(BundleError, match="one that is finished"):
+        Run.again(tmp_path / "done")
+    run.info["status"], run.info["versions"]["torch"] = "stopped", "1.0"
+    storage.write_json(tmp_path / "done" / "run.json", run.info)
+    with pytest.raises(BundleError, match=r"torch 1\.0; got torch"):
+        Run.again(tmp_path / "done")
+
+
+def test_an_older_schema_says_so(tmp_path: Path):
+    (tmp_path / "run.json").write_text('{"schema": 0}')
+    with pytest.raises(BundleError, match=r"schema 0, of an older suture.*version of suture"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["kind", "title", "status", "parts", "versions"])
+def test_fields_of_another_type_are_refused(tmp_path: Path, field: str):
+    (tmp_path / "run.json").write_text(json.dumps({"schema": 1, field: 7}))
+    with pytest.raises(BundleError, match="got int"):
+        Run.open(tmp_path)
+
+
+def test_removing_spares_what_is_not_sutures(tmp_path: Path):
+    run = make(tmp_path / "run")
+    (run.folder / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"got notes.txt.*--force"):
+        run.remove()
+    run.remove(force=True)
+    assert not run.folder.exists()
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_gone_on_with(tmp_path: Path):
+    options = {"title": "A test", "command": "suture test", "seed": 3, "options": {"a": 1}}
+    for error, left in ((KeyboardInterrupt, "stopped"), (MemoryError, "failed")):
+        run = Run.create(tmp_path / left, kind="test", **options)
+        with pytest.raises(error), run:
+            raise error
+        assert Run.open(run.folder).state == left
+        Run.again(run.folder).finish()
+
+
+def test_a_folder_without_permission_is_one_clear_error(tmp_path: Path, monkeypatch):
+    # Root may write anywhere: the refusal is simulated where the folder's mode does not refuse.
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    if os.access(locked, os.W_OK):
+        refuse = OSError(errno.EACCES, os.strerror(errno.EACCES))
+        monkeypatch.setattr(Path, "mkdir", _raising(refuse))
+    with pytest.raises(StorageError, match="Permission denied.*--out"):
+        make(locked / "run")
+    monkeypatch.undo()
+    locked.chmod(0o755)
+    make(locked / "run").finish()
+
+
+def test_a_read_only_file_system_is_one_clear_error(tmp_path: Path, monkeypatch):
+    run = make(tmp_path / "run")
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    monkeypatch.setattr(Path, "replace", _raising(error))
+    with pytest.raises(StorageError, match="Read-only file system"):
+        run.write_records([{"a": 1}])
+    monkeypatch.undo()
+    run.write_records([{"a": 1}])
+    assert names(run.folder) == ["records.jsonl", "run.json"]
+
+
+def _raising(error: Exception):
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    return refuse

@@ -1,39 +1,62 @@
 """Map work over items: the same results, to the bit, on every backend.
 
-Two rules make that true. An item's randomness comes from its own stream, derived from the item's
-position and nothing else. And every item runs with the same number of compute threads (one by
-default), because floating-point sums may depend on it.
+Three rules make that true. Work is cut into items by the work, never by the number of workers. An
+item's randomness comes from its own stream, derived from the item's position and nothing else. And
+every item runs with the same number of compute threads, because floating-point sums may depend on
+it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
-from suture.errors import ArgumentError
+from suture.engine import sharing
+from suture.engine.outcomes import Outcome
+from suture.engine.sharing import Handle
+from suture.errors import ArgumentError, EngineError
 from suture.rng import Stream
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnDone = Callable[[int, int], None]
+Calls = Sequence[tuple[int, tuple[Any, ...]]]
+"""Items to run: position, and arguments of the function."""
 
 
 class Engine(ABC):
     """A backend that applies a function to many items.
 
     Args:
-        threads_per_item: torch and Numba threads while an item runs.
+        threads_per_item: torch and Numba threads while an item runs; ``None`` leaves them as they
+            are (``Inline`` only).
+        retries: how often an item is tried again after its worker died, or after an error that
+            may pass (memory, input/output). An error in the work itself is final at once.
+        seconds: time limit per item, ``None`` for none.
     """
 
-    def __init__(self, *, threads_per_item: int = 1) -> None:
-        if threads_per_item < 1:
-            raise ArgumentError(
-                expected="threads_per_item >= 1",
-                got=str(threads_per_item),
-                remedy="Leave it at 1 unless single items are large.",
-            )
-        self.threads_per_item = threads_per_item
+    def __init__(
+        self,
+        *,
+        threads_per_item: int | None = 1,
+        retries: int = 2,
+        seconds: float | None = None,
+    ) -> None:
+        checks = {
+            "threads_per_item >= 1": threads_per_item is None or threads_per_item >= 1,
+            "retries >= 0": retries >= 0,
+            "seconds > 0, or None": seconds is None or seconds > 0,
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise ArgumentError(
+                    expected=expected,
+                    got=f"threads_per_item={threads_per_item}, {retries=}, {seconds=}",
+                    remedy="Leave it at its default unless single items are large.",
+                )
+        self.threads_per_item, self.retries, self.seconds = threads_per_item, retries, seconds
 
     def map(
         self,
@@ -50,6 +73,9 @@ class Engine(ABC):
             items: what to map over.
             stream: root of the items' random streams.
             on_done: called as ``on_done(finished, total)`` after each item.
+
+        Raises:
+            Exception: the error of the first item that failed.
         """
         results = []
         for result in self.imap(fn, items, stream=stream):
@@ -66,17 +92,74 @@ class Engine(ABC):
         stream: Stream | None = None,
     ) -> Iterator[Result]:
         """Like ``map``, one result at a time as soon as it and all before it are there."""
-        calls: list[tuple[Any, ...]] = [
-            (item,) if stream is None else (item, stream.child(index))
-            for index, item in enumerate(items)
-        ]
-        return self._imap(fn, calls)
+        return in_order(self.outcomes(fn, items, stream=stream))
+
+    def outcomes(
+        self,
+        fn: Callable[..., Result],
+        items: Sequence[Item],
+        *,
+        stream: Stream | None = None,
+    ) -> Generator[Outcome[Result]]:
+        """What became of each item, as they finish; a failed one does not lose the others."""
+        return self.run(fn, list(enumerate(arguments(items, stream))))
+
+    def keep(
+        self,
+        stage: str,
+        fn: Callable[..., Result],
+        items: Sequence[Item],
+        *,
+        work: str,
+        stream: Stream | None = None,
+        pack: Callable[[Result], Any] | None = None,
+        unpack: Callable[[Any], Result] | None = None,
+    ) -> Iterator[Result]:
+        """Like ``imap``; an engine that belongs to a run keeps each result in the run's ledger.
+
+        Args:
+            stage: names this piece of the run; unique within it.
+            work: says what is computed (``repr`` of the parts); kept results of other work are
+                not used.
+            pack, unpack: between a result and plain data: dicts, lists, numbers, texts, tensors
+                and arrays. Left out where results are plain data already.
+        """
+        return self.imap(fn, items, stream=stream)
+
+    def recall(self, stage: str, work: str) -> Any:
+        """What ``note`` has kept under that name for the same work, or ``None``."""
+        return None
+
+    def note(  # noqa: B027 - without a ledger there is nothing to keep
+        self, stage: str, value: Any, *, work: str, instead_of: str | None = None
+    ) -> None:
+        """Keep a plain value as a point to resume from.
+
+        Args:
+            instead_of: a stage whose kept results are no longer needed.
+        """
 
     @abstractmethod
-    def _imap(
-        self, fn: Callable[..., Result], calls: Sequence[tuple[Any, ...]]
-    ) -> Iterator[Result]:
-        """Results of ``fn(*call)`` in order."""
+    def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
+        """Outcomes of ``fn(*args)`` for each ``(index, args)``, as they finish."""
+
+    @contextmanager
+    def shared(self, value: Item) -> Iterator[Handle[Item]]:
+        """Send an object to every worker once; items carry the handle. Valid inside the block."""
+        handle: Handle[Item] = Handle(sharing.new_key())
+        sharing.hold(handle.key, value)
+        try:
+            self.publish(handle.key, value)
+            yield handle
+        finally:
+            sharing.forget(handle.key)
+            self.withdraw(handle.key)
+
+    def publish(self, key: str, value: Any) -> None:  # noqa: B027 - nothing to do in one process
+        """Make a shared object reachable for the workers."""
+
+    def withdraw(self, key: str) -> None:  # noqa: B027 - nothing to do in one process
+        """Undo ``publish``."""
 
     @property
     @abstractmethod
@@ -94,3 +177,37 @@ class Engine(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(threads_per_item={self.threads_per_item})"
+
+
+def arguments(items: Sequence[Any], stream: Stream | None) -> Iterator[tuple[Any, ...]]:
+    """Each item's arguments: itself, and its own stream if there is one."""
+    for index, item in enumerate(items):
+        yield (item,) if stream is None else (item, stream.child(index))
+
+
+def in_order(outcomes: Generator[Outcome[Result]]) -> Iterator[Result]:
+    """Values by position, 0, 1, …; raises at the first failure that comes in."""
+    early: dict[int, Outcome[Result]] = {}
+    following = 0
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome.failure is not None:
+                raise outcome.failure.error
+            early[outcome.index] = outcome
+            while following in early:
+                yield early.pop(following).get()
+                following += 1
+
+
+def require_idle(busy: bool) -> None:
+    """One piece of work at a time.
+
+    Raises:
+        EngineError: results of an earlier call are still being taken.
+    """
+    if busy:
+        raise EngineError(
+            expected="an engine that has finished its earlier work",
+            got="one that still runs items of another call",
+            remedy="Take all results of one call before the next, or make a second engine.",
+        )

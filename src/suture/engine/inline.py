@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 
-from suture.engine.base import Engine, Result
+from suture.engine.base import Calls, Engine, Result
+from suture.engine.calling import call, final, readable
+from suture.engine.outcomes import Outcome
 from suture.engine.threads import threads
 
 
 class Inline(Engine):
     """Runs items in the calling process."""
 
-    def _imap(
-        self, fn: Callable[..., Result], calls: Sequence[tuple[Any, ...]]
-    ) -> Iterator[Result]:
-        for call in calls:
-            with threads(self.threads_per_item):
-                result = fn(*call)
-            yield result
+    def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
+        for index, args in calls:
+            attempt = 1
+            while True:
+                limited = threads(self.threads_per_item) if self.threads_per_item else nullcontext()
+                with limited:
+                    outcome = call(fn, args, index=index, attempt=attempt, seconds=self.seconds)
+                if final(outcome, self.retries):
+                    break
+                attempt += 1
+            yield readable(outcome)
 
     @property
     def workers(self) -> int:

@@ -3,75 +3,234 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, reduction
 from typing import Any
 
-from suture.engine.base import Engine, Result
-from suture.engine.threads import available_cores, set_threads
+from suture.engine.base import Calls, Engine, Result, require_idle
+from suture.engine.calling import final, readable
+from suture.engine.outcomes import Failure, Outcome, lost_worker, out_of_time
+from suture.engine.packing import pack, unpack
+from suture.engine.sharing import Segment
+from suture.engine.threads import available_cores
+from suture.engine.worker import serve
 from suture.errors import ArgumentError, EngineError
+
+GRACE = 3.0
+"""Seconds past its limit after which a worker that cannot be interrupted is killed."""
+STARTS = 3
+"""Workers in a row that may die before they are ready."""
+
+
+@dataclass
+class _Job:
+    """An item on its way: what to run, and which attempt this is."""
+
+    index: int
+    args: tuple[Any, ...]
+    attempt: int = 1
+    started: float = 0.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process and our end of its pipe."""
+
+    process: Any
+    pipe: connection.Connection
+    ready: bool = False
+    job: _Job | None = None
+    known: set[str] = field(default_factory=set)
+
+    def stop(self) -> None:
+        """Kill it, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
 
 
 class Processes(Engine):
     """Runs items in a pool of processes, one per available core unless told otherwise.
 
     Workers are spawned, not forked: a fork of a process that has started threads (torch has) can
-    deadlock. They live until ``close``, so that start-up is paid once.
+    deadlock. They live until ``close``, so that start-up is paid once. One that dies costs its own
+    item an attempt, and is replaced.
     """
 
-    def __init__(self, workers: int | None = None, *, threads_per_item: int = 1) -> None:
-        super().__init__(threads_per_item=threads_per_item)
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        threads_per_item: int = 1,
+        retries: int = 2,
+        seconds: float | None = None,
+    ) -> None:
+        super().__init__(threads_per_item=threads_per_item, retries=retries, seconds=seconds)
         if workers is not None and workers < 1:
             raise ArgumentError(
                 expected="at least one worker",
                 got=str(workers),
                 remedy="Leave workers unset to use every available core.",
             )
+        self._threads = threads_per_item
         self._workers = workers or max(1, available_cores() // threads_per_item)
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: list[_Worker] = []
+        self._segments: dict[str, Segment] = {}
+        self._failed_starts = 0
 
-    def _imap(
-        self, fn: Callable[..., Result], calls: Sequence[tuple[Any, ...]]
-    ) -> Iterator[Result]:
-        pool, waiting = self._started(), iter(calls)
-        # Two items per worker in flight keep all busy without copying every item at once.
-        running: deque[Future[Result]] = deque(
-            pool.submit(fn, *call) for call in islice(waiting, 2 * self._workers)
-        )
+    def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
+        require_idle(any(worker.job for worker in self._pool))
+        waiting = deque(_Job(index, args) for index, args in calls)
         try:
-            while running:
-                result = running.popleft().result()
-                running.extend(pool.submit(fn, *call) for call in islice(waiting, 1))
-                yield result
-        except BrokenProcessPool as error:
+            while waiting or any(worker.job for worker in self._pool):
+                self._hand_out(fn, waiting)
+                for outcome, job in self._returned():
+                    if final(outcome, self.retries):
+                        yield readable(outcome)
+                    else:
+                        waiting.append(_Job(job.index, job.args, job.attempt + 1))
+        finally:
+            for worker in [worker for worker in self._pool if worker.job]:
+                self._remove(worker, patience=0.0)
+
+    def _hand_out(self, fn: Callable[..., Any], waiting: deque[_Job]) -> None:
+        """Give every idle worker an item; start workers while there are items for them."""
+        idle = [worker for worker in self._pool if worker.ready and worker.job is None]
+        for worker in idle:
+            if not waiting:
+                return
+            job = waiting.popleft()
+            work = pack((fn, job.args))
+            try:
+                self._tell_shared(worker)
+                worker.pipe.send_bytes(pack(("run", work, job.index, job.attempt)))
+                worker.job, job.started = job, time.monotonic()
+            except OSError:  # it died while it was idle
+                self._remove(worker)
+                waiting.appendleft(job)
+        starting = sum(not worker.ready for worker in self._pool)
+        while len(self._pool) < self._workers and starting < len(waiting):
+            self._pool.append(self._started())
+            starting += 1
+
+    def _returned(self) -> list[tuple[Outcome[Any], _Job]]:
+        """What came back since; waits until something has."""
+        places = [worker.pipe for worker in self._pool if worker.job or not worker.ready]
+        ready = connection.wait(places, self._patience())
+        found = []
+        for worker in [worker for worker in self._pool if worker.pipe in ready]:
+            job, worker.job = worker.job, None
+            try:
+                message = worker.pipe.recv_bytes()
+            except (EOFError, OSError):
+                how = self._remove(worker)
+                if job is None:
+                    self._count_failed_start(how)
+                else:
+                    found.append((_failed(job, lost_worker(how), final=self._last(job)), job))
+                continue
+            if job is None:
+                worker.ready, self._failed_starts = True, 0
+                continue
+            outcome = unpack(message)
+            found.append((outcome, job))
+            if outcome.failure is not None and isinstance(outcome.failure.error, MemoryError):
+                self._remove(worker, patience=0.0)
+        return found + self._overdue()
+
+    def _last(self, job: _Job) -> bool:
+        return job.attempt > self.retries
+
+    def _overdue(self) -> list[tuple[Outcome[Any], _Job]]:
+        """Items past their limit in code that cannot be interrupted."""
+        if self.seconds is None:
+            return []
+        found, now = [], time.monotonic()
+        for worker in list(self._pool):
+            job = worker.job
+            if job is not None and now > job.started + self.seconds + GRACE:
+                self._remove(worker, patience=0.0)
+                found.append((_failed(job, out_of_time(self.seconds), final=True), job))
+        return found
+
+    def _patience(self) -> float | None:
+        """How long nothing needs to be looked at."""
+        started = [worker.job.started for worker in self._pool if worker.job]
+        if self.seconds is None or not started:
+            return None
+        return max(0.0, min(started) + self.seconds + GRACE - time.monotonic()) + 0.01
+
+    def _count_failed_start(self, how: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= STARTS:
+            self._failed_starts = 0
             self.close()
             raise EngineError(
-                expected="worker processes to finish their items",
-                got="a worker that died (killed, or out of memory)",
-                remedy="Use fewer workers or smaller items, then run again.",
-            ) from error
-        finally:
-            for future in running:
-                future.cancel()
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=set_threads,
-                initargs=(self.threads_per_item,),
+                expected="worker processes that start",
+                got=f"{STARTS} in a row that died at once ({how})",
+                remedy='Keep a script\'s work under if __name__ == "__main__"; free memory; or '
+                "use --engine inline.",
             )
-        return self._pool
+
+    def _started(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, self._threads, self.seconds), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _remove(self, worker: _Worker, patience: float = 0.5) -> str:
+        """Take a worker out of the pool; how it ended, if it does within the patience (s)."""
+        self._pool.remove(worker)
+        worker.process.join(patience)
+        code = worker.process.exitcode
+        worker.stop()
+        if code is None:
+            return "it did not answer"
+        return f"signal {-code}: killed, or out of memory" if code < 0 else f"exit status {code}"
+
+    def _tell_shared(self, worker: _Worker) -> None:
+        for key in worker.known - self._segments.keys():
+            worker.pipe.send_bytes(pack(("forget", key)))
+            worker.known.remove(key)
+        for key in self._segments.keys() - worker.known:
+            segment = self._segments[key]
+            worker.pipe.send_bytes(pack(("share", key, segment.spans)))
+            reduction.send_handle(worker.pipe, segment.handle, worker.process.pid)
+            worker.known.add(key)
+
+    def publish(self, key: str, value: Any) -> None:
+        self._segments[key] = Segment.of(value)
+
+    def withdraw(self, key: str) -> None:
+        segment = self._segments.pop(key, None)
+        if segment is not None:
+            segment.close()
 
     @property
     def workers(self) -> int:
         return self._workers
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        for worker in self._pool:
+            with suppress(OSError):
+                worker.pipe.send_bytes(pack(None))
+        for worker in self._pool:
+            if worker.job is None:
+                worker.process.join(5)
+            worker.stop()
+        self._pool = []
+
+
+def _failed(job: _Job, error: EngineError, *, final: bool) -> Outcome[Any]:
+    """An item whose worker is gone; not final: an error that may pass on the next attempt."""
+    spent = time.monotonic() - job.started
+    cause: Exception = error if final else OSError("worker lost")
+    return Outcome(job.index, None, Failure(cause, job.attempt, spent), job.attempt, spent)
