@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from suture import __version__
-from suture.cli import attack, audit, bench, data, demo, evaluate, repair, report, train
+from suture.cli import attack, audit, bench, certify, data, demo, evaluate, repair, report, train
 from suture.cli.common import say
 from suture.errors import SutureError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-for module in (demo, train, attack, repair, evaluate, report, audit, bench):
+for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench):
     name = module.__name__.rsplit(".", 1)[-1]
     app.command(name)(module.command)
 

@@ -57,12 +57,19 @@ def command(
     run = _opened(default_out(f"bench-{name}", out), study, seed, force)
     with run, _engine(engine) as workers, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(study, run, seed=seed, engine=workers, on_progress=bars)
+    show(as_json, study, rows, run, page, clock["seconds"])
+
+
+def show(
+    as_json: bool, study: Study, rows: list[studies.Row], run: Run, page: Path, seconds: float
+) -> None:
+    """A study's result on stdout."""
     facts: dict[str, Any] = {
-        "study": name,
+        "study": study.name,
         "rows": rows,
         "run": str(run.folder),
         "report": str(page),
-        "seconds": clock["seconds"],
+        "seconds": seconds,
     }
     emit(as_json, facts, "" if as_json else _text(study, rows, page))
 

@@ -1,0 +1,126 @@
+"""``suture certify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from suture import openers, studies
+from suture.certify import Checker, files_in, load_certificate
+from suture.cli.bench import show
+from suture.cli.choices import Model, Weights
+from suture.cli.common import (
+    Bars,
+    Force,
+    Json,
+    Out,
+    Seed,
+    command_line,
+    default_out,
+    emit,
+    timed,
+)
+from suture.engine import Run
+from suture.errors import ArgumentError, BundleError, SutureError
+from suture.studies.certified import Certified
+
+METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+
+
+def command(
+    model: Model,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Certify test images; without it, re-check certificates."),
+    ] = None,
+    eps: Annotated[
+        list[float] | None, typer.Option("--eps", help="Radius of L∞ balls; repeatable.", min=0)
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="How many test images.", min=1)] = 200,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images bounded together: memory.", min=1)
+    ] = 64,
+    weights: Weights = None,
+    out: Out = None,
+    force: Force = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Prove what can be proved about test images, or prove a repair's certificates again.
+
+    Without --data, every certificate beside the model is proved again in float64 from its file and
+    the weights alone; the exit status is 1 if one does not hold.
+
+    Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
+    """
+    if data is None:
+        raise typer.Exit(_recheck(Path(model), as_json))
+    chosen = tuple(method or METHODS[:3])
+    for name in set(chosen) - set(METHODS):
+        raise ArgumentError(
+            expected=f"a method out of {', '.join(METHODS)}", got=repr(name), remedy="Try crown."
+        )
+    study = Certified(
+        model=model, weights=str(weights or ""), data=data, eps=tuple(eps or (8 / 255,)),
+        methods=chosen, n=n, batch_size=batch_size,
+    )  # fmt: skip
+    run = Run.create(
+        default_out("certify", out),
+        kind="certify",
+        title=study.title,
+        command=command_line(),
+        seed=seed,
+        replace=force,
+        parts={"model": model, "study": repr(study)},
+    )
+    with run, timed() as clock, Bars() as bars:
+        rows, page = studies.run_study(study, run, seed=seed, on_progress=bars)
+    show(as_json, study, rows, run, page, clock["seconds"])
+
+
+def _recheck(reference: Path, as_json: bool) -> int:
+    """Prove every certificate again; 0 if all hold."""
+    files = _certificates(reference)
+    checker = Checker(openers.load(reference))
+    results: list[dict[str, Any]] = []
+    with Bars() as bars:
+        for done, file in enumerate(files, start=1):
+            results.append(_checked(checker, file))
+            bars("certificates", done, len(files))
+    bad = [result for result in results if not result["holds"]]
+    held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
+    lines = [f"{result['file']}: {result['reason']}" for result in bad]
+    facts = {"model": str(reference), "checked": len(results), "failed": len(bad)}
+    emit(as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
+    return 1 if bad else 0
+
+
+def _checked(checker: Checker, file: Path) -> dict[str, Any]:
+    try:
+        verdict = checker(load_certificate(file))
+    except SutureError as error:
+        return {"file": file.name, "holds": False, "margin": None, "by": "none",
+                "reason": str(error)}  # fmt: skip
+    margin = verdict.margin if verdict.margin > float("-inf") else None
+    return {"file": file.name, "holds": verdict.holds, "margin": margin, "by": verdict.by,
+            "reason": verdict.reason}  # fmt: skip
+
+
+def _certificates(reference: Path) -> list[Path]:
+    """Those of a run folder, or those beside a bundle."""
+    places = [reference / "artifacts" / "certificates", reference / "certificates",
+              reference.parent / "certificates"]  # fmt: skip
+    for place in places:
+        if files_in(place):
+            return files_in(place)
+    raise BundleError(
+        expected=f"certificates in {places[0]} or {places[2]}",
+        got="none",
+        remedy="Name a run whose repair proves something (advrepair), or give --data to certify "
+        "test images.",
+    )
