@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack, Square
-from suture.engine import Engine
+from suture.attacks.spread import identity, spread
+from suture.engine import Engine, Handle, Inline
 from suture.errors import ArgumentError
 from suture.models import Cut, cut, head_is_linear
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
@@ -26,7 +28,8 @@ from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.execution import ProgramBank
 from suture.repairs.defensyn.scoring import HeadProblem, LinearProblem, Samples
-from suture.repairs.defensyn.synthesis import Candidate, Search
+from suture.repairs.defensyn.state import Candidate
+from suture.repairs.defensyn.synthesis import Search
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
@@ -92,19 +95,24 @@ class DefEnSyn(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
+        engine = engine or Inline(threads_per_item=None)
         started = time.monotonic()
         parts = cut(model, at=self.at)
         batch = self._choose(data, stream)
-        attacked = self.attack(
+        attacked = spread(
+            self.attack,
             model,
             batch,
+            engine=engine,
             generator=stream.child("attack"),
             batch_size=batch_size,
+            stage="training images",
             on_progress=lambda done, total: tell("attacking training images", done, total),
         )
         attack_seconds = time.monotonic() - started
-        samples = _samples(parts, batch, attacked.images, batch_size)
-        search = self._search(parts, samples, stream)
+        work = f"{self!r} {stream.key} {batch_size} {identity(model, batch)}"
+        samples = _samples(parts, batch, attacked.images, engine, work)
+        search = self._search(parts, samples, stream, work)
         best = search.lengths(
             self.max_length,
             self.programs_per_length,
@@ -133,7 +141,7 @@ class DefEnSyn(Repair):
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
         return data[order[: self.samples]]
 
-    def _search(self, parts: Cut, samples: Samples, stream: Stream) -> Search:
+    def _search(self, parts: Cut, samples: Samples, stream: Stream, work: str) -> Search:
         linear = head_is_linear(parts.head)
         problem = LinearProblem.of(linear, samples) if linear else HeadProblem(parts.head, samples)
         return Search(
@@ -146,19 +154,24 @@ class DefEnSyn(Repair):
             constants=self.constants,
             learned=self.distribution == "learned",
             stream=stream.child("programs"),
+            work=work,
         )
 
 
-def _samples(parts: Cut, batch: Batch, attacked: Tensor, size: int) -> Samples:
+def _samples(parts: Cut, batch: Batch, attacked: Tensor, engine: Engine, work: str) -> Samples:
     """Features of the attacked images, then of the clean ones."""
-    with torch.no_grad():
-        features = [
-            parts.encoder(piece)
-            for images in (attacked, batch.images)
-            for piece in images.split(256)
-        ]
+    pieces = [*attacked.split(256), *batch.images.split(256)]
+    with engine.shared(parts.encoder) as handle:
+        features = list(engine.keep("features", partial(_encode, handle), pieces, work=work))
     labels = torch.cat([batch.labels, batch.labels])
-    return Samples(torch.cat(features), labels.to(features[0].device), len(batch))
+    values = torch.cat(features).to(batch.images.device)
+    return Samples(values, labels.to(values.device), len(batch))
+
+
+def _encode(encoder: Handle[nn.Module], images: Tensor) -> Tensor:
+    with torch.no_grad():
+        features: Tensor = encoder.get()(images)
+    return features
 
 
 def _recheck(parts: Cut, samples: Samples, best: list[Candidate]) -> dict[str, Any]:

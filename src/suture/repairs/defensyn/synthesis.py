@@ -18,54 +18,22 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from suture.engine import Engine
+from suture.engine import Engine, Handle, Inline
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
-from suture.repairs.defensyn.language import Program
+from suture.repairs.defensyn.keeping import (
+    candidates_from_plain,
+    candidates_to_plain,
+    summary_from_plain,
+    summary_to_plain,
+)
 from suture.repairs.defensyn.sampling import Sampler
 from suture.repairs.defensyn.scoring import Scores
+from suture.repairs.defensyn.state import Candidate, Summary, Sums
 from suture.rng import Stream
 
 Scorer = Callable[[Encoded], Scores]
 OnLength = Callable[[int, int, int], None]
 """Called as ``on_length(length, programs scored, programs in all)``."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A program with its counts; ``order`` is (length, index), earlier wins ties."""
-
-    program: Program
-    adversarial: int
-    clean: int
-    score: float
-    order: tuple[int, int]
-
-    @property
-    def rank(self) -> tuple[float, tuple[int, int]]:
-        """Sorts best first."""
-        return (-self.score, self.order)
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """Per feature: counts of right samples over the programs that use it, and how many do.
-
-    Integers, so that any order of adding gives the same bits. Each array is int64 ``(m, 3)``:
-    adversarial right, clean right, programs.
-    """
-
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-
-    @staticmethod
-    def zero(features: int) -> Sums:
-        """No program seen yet."""
-        return Sums(np.zeros((features, 3), np.int64), np.zeros((features, 3), np.int64))
-
-    def add(self, other: Sums) -> None:
-        """Take another chunk's sums in."""
-        self.left[:] += other.left
-        self.right[:] += other.right
 
 
 def mean_scores(sums: NDArray[np.int64], lambda_: float) -> NDArray[np.float64]:
@@ -84,15 +52,6 @@ def entropy(probabilities: NDArray[np.float64]) -> float:
     """Shannon entropy in nats; its exponential is the effective number of features."""
     positive = probabilities[probabilities > 0]
     return float(-(positive * np.log(positive)).sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Summary:
-    """What is kept of a chunk of programs."""
-
-    best: list[Candidate]
-    sums: Sums
-    discarded: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +127,8 @@ class Search:
         k, lambda_, improve, temperature, constants: see ``DefEnSyn``.
         learned: update the distributions after each length (``False``: the Uniform variant).
         stream: seed of the programs.
+        chunk: programs drawn, scored and summarised at a time.
+        work: identity of the problem, for a run that keeps chunks and lengths.
     """
 
     scorer: Scorer
@@ -180,6 +141,7 @@ class Search:
     learned: bool
     stream: Stream
     chunk: int = 20_000
+    work: str = ""
     best: dict[frozenset[int], Candidate] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
@@ -190,11 +152,36 @@ class Search:
         self, longest: int, programs: int, engine: Engine | None, on_length: OnLength | None
     ) -> list[Candidate]:
         """Search lengths 1 … ``longest``; stop early when the top K improves too little."""
+        engine, work = engine or Inline(threads_per_item=None), self._work(programs)
         for length in range(1, longest + 1):
-            self._length(length, programs, engine, on_length)
+            kept = engine.recall(_after(length), work)
+            if kept is None:
+                self._length(length, programs, engine, on_length)
+                state = self._to_plain()
+                engine.note(_after(length), state, work=work, instead_of=_chunks(length))
+            else:
+                self._from_plain(kept)
             if length > 1 and self._gain() < self.improve:
                 break
         return self.top()
+
+    def _work(self, programs: int) -> str:
+        """Says what is searched: two searches with the same text have the same results."""
+        fields = (self.k, self.lambda_, self.temperature, self.constants, self.learned)
+        return f"{self.work} {self.stream.key} {fields} {programs} {self.chunk}"
+
+    def _to_plain(self) -> dict[str, Any]:
+        """All that the next length depends on."""
+        return {
+            "best": candidates_to_plain(self.top()),
+            "sums": [self.sums.left, self.sums.right],
+            "trace": self.trace,
+        }
+
+    def _from_plain(self, value: dict[str, Any]) -> None:
+        best = candidates_from_plain(value["best"])
+        self.best = {candidate.program.writes: candidate for candidate in best}
+        self.sums, self.trace = Sums(*value["sums"]), value["trace"]
 
     def top(self) -> list[Candidate]:
         """The best K programs so far, best first."""
@@ -208,17 +195,27 @@ class Search:
     def _length(
         self, length: int, programs: int, engine: Engine | None, on_length: OnLength | None
     ) -> None:
+        engine = engine or Inline(threads_per_item=None)
         started, sampler = time.monotonic(), self._sampler(length)
-        task = ChunkTask(self.scorer, sampler, length, self.lambda_, self.k)
         spans = [
             (start, min(self.chunk, programs - start)) for start in range(0, programs, self.chunk)
         ]
         discarded = 0
-        for summary, (start, count) in zip(_each(task, spans, engine), spans, strict=True):
-            self._merge(summary)
-            discarded += summary.discarded
-            if on_length is not None:
-                on_length(length, start + count, programs)
+        task = ChunkTask(self.scorer, sampler, length, self.lambda_, self.k)
+        with engine.shared(task) as shared:
+            summaries = engine.keep(
+                _chunks(length),
+                partial(_call, shared),
+                spans,
+                work=self._work(programs),
+                pack=summary_to_plain,
+                unpack=summary_from_plain,
+            )
+            for summary, (start, count) in zip(summaries, spans, strict=True):
+                self._merge(summary)
+                discarded += summary.discarded
+                if on_length is not None:
+                    on_length(length, start + count, programs)
         self.trace.append(self._entry(length, programs, discarded, sampler, started))
 
     def _sampler(self, length: int) -> Sampler:
@@ -254,12 +251,13 @@ class Search:
         }
 
 
-def _each(
-    task: ChunkTask, spans: list[tuple[int, int]], engine: Engine | None
-) -> Iterator[Summary]:
-    """Summaries in order: on the engine, or here with all of Numba's threads."""
-    return map(task, spans) if engine is None else engine.imap(partial(_call, task), spans)
+def _call(task: Handle[ChunkTask], span: tuple[int, int]) -> Summary:
+    return task.get()(span)
 
 
-def _call(task: ChunkTask, span: tuple[int, int]) -> Summary:
-    return task(span)
+def _chunks(length: int) -> str:
+    return f"programs of length {length}"
+
+
+def _after(length: int) -> str:
+    return f"after length {length}"
