@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from suture.attacks import (
+    AIGENT,
     APGD,
     BIM,
     CW,
@@ -70,6 +71,9 @@ ATTACKS: list[Attack] = [
     Backdoor(patch=((0.0, 1.0), (1.0, 0.0)), place=(1, 2), blend=0.9),
     RandomNoise(norm="linf", eps=0.1),
     RandomNoise(norm="l2", eps=1.0, queries=5),
+    AIGENT(),
+    AIGENT(eps=9, channels="apart", max_change=0.5, classes=3),
+    AIGENT(eps=3, method="milp", patches=False, polish=0, candidates=0),
 ]
 # The package behind AutoAttack draws for a batch as a whole: it cannot promise that an image's
 # result does not depend on the others, so it is left out of the tests that ask for that.

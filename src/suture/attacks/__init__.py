@@ -1,5 +1,6 @@
 """Attacks: a clean batch in, an adversarial batch out. One file per attack over one base."""
 
+from suture.attacks.aigent import AIGENT
 from suture.attacks.apgd import APGD
 from suture.attacks.auto_attack import AutoAttack
 from suture.attacks.backdoor import Backdoor, poison
@@ -18,6 +19,7 @@ from suture.attacks.spsa import SPSA
 from suture.attacks.square import Square
 
 __all__ = [
+    "AIGENT",
     "APGD",
     "BIM",
     "BPDA",

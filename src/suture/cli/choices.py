@@ -12,6 +12,7 @@ from torch import nn
 
 from suture import models
 from suture.attacks import (
+    AIGENT,
     APGD,
     BIM,
     CW,
@@ -51,6 +52,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "one-pixel": OnePixel,
     "pixle": Pixle,
     "sparse-rs": SparseRS,
+    "aigent": AIGENT,
     "hop-skip-jump": HopSkipJump,
     "backdoor": Backdoor,
 }

@@ -1,0 +1,230 @@
+"""AIGENT as an attack: patch the network, then find the input that imitates the patch.
+
+Khan, Madhukar & Sharma, "Efficient Adversarial Input Generation via Neural Net Patching".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.search import Finding, Outcome, search
+from suture.attacks.aigent.task import Settings
+from suture.attacks.base import Attack, require
+from suture.attacks.oracle import Oracle
+from suture.engine import Engine, Inline, Processes
+from suture.engine.threads import torch_threads
+from suture.rng import bits
+from suture.solvers import SOLVERS
+from suture.types import Batch, Norm, is_randomised
+
+_DRAWS = 7
+_FIRMER = 100.0
+OnDone = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AIGENT(Attack):
+    """Smallest weight patches from the middle layer to the first, and the input that imitates them.
+
+    With phases fixed to the input's a ReLU network is affine. A patch of the middle layer that
+    reaches the target is a linear program; the values it gives that layer are the next target,
+    for the network that ends there, down to the first layer. The input is then the sparsest one
+    inside [0, 1] that gives the first layer the values of its patch. Where the true network
+    disagrees the phases that were broken become rows, or the phases of the new input are assumed
+    in their place, and the program is solved again. In the end pixels that are not needed go back.
+
+    Fully connected layers at the end of an ``nn.Sequential`` are patched (convolutions before
+    them are followed with their phases fixed); any other differentiable classifier is attacked
+    through the affine map of its phases alone, smooth activations by their tangents. Queries
+    count the attacked model's forwards; what a float64 copy of it answers is in ``findings``.
+
+    Args:
+        patches: begin with the paper's patches; without them the whole network's phases are used.
+        marking: increment neurons may only rise and decrement neurons only fall, where possible.
+        relaxed: a patched layer's values become bounds along the marks rather than equations.
+        method: "lp" for the linear relaxation, "milp" to minimise the number of pixels exactly in
+            the assumed phases; use the latter with ``seconds``.
+        margin: by how much the target's logit must win.
+        max_change: largest change of a channel's value.
+        channels: colour channels of a pixel move and count "together", or "apart".
+        classes: how many wrong classes an untargeted attack aims at, the likeliest first, until
+            one is reached.
+        phases: assignments of phases that are tried, from each beginning.
+        repairs: programs in one assignment of phases, each with the rows that the last one broke.
+        polish: rounds of programs that save pixels in the phases of what was found.
+        candidates: single pixels that are tried by the network's own answer, where programs need
+            more than ``enough`` pixels or fail; 0 for none.
+        enough: number of pixels with which programs are left in peace.
+        solver: "highs", "gurobi" or "scip".
+        workers: processes that share the images; results do not depend on it.
+    """
+
+    norm: Norm = "l0"
+    eps: float = math.inf
+    patches: bool = True
+    marking: bool = True
+    relaxed: bool = True
+    method: Literal["lp", "milp"] = "lp"
+    margin: float = 1e-3
+    max_change: float = 1.0
+    channels: Literal["together", "apart"] = "together"
+    classes: int = 1
+    phases: int = 4
+    repairs: int = 8
+    polish: int = 4
+    candidates: int = 48
+    enough: int = 8
+    solver: str = "highs"
+    workers: int = 1
+
+    norms: ClassVar[tuple[Norm, ...]] = ("l0",)
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.method in ("lp", "milp"), 'method "lp" or "milp"', f"{self.method!r}")
+        together = self.channels in ("together", "apart")
+        require(together, 'channels "together" or "apart"', f"channels={self.channels!r}")
+        require(self.solver in SOLVERS, f"a solver out of {', '.join(SOLVERS)}", self.solver)
+        require(self.margin > 0, "margin > 0", f"margin={self.margin!r}")
+        require(0 < self.max_change <= 1, "max_change in (0, 1]", f"{self.max_change!r}")
+        for name, least in (("classes", 1), ("phases", 1), ("repairs", 1), ("workers", 1),
+                            ("polish", 0), ("candidates", 0), ("enough", 0)):  # fmt: skip
+            value = getattr(self, name)
+            require(value >= least, f"{name} >= {least}", f"{name}={value!r}")
+
+    def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
+        if self.eps == 0:
+            return images
+        found, todo, margin = images.clone(), torch.arange(len(images)), self.margin
+        for _ in range(2):
+            goals = oracle.goals[rows[todo]].tolist()
+            noise = self._noise(oracle, rows[todo])
+            model, given = oracle.model, images[todo]
+            findings = self._search(model, given, goals, oracle.targeted, noise, margin)
+            oracle.notes.extend(_notes(findings))
+            hits = [i for i, one in enumerate(findings) if one.outcome is Outcome.FOUND]
+            if not hits:
+                break
+            new = torch.stack([torch.from_numpy(findings[i].image).to(images) for i in hits])
+            todo = todo[hits]
+            found[todo] = new
+            reached = oracle.finished(oracle.logits(new, rows[todo]), rows[todo]).cpu()
+            # float32 saw it otherwise than float64: once more, by a clearer margin.
+            todo, margin = todo[~reached], self.margin * _FIRMER
+            if not len(todo):
+                break
+        return found
+
+    def findings(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        *,
+        targets: Tensor | None = None,
+        engine: Engine | None = None,
+        on_progress: OnDone | None = None,
+    ) -> list[Finding]:
+        """What the search found for each image, with times, bounds and gaps.
+
+        For images that the model classifies as their label; others are searched all the same.
+
+        Args:
+            model: images to logits; not randomised.
+            batch: images and their classes.
+            targets: int64 ``(n,)``, classes to reach, ``None`` for untargeted.
+            engine: spreads the images; ``workers`` processes if left out.
+            on_progress: called as ``on_progress(finished, n)``.
+        """
+        goals = (batch.labels if targets is None else targets).tolist()
+        return self._search(
+            model, batch.images, goals, targets is not None, None, self.margin, engine, on_progress
+        )
+
+    def _search(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        goals: list[int],
+        targeted: bool,
+        noise: list[Tensor] | None,
+        margin: float,
+        engine: Engine | None = None,
+        on_progress: OnDone | None = None,
+    ) -> list[Finding]:
+        arrays = images.detach().cpu().double().numpy()
+        settings = self._settings(margin)
+        network = None if noise else Network(model)
+        work = partial(_one, network, model, targeted, self.classes, settings)
+        items = list(zip(arrays, goals, noise or repeat(None, len(goals)), strict=True))
+        if engine is not None:
+            return engine.map(work, items, on_done=on_progress)
+        many = self.workers > 1 and len(items) > 1
+        with Processes(self.workers) if many else Inline() as made, torch_threads(1):
+            return made.map(work, items, on_done=on_progress)
+
+    def _settings(self, margin: float) -> Settings:
+        return Settings(
+            patches=self.patches,
+            marking=self.marking,
+            relaxed=self.relaxed,
+            method=self.method,
+            margin=margin,
+            max_change=self.max_change,
+            limit=self.eps,
+            together=self.channels == "together",
+            phases=self.phases,
+            repairs=self.repairs,
+            polish=self.polish,
+            candidates=self.candidates,
+            enough=self.enough,
+            solver=self.solver,
+            seconds=self.seconds,
+        )
+
+    def _noise(self, oracle: Oracle, rows: Tensor) -> list[Tensor] | None:
+        """For a randomised model: the draws that each image's search is about."""
+        if not is_randomised(oracle.model):
+            return None
+        return [
+            torch.stack([bits(oracle.keys[row], _DRAWS, d) for d in range(self.eot)]).cpu()
+            for row in rows
+        ]
+
+
+def _one(
+    network: Network | None,
+    model: nn.Module,
+    targeted: bool,
+    classes: int,
+    settings: Settings,
+    item: tuple[np.ndarray, int, Tensor | None],
+) -> Finding:
+    image, goal, noise = item
+    net = network or Network(model, noise)
+    if targeted:
+        label = int(net.logits(image[None])[0].argmax())
+        return search(net, image, label, [goal], False, settings)
+    return search(net, image, goal, _likeliest(net, image, goal, classes), True, settings)
+
+
+def _likeliest(network: Network, image: np.ndarray, label: int, count: int) -> list[int]:
+    """Wrong classes by their logit, the highest first."""
+    order = np.argsort(-network.logits(image[None])[0], kind="stable")
+    return [int(c) for c in order if c != label][:count]
+
+
+def _notes(findings: Sequence[Finding]) -> list[str]:
+    late = sum(one.outcome is Outcome.OUT_OF_TIME for one in findings)
+    notes = [f"AIGENT: {late} images: {Outcome.OUT_OF_TIME.value}"] if late else []
+    return notes + list(dict.fromkeys(f"AIGENT: {note}" for one in findings for note in one.notes))

@@ -1,0 +1,170 @@
+"""What AIGENT reads from a classifier: values, phases, and rows of its affine map at an input.
+
+A ReLU network whose phases are fixed is affine. Its rows are found by reverse-mode derivatives of
+a float64 copy: the phases of the input at which the derivative is taken are the fixed ones. A
+smooth activation is replaced by its tangent there, and max pooling by the entry that wins there.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suture.attacks.aigent.tail import read_tail
+from suture.errors import ModelError
+
+
+class Network:
+    """A float64 copy of a classifier, in eval mode, without gradients of its own.
+
+    Args:
+        model: images to logits; not changed.
+        noise: int64 ``(draws,)`` for a randomised model: its logits are averaged over these draws.
+
+    Attributes:
+        tail: the fully connected layers it ends with, ``None`` if it does not end with some.
+        forwards: images that went through the copy so far.
+    """
+
+    def __init__(self, model: nn.Module, noise: Tensor | None = None) -> None:
+        copied = copy.deepcopy(model).cpu().double().eval()
+        for parameter in copied.parameters():
+            parameter.requires_grad_(False)
+        self._model, self._noise = copied, noise
+        self.tail = read_tail(copied) if noise is None else None
+        self.forwards = 0
+        self._leaking: Network | None = None
+
+    def leaking(self) -> Network:
+        """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
+        if self._leaking is None:
+            self._leaking = Network(_leaky(copy.deepcopy(self._model)), self._noise)
+        return self._leaking
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits ``(n, classes)`` of images ``(n, c, h, w)``, float64."""
+        with torch.no_grad():
+            return self._forward(torch.from_numpy(images)).numpy()
+
+    def look(self, image: np.ndarray) -> Linearised:
+        """The values at one image ``(c, h, w)``, without derivatives."""
+        return self._watched(torch.from_numpy(image)[None])
+
+    def at(self, image: np.ndarray) -> Linearised:
+        """The network's affine map in the phases of one image ``(c, h, w)``."""
+        return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
+
+    def _watched(self, point: Tensor) -> Linearised:
+        watch = _Watch(self._model, self.tail.first if self.tail else None)
+        with torch.set_grad_enabled(point.requires_grad), watch:
+            logits = self._forward(point)
+        return Linearised(point, logits[0], watch.units(), watch.entry, watch.value)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        self.forwards += len(images)
+        try:
+            if self._noise is None:
+                return self._model(images)
+            draws = [self._model(images, noise=d.expand(len(images))) for d in self._noise]
+            return torch.stack(draws).mean(0)
+        except RuntimeError as error:
+            raise ModelError(
+                expected="a classifier whose copy in float64 runs",
+                got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                remedy="Constants that the model makes in forward should follow its input's dtype.",
+            ) from error
+
+
+def _leaky(model: nn.Module) -> nn.Module:
+    if isinstance(model, nn.ReLU):
+        return nn.LeakyReLU(0.1)
+    for name, child in list(model.named_children()):
+        setattr(model, name, _leaky(child))
+    return model
+
+
+@dataclass(eq=False)
+class Linearised:
+    """Values at one image, and the derivative of each of them, in the phases of that image.
+
+    Attributes:
+        point: ``(1, c, h, w)``, float64.
+        logits: ``(classes,)``.
+        units: ``(units,)``, all values before a ReLU.
+        entry: ``(width,)``, what enters the first fully connected layer of the tail.
+        first: ``(width,)``, what comes out of that layer, before its activation.
+    """
+
+    point: Tensor
+    logits: Tensor
+    units: Tensor
+    entry: Tensor | None
+    first: Tensor | None
+
+    def values(self, of: Tensor) -> np.ndarray:
+        """The values as an array."""
+        return of.detach().numpy()
+
+    def rows(self, of: Tensor, weights: np.ndarray) -> np.ndarray:
+        """Derivative of ``weights @ of`` with respect to the image, ``(k, c, h, w)``.
+
+        Args:
+            of: one of the attributes.
+            weights: ``(k, len(of))``.
+        """
+        if not of.requires_grad or not len(weights):
+            return np.zeros((len(weights), *self.point.shape[1:]))
+        vectors = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        found = [
+            torch.autograd.grad(of, self.point, vector, retain_graph=True, allow_unused=True)[0]
+            for vector in vectors
+        ]
+        zero = torch.zeros_like(self.point)
+        return torch.cat([zero if row is None else row for row in found]).numpy()
+
+    def unit_rows(self, chosen: np.ndarray) -> np.ndarray:
+        """``rows`` of the chosen units."""
+        weights = np.zeros((len(chosen), len(self.units)))
+        weights[np.arange(len(chosen)), chosen] = 1.0
+        return self.rows(self.units, weights)
+
+
+_PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
+
+
+class _Watch:
+    """Notes what enters every ReLU, and what enters and leaves one linear layer."""
+
+    def __init__(self, model: nn.Module, first: nn.Module | None) -> None:
+        self._model, self._first = model, first
+        self._seen: list[Tensor] = []
+        self.entry: Tensor | None = None
+        self.value: Tensor | None = None
+
+    def units(self) -> Tensor:
+        """All values that were noted, of the first image."""
+        parts = [value[0].flatten() for value in self._seen]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+    def __enter__(self) -> _Watch:
+        phased = [m for m in self._model.modules() if isinstance(m, _PHASED)]
+        self._hooks = [m.register_forward_pre_hook(self._unit) for m in phased]
+        if self._first is not None:
+            self._hooks.append(self._first.register_forward_hook(self._layer))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _unit(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        inplace = getattr(module, "inplace", False)
+        self._seen.append(inputs[0].clone() if inplace else inputs[0])
+
+    def _layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        self.entry, self.value = inputs[0][0], output[0].clone()

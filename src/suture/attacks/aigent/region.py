@@ -1,0 +1,124 @@
+"""The same question asked of the whole network at once, in the phases of one input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from suture.attacks.aigent.network import Linearised, Network
+from suture.attacks.aigent.program import InputProgram
+from suture.attacks.aigent.task import FEW, Task
+
+
+def settle(task: Task, start: np.ndarray | None) -> np.ndarray | None:
+    """An adversarial input by programs in the phases of one input, then of what they find.
+
+    Each next base is where the last program led: its true phases become the assumed ones. The
+    first base is ``start``; then the clean image, with a few pixels and more each time, so that
+    no step goes far beyond its phases; last the clean image with a slope given to inactive ReLUs,
+    for networks in which too much is inactive for any phase to lead on. ``None`` if all fail.
+    """
+    found = None if start is None else _chase(task, start, task.network)
+    found = _grow(task) if found is None else found
+    return _chase(task, task.clean, task.network.leaking()) if found is None else found
+
+
+def _chase(task: Task, base: np.ndarray, network: Network) -> np.ndarray | None:
+    for _ in range(task.settings.phases):
+        if task.late:
+            return None
+        image = step(task, base, network=network)
+        if image is None or np.array_equal(image, base):
+            return None
+        if task.fooled(image):
+            return image
+        base, network = image, task.network
+    return None
+
+
+def _grow(task: Task) -> np.ndarray | None:
+    """At most 2, 4, 8, … pixels; each program starts in the phases of the best input so far."""
+    base, best = task.clean, float(task.margins(task.clean[None])[0])
+    most = min(task.settings.limit, float(task.clean[0].size))
+    allowed = 1.0
+    while allowed < most and not task.late:
+        allowed = min(most, 2.0 * allowed)
+        for _ in range(task.settings.phases):
+            image = step(task, base, limit=allowed, repairs=1)
+            if image is None or task.fooled(image):
+                break
+            margin = float(task.margins(image[None])[0])
+            if margin <= best:
+                break
+            base, best = image, margin
+        if image is not None and task.fooled(image):
+            return image
+    return None
+
+
+def step(
+    task: Task,
+    base: np.ndarray,
+    *,
+    network: Network | None = None,
+    limit: float | None = None,
+    repairs: int | None = None,
+) -> np.ndarray | None:
+    """The sparsest input that is adversarial in the phases of ``base``.
+
+    Starts with the property alone. While the true network disagrees, the phases that the last
+    input broke most become rows, and the program is solved again. Where the property cannot be
+    reached in these phases, the input comes as near to it as it can.
+
+    Args:
+        network: whose affine map is used; the attacked one's if left out.
+        limit: most pixels; the task's own if left out.
+        repairs: programs at most; the settings' number if left out.
+    """
+    here = (network or task.network).at(base)
+    gradients, values = property_rows(task, here)
+    most = task.settings.limit if limit is None else limit
+    program = InputProgram(task.moves(gradients[0]), base, most)
+    program.add(gradients, values, np.full(len(values), task.settings.margin), soft=True)
+    units = here.values(here.units)
+    signs, free = np.where(units >= 0, 1.0, -1.0), np.ones(len(units), dtype=bool)
+    best = None
+    for _ in range(repairs or task.settings.repairs):
+        if task.late:
+            break
+        image = task.solved(program)
+        if image is None:
+            break
+        best = image
+        if task.fooled(image):
+            break
+        now = task.network.look(image)
+        wrong = np.where(free, -signs * now.values(now.units), -np.inf)
+        chosen = np.argsort(-wrong)[:FEW]
+        chosen = chosen[wrong[chosen] > 0]
+        if not len(chosen):
+            break
+        free[chosen] = False
+        flipped = signs[chosen]
+        program.add(
+            flipped[:, None, None, None] * here.unit_rows(chosen),
+            flipped * units[chosen],
+            np.zeros(len(chosen)),
+        )
+    return best
+
+
+def property_rows(task: Task, here: Linearised) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients ``(k, c, h, w)`` and values of what must exceed the margin.
+
+    Untargeted: the target's logit over the label's (any class above the label will do). Targeted:
+    over every other logit, the highest first.
+    """
+    logits = here.values(here.logits)
+    others = [task.label]
+    if not task.any_class:
+        order = np.argsort(-logits)
+        others = [int(c) for c in order if c != task.target]
+    weights = np.zeros((len(others), len(logits)))
+    weights[:, task.target] = 1.0
+    weights[np.arange(len(others)), others] -= 1.0
+    return here.rows(here.logits, weights), weights @ logits

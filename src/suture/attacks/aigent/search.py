@@ -1,0 +1,130 @@
+"""The whole search on one image, target after target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+
+from suture.attacks.aigent.imitate import imitate
+from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.pixelwise import one_by_one
+from suture.attacks.aigent.region import settle
+from suture.attacks.aigent.task import Settings, Task
+from suture.attacks.aigent.tidy import polish
+
+Origin = Literal["patches", "phases", "none"]
+
+
+class Outcome(Enum):
+    """How the search on one image ended: a sentence."""
+
+    FOUND = "An adversarial input was found, and the network agrees."
+    NONE = (
+        "No adversarial input was found in the phases that were tried. Try other targets, more "
+        "phases, or a larger change per pixel."
+    )
+    OUT_OF_TIME = "Time ran out before an adversarial input was found. Raise the time limit."
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What the search on one image found.
+
+    Attributes:
+        image: float64 ``(c, h, w)``: adversarial, or the clean image.
+        outcome: how it ended.
+        target: the class that the programs aimed at.
+        pixels: how many differ from the clean image.
+        origin: whether the input that imitates the patches was adversarial at once ("patches"),
+            or programs on the network's phases had to repair or replace it ("phases").
+        imitated: pixels of the input that imitates the patches if it was adversarial, else -1.
+        incumbent, bound, gap: of the last program that counted pixels. The bound holds for the
+            phases that this program assumed.
+        seconds: wall time.
+        programs: programs solved.
+        forwards: images that went through the float64 copy of the network.
+        notes: what solvers said.
+    """
+
+    image: np.ndarray
+    outcome: Outcome
+    target: int
+    pixels: int
+    origin: Origin
+    imitated: int
+    incumbent: float
+    bound: float
+    gap: float
+    seconds: float
+    programs: int
+    forwards: int
+    notes: tuple[str, ...]
+
+
+def search(
+    network: Network,
+    clean: np.ndarray,
+    label: int,
+    targets: Sequence[int],
+    any_class: bool,
+    settings: Settings,
+) -> Finding:
+    """Patches, the input that imitates them, repairs, and a tidy end; for each target in turn.
+
+    Args:
+        network: float64 copy of the attacked network.
+        clean: float64 ``(c, h, w)``.
+        label: its class.
+        targets: classes to aim at, in order; the first that leads anywhere ends the search.
+        any_class: whether any class but the label will do.
+        settings: what is allowed; the time limit is for all targets together.
+    """
+    task = Task(network, clean, label, targets[0], any_class, settings)
+    for target in targets:
+        task.target = target
+        found = _one(task)
+        if found.outcome is Outcome.FOUND or task.late:
+            return found
+    return found
+
+
+def _one(task: Task) -> Finding:
+    origin: Origin = "patches"
+    image, imitated = imitate(task), -1
+    if image is not None and task.fooled(image):
+        imitated = task.count(image)
+    else:
+        image, origin = settle(task, image), "phases"
+    if image is None and task.settings.candidates:
+        image = one_by_one(task, min(task.settings.limit, float(task.clean.size)))
+    if image is not None:
+        image = polish(task, image)
+        if task.count(image) <= task.settings.limit:
+            return _finding(task, image, Outcome.FOUND, origin, imitated)
+    outcome = Outcome.OUT_OF_TIME if task.late else Outcome.NONE
+    return _finding(task, task.clean, outcome, "none", imitated)
+
+
+def _finding(
+    task: Task, image: np.ndarray, outcome: Outcome, origin: Origin, imitated: int
+) -> Finding:
+    last = task.last
+    return Finding(
+        image=image,
+        outcome=outcome,
+        target=task.target,
+        pixels=task.count(image),
+        origin=origin,
+        imitated=imitated,
+        incumbent=np.inf if last is None else last.incumbent,
+        bound=-np.inf if last is None else last.bound,
+        gap=np.inf if last is None else last.gap,
+        seconds=task.seconds,
+        programs=task.programs,
+        forwards=task.forwards,
+        notes=tuple(task.notes),
+    )

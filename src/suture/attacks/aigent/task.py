@@ -1,0 +1,130 @@
+"""One image to be attacked: what may be done, what was spent, and the network's own verdict."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.program import InputProgram, Moves
+from suture.solvers import Solution
+
+FEW = 10
+"""Violated rows added at a time."""
+LEAST_SECONDS = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search may do; the fields of ``AIGENT`` that matter for one image."""
+
+    patches: bool = True
+    marking: bool = True
+    relaxed: bool = True
+    method: Literal["lp", "milp"] = "lp"
+    margin: float = 1e-3
+    max_change: float = 1.0
+    limit: float = np.inf
+    together: bool = True
+    phases: int = 4
+    repairs: int = 8
+    polish: int = 4
+    candidates: int = 48
+    enough: int = 8
+    solver: str = "highs"
+    seconds: float | None = None
+
+
+class Task:
+    """One image, one target, and an account of what the search for it spends.
+
+    Args:
+        network: float64 copy of the attacked network.
+        clean: float64 ``(c, h, w)``.
+        label: its class.
+        target: the class that the programs aim at.
+        any_class: whether any class but the label will do (untargeted).
+        settings: what is allowed.
+
+    Attributes:
+        programs: programs solved.
+        last: the last solution that counted pixels.
+        notes: what solvers said.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        clean: np.ndarray,
+        label: int,
+        target: int,
+        any_class: bool,
+        settings: Settings,
+    ) -> None:
+        self.network, self.clean, self.settings = network, clean, settings
+        self.label, self.target, self.any_class = label, target, any_class
+        self.programs = 0
+        self.last: Solution | None = None
+        self.notes: dict[str, None] = {}
+        self._started, self._before = time.perf_counter(), network.forwards
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the beginning."""
+        return time.perf_counter() - self._started
+
+    @property
+    def forwards(self) -> int:
+        """Images that went through the copy of the network."""
+        return self.network.forwards - self._before
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, ``None`` without limit; never less than a solver can take."""
+        limit = self.settings.seconds
+        return None if limit is None else max(LEAST_SECONDS, limit - self.seconds)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self.settings.seconds is not None and self.seconds >= self.settings.seconds
+
+    def margins(self, images: np.ndarray) -> np.ndarray:
+        """By how much each image ``(n, c, h, w)`` is what the attacker wants, ``(n,)``.
+
+        Of an image as it will be judged: in float32.
+        """
+        logits = self.network.logits(images.astype(np.float32).astype(np.float64))
+        rest = logits.copy()
+        if self.any_class:
+            rest[:, self.label] = -np.inf
+            return rest.max(1) - logits[:, self.label]
+        rest[:, self.target] = -np.inf
+        return logits[:, self.target] - rest.max(1)
+
+    def fooled(self, image: np.ndarray) -> bool:
+        """Whether the network's answer is what the attacker wants, by half the margin."""
+        return bool(self.margins(image[None])[0] >= self.settings.margin / 2)
+
+    def count(self, image: np.ndarray) -> int:
+        """Pixels (or channels, where they are apart) that differ from the clean image."""
+        differ = image != self.clean
+        return int(differ.any(0).sum() if self.settings.together else differ.sum())
+
+    def moves(self, gradient: np.ndarray) -> Moves:
+        """The pixels' moves, "towards" along the gradient."""
+        return Moves.of(self.clean, gradient, self.settings.max_change, self.settings.together)
+
+    def solved(self, program: InputProgram) -> np.ndarray | None:
+        """The image that the program gives; ``None`` if it gives none."""
+        kind = program.exact if self.settings.method == "milp" else program.relaxed
+        found = kind(self.settings.solver, self.left)
+        self.programs += 1
+        self.notes.update(dict.fromkeys(found.notes))
+        if not found.status.found:
+            return None
+        self.last = found
+        return program.image(found)

@@ -1,0 +1,147 @@
+"""A found adversarial input with fewer pixels, and then with smaller changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from suture.attacks.aigent.pixelwise import one_by_one
+from suture.attacks.aigent.program import smallest_change
+from suture.attacks.aigent.region import property_rows, step
+from suture.attacks.aigent.task import FEW, Task
+
+_HALVINGS = 12
+_MANY = 40
+"""Changed pixels above which trying each of them costs more than another program."""
+
+
+def polish(task: Task, found: np.ndarray) -> np.ndarray:
+    """Programs in the phases of what was found last, while that saves pixels; then less change."""
+    best = fewer(task, found)
+    for _ in range(task.settings.polish):
+        if task.late:
+            return best
+        image = step(task, best)
+        if image is None or not task.fooled(image):
+            break
+        image = fewer(task, image)
+        if task.count(image) >= task.count(best):
+            break
+        best = image
+    if (
+        task.settings.polish
+        and task.settings.candidates
+        and task.count(best) > task.settings.enough
+    ):
+        image = one_by_one(task, task.count(best) - 1)
+        best = best if image is None else fewer(task, image)
+    return smaller(task, best) if task.settings.polish else best
+
+
+def fewer(task: Task, image: np.ndarray) -> np.ndarray:
+    """Pixels that are not needed go back, the least needed first.
+
+    First with the changed pixels pushed to the corners of their range, which makes room for more
+    to go back; what keeps fewer pixels wins. Nothing is tried where very many are changed.
+    """
+    if task.count(image) > _MANY:
+        return image
+    plain = _dropped(task, image)
+    pushed = _corners(task, image)
+    if not task.fooled(pushed):
+        return plain
+    pushed = _dropped(task, pushed)
+    return pushed if task.count(pushed) < task.count(plain) else plain
+
+
+def _dropped(task: Task, image: np.ndarray) -> np.ndarray:
+    """One pixel after another restored, always the one that leaves the largest margin."""
+    while not task.late:
+        places = _places(task, image)
+        if len(places) < 2:
+            return image
+        tries = np.where(places, task.clean, image)
+        margins = task.margins(tries)
+        if margins.max() < task.settings.margin / 2:
+            return image
+        image = tries[int(margins.argmax())]
+    return image
+
+
+def _places(task: Task, image: np.ndarray) -> np.ndarray:
+    """A mask ``(c, h, w)`` for every changed pixel, ``(pixels, c, h, w)``."""
+    differ = image != task.clean
+    if task.settings.together:
+        spots = np.argwhere(differ.any(0))
+        masks = np.zeros((len(spots), *differ.shape), dtype=bool)
+        for mask, (row, column) in zip(masks, spots, strict=True):
+            mask[:, row, column] = True
+        return masks
+    spots = np.argwhere(differ)
+    masks = np.zeros((len(spots), *differ.shape), dtype=bool)
+    masks[(np.arange(len(spots)), *spots.T)] = True
+    return masks
+
+
+def _corners(task: Task, image: np.ndarray) -> np.ndarray:
+    """The changed pixels at the corner that the property's gradient at the image points to."""
+    gradients, _ = property_rows(task, task.network.at(image))
+    moves = task.moves(gradients[0])
+    differ = image != task.clean
+    changed = differ.any(0, keepdims=True) if task.settings.together else differ
+    return np.where(changed, np.clip(task.clean + moves.towards, 0.0, 1.0), task.clean)
+
+
+def smaller(task: Task, image: np.ndarray) -> np.ndarray:
+    """The same pixels, with the smallest largest change that the network still agrees to."""
+    best = _shrunk(task, image)
+    for _ in range(2):
+        if task.late:
+            return best
+        near = _least_change(task, best)
+        if near is None or not task.fooled(near) or _size(task, near) >= _size(task, best):
+            return best
+        best = near
+    return best
+
+
+def _size(task: Task, image: np.ndarray) -> float:
+    return float(np.abs(image - task.clean).max())
+
+
+def _shrunk(task: Task, image: np.ndarray) -> np.ndarray:
+    """All changes by one factor, found by halving."""
+    low, high, best = 0.0, 1.0, image
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        trial = np.where(image != task.clean, task.clean + middle * (image - task.clean), image)
+        if task.fooled(trial):
+            high, best = middle, trial
+        else:
+            low = middle
+    return best
+
+
+def _least_change(task: Task, image: np.ndarray) -> np.ndarray | None:
+    """The program on the changed pixels in the phases of ``image``, its rows added as needed."""
+    here = task.network.at(image)
+    gradients, values = property_rows(task, here)
+    parts = [(gradients, values, np.full(len(values), task.settings.margin))]
+    units = here.values(here.units)
+    signs, free = np.where(units >= 0, 1.0, -1.0), np.ones(len(units), dtype=bool)
+    moves, changed = task.moves(gradients[0]), image != task.clean
+    for _ in range(task.settings.repairs):
+        task.programs += 1
+        found = smallest_change(moves, image, changed, parts, task.settings.solver, task.left)
+        if found is None or task.fooled(found) or task.late:
+            return found
+        now = task.network.look(found)
+        wrong = np.where(free, -signs * now.values(now.units), -np.inf)
+        chosen = np.argsort(-wrong)[:FEW]
+        chosen = chosen[wrong[chosen] > 0]
+        if not len(chosen):
+            return None
+        free[chosen] = False
+        side = signs[chosen]
+        rows = side[:, None, None, None] * here.unit_rows(chosen)
+        parts.append((rows, side * units[chosen], np.zeros(len(chosen))))
+    return None
