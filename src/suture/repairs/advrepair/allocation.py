@@ -1,0 +1,139 @@
+"""Which patches answer for an input: the ball's own inside, a rule outside (paper, section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rule = Literal["similar", "similar-near", "label", "pair", "none"]
+TOLERANCE = 1e-6
+"""By how much the indicator's balls are larger than the certified boxes: rounding must not let an
+input of a box escape its patch."""
+_NUMBERS = 8_000_000
+_BLOCKS = 64
+_ALIKE = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """What the indicator knows about m regions.
+
+    Attributes:
+        centre, reach: ``(m, d)``, middle and half widths; ``reach`` is ``(m, 1)`` where all regions are cubes of one size.
+        patch: int64 ``(m,)``.
+        label, second: int64 ``(m,)``: N's first and second class at the centre.
+        key: ``(m, f)``: N's logits at the centre, or its features.
+    """
+
+    centre: Tensor
+    reach: Tensor
+    patch: Tensor
+    label: Tensor
+    second: Tensor
+    key: Tensor
+
+
+class Allocation(nn.Module):
+    """Inputs → which patches answer, as shares ``(n, p)`` of 0 and 1.
+
+    Inside of balls the one with the nearest centre (L∞) answers alone. Outside of all of them:
+
+    * "similar": of the regions with the input's predicted class, the ``most`` whose centres'
+      logits have the largest cosine similarity to its own (section 3.3);
+    * "similar-near": the same with features, equal similarities (to 1/100) by small distance;
+    * "label", "pair": the patch of the predicted class, of the first and second class;
+    * "none": nobody.
+    """
+
+    centre: Tensor
+    reach: Tensor
+    patch: Tensor
+    label: Tensor
+    second: Tensor
+    key: Tensor
+
+    def __init__(self, anchors: Anchors, patches: int, rule: Rule, most: int) -> None:
+        super().__init__()
+        self.patches, self.rule, self.most = patches, rule, most
+        for name, value in vars(anchors).items():
+            self.register_buffer(name, value)
+
+    def forward(self, inputs: Tensor, logits: Tensor, keys: Tensor) -> Tensor:
+        """Shares ``(n, p)``; no gradient flows through the choice.
+
+        Args:
+            inputs: ``(n, d)``.
+            logits: N's, ``(n, classes)``.
+            keys: what similarity is measured by, ``(n, f)``: the logits, or the features.
+        """
+        with torch.no_grad():
+            inside, nearest = self.indicator(inputs)
+            own = F.one_hot(self.patch[nearest], self.patches).to(logits.dtype)
+            rest = self._outside(logits, keys).to(logits.dtype)
+            return torch.where(inside[:, None], own, rest)
+
+    def indicator(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether an input lies in some region, and in which (nearest centre): ``(n,)`` each."""
+        excess, distance = self.distances(inputs)
+        inside = excess <= TOLERANCE
+        near = torch.where(inside, distance, torch.full_like(distance, float("inf")))
+        return inside.any(1), near.argmin(1)
+
+    def distances(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """How far an input lies outside of each region (negative: inside), and its L∞ distance
+        from the centre: ``(n, m)`` each."""
+        if self.reach.shape[1] == 1 and not torch.compiler.is_exporting():
+            distance = torch.cdist(inputs, self.centre, p=float("inf"))
+            return distance - self.reach[:, 0], distance
+        parts = [
+            _apart(inputs, self.centre[block], self.reach[block]) for block in self._blocks(inputs)
+        ]
+        return torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts], 1)
+
+    def _blocks(self, inputs: Tensor) -> list[slice]:
+        many = len(self.centre)
+        size = -(-many // _BLOCKS)
+        if not torch.compiler.is_exporting():
+            size = max(1, _NUMBERS // inputs.numel())
+        return [slice(i, i + size) for i in range(0, many, size)]
+
+    def _outside(self, logits: Tensor, keys: Tensor) -> Tensor:
+        if self.rule == "none":
+            return logits.new_zeros(len(logits), self.patches)
+        first = logits.argmax(1)
+        fits = self.label == first[:, None]
+        if self.rule == "pair":
+            rest = logits.scatter(1, first[:, None], float("-inf"))
+            fits = fits & (self.second == rest.argmax(1)[:, None])
+        if self.rule in ("similar", "similar-near"):
+            fits = fits & self._similar(fits, keys)
+        # Several regions may share a patch; it answers once.
+        member = F.one_hot(self.patch, self.patches).to(logits.dtype)
+        return (fits.to(logits.dtype) @ member) > 0
+
+    def _similar(self, fits: Tensor, keys: Tensor) -> Tensor:
+        """Bool ``(n, m)``: the ``most`` best of the regions that fit."""
+        cosine = F.normalize(keys, dim=1) @ F.normalize(self.key, dim=1).T
+        cosine = torch.where(fits, cosine, torch.full_like(cosine, -2.0))
+        order = cosine.argsort(dim=1, descending=True, stable=True)
+        if self.rule == "similar-near":
+            near = _euclidean(keys, self.key).argsort(dim=1, stable=True)
+            alike = (cosine * _ALIKE).round().gather(1, near)
+            order = near.gather(1, alike.argsort(dim=1, descending=True, stable=True))
+        best = order[:, : self.most]
+        return torch.zeros_like(fits).scatter(1, best, torch.ones_like(best, dtype=torch.bool))
+
+
+def _apart(inputs: Tensor, centre: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    away = (inputs[:, None] - centre).abs()
+    return (away - reach).amax(2), away.amax(2)
+
+
+def _euclidean(one: Tensor, other: Tensor) -> Tensor:
+    """Squared distances ``(n, m)``."""
+    square = (one * one).sum(1)[:, None] + (other * other).sum(1)
+    return square - 2 * one @ other.T

@@ -1,0 +1,95 @@
+"""Lower bounds of ``rows · (N + P)(x) + add`` on boxes: N's part once, the patch's part each time.
+
+``N`` and ``P`` read the same input, so their linear lower bounds (DeepPoly, paper Eq. 1) add up,
+and only the sum is made as small as the box allows (Theorem 3.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from suture.bounds import Method, Network, prepare
+from suture.bounds.backward import concretise, pull_to_input
+from suture.bounds.coefficients import Patches
+from suture.repairs.advrepair.bank import Layers, network
+from suture.types import Box
+
+_TOGETHER = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """``slope · x + shift <= rows · N(x) + add`` on each box.
+
+    Attributes:
+        lower, upper: boxes ``(n, d)``, flat.
+        slope: ``(n, k, d)``.
+        shift: ``(n, k)``.
+        rows: ``(n, k, classes)``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    slope: Tensor
+    shift: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def __getitem__(self, index: Tensor | slice) -> Relaxed:
+        """Some of the boxes."""
+        return Relaxed(*(getattr(self, name)[index] for name in _PARTS))
+
+    @staticmethod
+    def concat(parts: list[Relaxed]) -> Relaxed:
+        """The parts one after another."""
+        return Relaxed(*(torch.cat([getattr(p, name) for p in parts]) for name in _PARTS))
+
+    def alone(self) -> Tensor:
+        """Lower bounds ``(n, k)`` without a patch."""
+        return concretise(self.slope, self.shift, self.lower, self.upper)
+
+
+_PARTS = ("lower", "upper", "slope", "shift", "rows")
+
+
+def bound_network(
+    network: Network, box: Box, rows: Tensor, add: Tensor, method: Method = "crown"
+) -> Relaxed:
+    """N's linear lower bounds on boxes ``(n, *in_shape)``."""
+    pieces = zip(*(t.split(_TOGETHER) for t in (box.lower, box.upper, rows, add)), strict=True)
+    with torch.no_grad():
+        return Relaxed.concat([_piece(network, *piece, method) for piece in pieces])
+
+
+def _piece(
+    network: Network, lower: Tensor, upper: Tensor, rows: Tensor, add: Tensor, method: Method
+) -> Relaxed:
+    slope, shift = _pulled(network, Box(lower, upper), rows, method)
+    shift = (shift + add).expand(len(rows), -1)
+    return Relaxed(lower.flatten(1), upper.flatten(1), slope.flatten(2), shift, rows)
+
+
+def _pulled(network: Network, box: Box, rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
+    state = prepare(network, box, method)
+    last = len(network.nodes) - 1
+    slope, shift = pull_to_input(network, last, rows, state.known, state.lines)
+    dense = slope.dense() if isinstance(slope, Patches) else slope
+    return dense, torch.as_tensor(shift, dtype=rows.dtype)
+
+
+def joint(given: Relaxed, layers: Layers, method: Method = "crown") -> tuple[Tensor, Tensor]:
+    """Lower bounds ``(n, k)`` with patch i on box i, and their slopes ``(n, k, d)``.
+
+    Args:
+        given: N's bounds.
+        layers: one patch per box, stacked.
+    """
+    box = Box(given.lower, given.upper)
+    slope, shift = _pulled(network(layers), box, given.rows, method)
+    slope = given.slope + slope
+    return concretise(slope, given.shift + shift, given.lower, given.upper), slope
