@@ -15,7 +15,7 @@ from torch import nn
 
 from suture import models, report
 from suture.data import Dataset
-from suture.engine import Engine, Run
+from suture.engine import Engine, Inline, Recorded, Run
 from suture.evaluate import Evaluation, Plan, Record, Subject, decisions, evaluate
 from suture.repairs import Repair, RepairResult, repair
 from suture.rng import Stream
@@ -49,7 +49,12 @@ def harden(
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Repair on training images, evaluate on ``n`` held-out images, write everything to the run."""
+    """Repair on training images, evaluate on ``n`` held-out images, write everything to the run.
+
+    Finished pieces of the work are kept in the run: after a crash the same call on the reopened
+    run (``Run.again``) goes on from there, and ends with the same result.
+    """
+    engine = recorded(engine, run)
     result = mend(
         model,
         dataset,
@@ -74,10 +79,18 @@ def harden(
         run,
         seed=seed,
         batch_size=batch_size,
+        engine=engine,
         on_progress=on_progress,
     )
     run.finish()
     return Outcome(result, records, report.write(run.folder))
+
+
+def recorded(engine: Engine | None, run: Run) -> Recorded:
+    """The engine with the run's ledger: what is finished survives, and is not done again."""
+    if isinstance(engine, Recorded):
+        return engine
+    return Recorded(engine or Inline(threads_per_item=None), run.ledger)
 
 
 def mend(
@@ -101,7 +114,7 @@ def mend(
         training.to(device),
         method,
         generator=stream,
-        engine=engine,
+        engine=recorded(engine, run),
         batch_size=batch_size,
         on_progress=on_progress,
     )
@@ -120,6 +133,7 @@ def assess(
     *,
     seed: int = 0,
     batch_size: int = 256,
+    engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Record]:
     """Evaluate the subjects and keep records and example images in the run."""
@@ -131,6 +145,7 @@ def assess(
         data=dataset.source,
         seed=seed,
         batch_size=batch_size,
+        engine=recorded(engine, run),
         on_row=on_progress,
     )
     run.write_records([record.to_dict() for record in evaluation.records])

@@ -59,15 +59,15 @@ def _piece(
 
 
 def identity(model: nn.Module, batch: Batch) -> str:
-    """SHA-256 over a model's weights and a batch's images and labels."""
-    digest = hashlib.sha256(f"{fingerprint(model)} {tuple(batch.images.shape)}".encode())
-    for tensor in (batch.images, batch.labels):
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
+    """Says which model and which images: SHA-256 of weights, images and labels."""
+    return " ".join([fingerprint(model), digest(batch.images), digest(batch.labels)])
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def digest(tensor: Tensor) -> str:
+    """SHA-256 over a tensor's shape and bytes."""
+    found = hashlib.sha256(repr(tuple(tensor.shape)).encode())
+    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def to_plain(result: AttackResult) -> dict[str, Any]:

@@ -9,8 +9,22 @@ from typing import Annotated
 import typer
 
 from suture import __version__
-from suture.cli import attack, audit, bench, certify, data, demo, evaluate, repair, report, train
+from suture.cli import (
+    attack,
+    audit,
+    bench,
+    certify,
+    data,
+    demo,
+    evaluate,
+    repair,
+    report,
+    resume,
+    runs,
+    train,
+)
 from suture.cli.common import say
+from suture.cli.engines import remembered
 from suture.errors import SutureError
 
 app = typer.Typer(
@@ -21,9 +35,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
-for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench):
+app.add_typer(runs.app, name="runs")
+for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench, resume):
     name = module.__name__.rsplit(".", 1)[-1]
-    app.command(name)(module.command)
+    app.command(name)(remembered(module.command))
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from suture.attacks.spread import spread
 from suture.cli.choices import (
     Eps,
     Model,
@@ -33,6 +34,7 @@ from suture.cli.common import (
     open_data,
     timed,
 )
+from suture.cli.engines import Address, EngineName, Workers, make_engine
 from suture.evaluate.metrics import clopper_pearson
 from suture.storage import atomic_file
 
@@ -48,6 +50,9 @@ def command(
     eot: Annotated[int, typer.Option(help="Draws averaged per query.", min=1)] = 1,
     n: Number = 500,
     batch_size: BatchSize = 256,
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     save: Annotated[
         Path | None, typer.Option(help="Keep the images: .npz with images, labels, success.")
     ] = None,
@@ -66,10 +71,12 @@ def command(
     method = make_attack(attack, norm=norm, eps=eps, queries=queries, steps=steps, eot=eot)
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     batch = held_out(dataset, n, device)
-    with timed() as clock, Bars() as bars:
-        result = method(
+    with make_engine(engine, workers, address) as mapper, timed() as clock, Bars() as bars:
+        result = spread(
+            method,
             classifier,
             batch,
+            engine=mapper,
             generator=seed,
             batch_size=batch_size,
             on_progress=lambda done, total: bars(repr(method), done, total),

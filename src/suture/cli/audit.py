@@ -14,6 +14,7 @@ from suture.cli import results
 from suture.cli.choices import Model, Trust, Weights, open_model
 from suture.cli.common import (
     Bars,
+    BatchSize,
     Data,
     Device,
     Force,
@@ -21,14 +22,12 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    command_line,
-    default_out,
     emit,
     held_out,
     open_data,
     timed,
 )
-from suture.engine import Run
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.errors import ArgumentError
 from suture.evaluate import Plan, Subject
 from suture.pipeline import assess
@@ -68,6 +67,10 @@ def command(
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[float, typer.Option(help="Radius, in pixel values of [0, 1].")] = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
+    batch_size: BatchSize = 256,
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     out: Out = None,
     force: Force = False,
     weights: Weights = None,
@@ -97,18 +100,28 @@ def command(
         also=chosen.also(norm, eps),
         radii=chosen.radii,
     )
-    run = Run.create(
-        default_out("audit", out),
-        kind="audit",
+    spread = make_engine(engine, workers, address)
+    run = begin(
+        "audit",
         title=f"{Path(model).name} audited on {Path(data).name}",
-        command=command_line(),
+        out=out,
         seed=seed,
-        replace=force,
+        force=force,
         parts={"model": model},
     )
-    with run, timed() as clock, Bars() as bars:
+    with run, spread, timed() as clock, Bars() as bars:
         subject = Subject("undefended", classifier, model)
-        records = assess([subject], batch, plan, dataset, run, seed=seed, on_progress=bars)
+        records = assess(
+            [subject],
+            batch,
+            plan,
+            dataset,
+            run,
+            seed=seed,
+            batch_size=batch_size,
+            engine=spread,
+            on_progress=bars,
+        )
     run.finish()
     page = report.write(run.folder)
     facts = results.answer(records, run.folder, page, clock["seconds"])

@@ -19,11 +19,17 @@ from suture.cli.common import (
     emit,
     timed,
 )
-from suture.engine import Engine, Inline, Processes, Run
+from suture.cli.engines import (
+    Address,
+    EngineName,
+    Workers,
+    given_options,
+    make_engine,
+    resumed,
+)
+from suture.engine import Run
 from suture.errors import ArgumentError, BundleError, StorageError
 from suture.studies import Study
-
-_ENGINES = {"inline": Inline, "processes": Processes}
 
 
 def command(
@@ -37,7 +43,9 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of a study's setting; repeatable.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="inline or processes.")] = "inline",
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
@@ -54,9 +62,9 @@ def command(
     given |= {"data": data} if data is not None else {}
     given |= {"full": "true"} if full else {}
     study = studies.study(name).with_settings(given)
-    run = _opened(default_out(f"bench-{name}", out), study, seed, force)
-    with run, _engine(engine) as workers, timed() as clock, Bars() as bars:
-        rows, page = studies.run_study(study, run, seed=seed, engine=workers, on_progress=bars)
+    run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
+    with run, make_engine(engine, workers, address) as spread, timed() as clock, Bars() as bars:
+        rows, page = studies.run_study(study, run, seed=seed, engine=spread, on_progress=bars)
     show(as_json, study, rows, run, page, clock["seconds"])
 
 
@@ -88,16 +96,6 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _engine(kind: str) -> Engine:
-    if kind not in _ENGINES:
-        raise ArgumentError(
-            expected=f"an engine out of {', '.join(_ENGINES)}",
-            got=repr(kind),
-            remedy="Leave it away for inline.",
-        )
-    return _ENGINES[kind]()
-
-
 def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:
     """A new run, or the stopped one of the same study, settings and seed to go on with."""
     try:
@@ -110,7 +108,7 @@ def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:
         and earlier.info.get("parts", {}).get("study") == repr(study)
     )
     if earlier is not None and same and not force:
-        return earlier
+        return Run.open(folder, lock=True)
     if earlier is not None and not force:
         raise StorageError(
             expected=f"a new folder, or a run of {study!r} with seed {seed}, at {folder}",
@@ -125,6 +123,7 @@ def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:
         seed=seed,
         replace=force,
         parts={"study": repr(study)},
+        options=given_options(),
     )
 
 

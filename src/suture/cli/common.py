@@ -15,11 +15,21 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from suture.data import Dataset
 from suture.data import load as load_data
 from suture.errors import ArgumentError, DataError
+from suture.provenance import memory_mb
 from suture.rng import Stream
 from suture.types import Batch
 
@@ -50,6 +60,25 @@ Force = Annotated[
 ]
 
 
+class _Rate(ProgressColumn):
+    """Steps a second, or seconds a step where they are slow."""
+
+    def render(self, task: Task) -> Text:
+        if not task.speed:
+            return Text("")
+        slow = task.speed < 1
+        return Text(f"{1 / task.speed:.1f} s each" if slow else f"{task.speed:.1f}/s")
+
+
+class _Memory(ProgressColumn):
+    """Resident memory of this process and its workers."""
+
+    max_refresh = 1.0
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{memory_mb() / 1024:.1f} GiB")
+
+
 class Bars:
     """Progress bars on stderr: one line per stage, shown once a stage takes noticeable time."""
 
@@ -58,7 +87,9 @@ class Bars:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeRemainingColumn(),
+            _Memory(),
             console=stderr,
             transient=True,
         )

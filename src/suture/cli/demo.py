@@ -18,12 +18,11 @@ from suture.cli.common import (
     Number,
     Seed,
     check_device,
-    command_line,
     emit,
     open_data,
     timed,
 )
-from suture.engine import Run
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.engine.threads import torch_threads
 from suture.evaluate import Plan
 from suture.pipeline import harden
@@ -39,6 +38,9 @@ def command(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("suture-demo"),
     n: Number = 200,
     batch_size: BatchSize = 256,
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: Json = False,
@@ -49,24 +51,21 @@ def command(
     """
     dataset = open_data("digits")
     device = check_device(device)
-    run = Run.create(
-        out,
-        kind="demo",
-        title="A digit classifier, repaired with DefEnSyn",
-        command=command_line(),
-        seed=seed,
-        replace=True,
-    )
+    spread = make_engine(engine, workers, address)
+    title = "A digit classifier, repaired with DefEnSyn"
+    run = begin("demo", title=title, out=out, seed=seed, force=True)
     attack = Square(norm="linf", eps=EPS, queries=QUERIES)
     method = DefEnSyn(attack=attack, programs_per_length=PROGRAMS, temperature=20.0)
     plan = Plan(attack=attack, eot=(1, 10, 50), pgd_steps=20, radii=(0.25, 0.5, 1.0, 1.5))
-    with run, timed() as clock, Bars() as bars, torch_threads(1):
+    with run, spread, timed() as clock, Bars() as bars, torch_threads(1):
         trained = train(
             models.build("digits_cnn", mean=dataset.mean, std=dataset.std, seed=seed),
             dataset,
             config=TrainConfig(epochs=20),
             seed=seed,
             device=device,
+            history=run.folder / "checkpoints" / "training",
+            resume=True,
             on_progress=lambda p: bars("training digits_cnn", p.epoch, p.epochs),
         )
         run.note_parts(model="digits_cnn")
@@ -79,6 +78,7 @@ def command(
             n=n,
             seed=seed,
             device=device,
+            engine=spread,
             batch_size=batch_size,
             on_progress=bars,
         )

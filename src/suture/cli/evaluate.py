@@ -13,6 +13,7 @@ from suture.cli import results
 from suture.cli.choices import Model, Queries, Steps, Trust, Weights, make_attack, open_model
 from suture.cli.common import (
     Bars,
+    BatchSize,
     Data,
     Device,
     Force,
@@ -21,13 +22,12 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    command_line,
-    default_out,
     emit,
     held_out,
     open_data,
     timed,
 )
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.engine import Run
 from suture.evaluate import Plan, Subject
 from suture.pipeline import assess
@@ -58,6 +58,10 @@ def command(
     repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats,
     curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
     n: Number = 500,
+    batch_size: BatchSize = 256,
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     out: Out = None,
     force: Force = False,
     weights: Weights = None,
@@ -86,17 +90,27 @@ def command(
     if before is not None:
         subjects.append(Subject("defended", classifier, model, _defence(model, classifier)))
     batch = held_out(dataset, n, device)
-    run = Run.create(
-        default_out("evaluate", out),
-        kind="evaluate",
+    spread = make_engine(engine, workers, address)
+    run = begin(
+        "evaluate",
         title=f"{Path(model).name} evaluated on {Path(data).name}",
-        command=command_line(),
+        out=out,
         seed=seed,
-        replace=force,
+        force=force,
         parts={"model": model, "base": base or "the model's own"},
     )
-    with run, timed() as clock, Bars() as bars:
-        records = assess(subjects, batch, plan, dataset, run, seed=seed, on_progress=bars)
+    with run, spread, timed() as clock, Bars() as bars:
+        records = assess(
+            subjects,
+            batch,
+            plan,
+            dataset,
+            run,
+            seed=seed,
+            batch_size=batch_size,
+            engine=spread,
+            on_progress=bars,
+        )
     run.finish()
     page = report.write(run.folder)
     facts = results.answer(records, run.folder, page, clock["seconds"])

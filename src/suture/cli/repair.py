@@ -22,6 +22,7 @@ from suture.cli.choices import (
 )
 from suture.cli.common import (
     Bars,
+    BatchSize,
     Data,
     Device,
     Force,
@@ -29,13 +30,11 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    command_line,
-    default_out,
     emit,
     open_data,
     timed,
 )
-from suture.engine import Run
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.pipeline import mend
 from suture.repairs import RepairResult
 
@@ -64,6 +63,10 @@ def command(
     at: Annotated[
         str | None, typer.Option("--at", help="Where to cut: a layer, or penultimate.")
     ] = None,
+    batch_size: BatchSize = 256,
+    engine: EngineName = "inline",
+    workers: Workers = None,
+    address: Address = None,
     out: Out = None,
     force: Force = False,
     weights: Weights = None,
@@ -91,13 +94,13 @@ def command(
         at=at,
     )
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    run = Run.create(
-        default_out("repair", out),
-        kind="repair",
+    spread = make_engine(engine, workers, address)
+    run = begin(
+        "repair",
         title=f"{Path(model).name} repaired with {type(repair).__name__}",
-        command=command_line(),
+        out=out,
         seed=seed,
-        replace=force,
+        force=force,
         parts={"model": model},
     )
     run.info["threat"] = {
@@ -107,8 +110,18 @@ def command(
         "queries": queries,
         "steps": steps,
     }
-    with run, timed() as clock, Bars() as bars:
-        result = mend(classifier, dataset, repair, run, seed=seed, device=device, on_progress=bars)
+    with run, spread, timed() as clock, Bars() as bars:
+        result = mend(
+            classifier,
+            dataset,
+            repair,
+            run,
+            seed=seed,
+            device=device,
+            engine=spread,
+            batch_size=batch_size,
+            on_progress=bars,
+        )
     run.finish()
     facts = _facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
     emit(as_json, facts, _text(facts))

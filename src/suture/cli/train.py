@@ -19,12 +19,12 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    command_line,
     default_out,
     emit,
     open_data,
     timed,
 )
+from suture.cli.engines import begin, resumed
 from suture.engine import Run
 from suture.engine.threads import use_fitting_threads
 from suture.evaluate import decisions
@@ -80,8 +80,7 @@ def command(
         statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}
     model = models.load(arch, in_shape=dataset.in_shape, classes=dataset.classes, **statistics)
     use_fitting_threads(model, dataset.in_shape)
-    folder = default_out("train", out)
-    run = Run.open(folder) if resume else _create(folder, arch, data, seed, force)
+    run = _opened(resume, out, force, title=f"{arch} trained on {data}", seed=seed)
     run.note_parts(model=arch, data=repr(dataset), training=repr(config))
     checkpoints = run.folder / "checkpoints" if history else None
     with run, timed() as clock, Bars() as bars:
@@ -95,7 +94,7 @@ def command(
             on_progress=lambda p: bars(
                 f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}", p.batch, p.batches
             ),
-            resume=resume,
+            resume=checkpoints is not None and (resume or resumed() is not None),
         )
     models.save(result.model.cpu(), run.artifacts / "model")
     run.info["curves"] = [dataclasses.asdict(curve) for curve in result.curves]
@@ -111,16 +110,11 @@ def command(
     emit(as_json, facts, _text(facts))
 
 
-def _create(folder: Path, arch: str, data: str, seed: int, replace: bool) -> Run:
-    title = f"{arch} trained on {data}"
-    return Run.create(
-        folder,
-        kind="train",
-        title=title,
-        command=command_line(),
-        seed=seed,
-        replace=replace,
-    )
+def _opened(resume: bool, out: Path | None, force: bool, **facts: Any) -> Run:
+    """A new run, or the one in ``--out`` to go on with."""
+    if resume and resumed() is None:
+        return Run.open(default_out("train", out), lock=True)
+    return begin("train", out=out, force=force, **facts)
 
 
 def _accuracy(model: torch.nn.Module, dataset: Any) -> dict[str, Any]:

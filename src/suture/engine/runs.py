@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from suture.engine import locks
-from suture.engine.ledger import Ledger
+from suture.engine.ledger import FILE, Ledger
 from suture.errors import BundleError, EngineError, StorageError
 from suture.provenance import library_versions, machine
 from suture.storage import storage_errors, write_json, write_text
@@ -100,11 +100,15 @@ class Run:
         return run
 
     @staticmethod
-    def open(folder: Path) -> Run:
+    def open(folder: Path, *, lock: bool = False) -> Run:
         """Read an existing run; refuses another schema.
+
+        Args:
+            lock: for writing; refused while another process works on it.
 
         Raises:
             BundleError: no run there, an altered ``run.json``, or one of another version.
+            StorageError: another process works on it.
         """
         path = Path(folder) / "run.json"
         try:
@@ -124,6 +128,8 @@ class Run:
                 remedy="Open it with the version of suture named in its run.json.",
             )
         _check_form(path, info)
+        if lock:
+            locks.acquire(Path(folder))
         return Run(Path(folder), info)
 
     @property
@@ -200,14 +206,17 @@ class Run:
             self.info["status"] = "stopped" if kind is KeyboardInterrupt else "failed"
             spent = time.monotonic() - self._started
             self.info["seconds"] = round(self.info.get("seconds", 0.0) + spent, 3)
-            if not issubclass(kind, _MAY_PASS) and self._is_empty():
+            known = issubclass(kind, _MAY_PASS) or self.info.get("resumed")
+            if not known and self._is_empty():
                 shutil.rmtree(self.folder)
             else:
                 self._save()
         locks.release(self.folder)
 
     def _is_empty(self) -> bool:
-        return {path.name for path in self.folder.iterdir()} <= {"run.json", locks.FILE}
+        """Whether nothing has come out of it yet."""
+        known = {"run.json", locks.FILE, FILE}
+        return all(path.name in known or path.is_dir() for path in self.folder.rglob("*"))
 
     def _save(self) -> None:
         write_json(self.folder / "run.json", self.info)

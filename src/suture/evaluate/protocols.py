@@ -16,18 +16,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack, RandomNoise, Square
+from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.health import signs
+from suture.evaluate.pieces import measure_all
 from suture.evaluate.records import Record
-from suture.evaluate.rows import Measured, Row, Subject, fixed_models, measure, relabelled
+from suture.evaluate.rows import Row, Subject, fixed_models, fresh_logits, relabelled
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
-from suture.types import Batch, is_randomised
+from suture.rng import Stream
+from suture.types import Batch, check_classes, is_randomised
 
 OnRow = Callable[[str, int, int], None]
 
@@ -90,6 +93,7 @@ def evaluate(
     data: str,
     seed: int = 0,
     batch_size: int = 256,
+    engine: Engine | None = None,
     on_row: OnRow | None = None,
 ) -> Evaluation:
     """Measure every row of the plan on every subject, with the same images and seeds.
@@ -100,25 +104,39 @@ def evaluate(
         data: name of the data set, for the records.
         seed: root seed of all rows.
         batch_size: images attacked at a time; a matter of memory, not of results.
-        on_row: called as ``on_row(label, rows finished, rows in all)``.
+        engine: spreads rows and images; ``None`` works here, with this process' threads.
+        on_row: called as ``on_row(label, pieces finished, pieces in all)``.
+
+    Raises:
+        DataError: labels that a model has no class for.
     """
+    engine = engine or Inline(threads_per_item=None)
+    for subject in subjects:
+        few = fresh_logits(subject.model, batch.images[:1], Stream(seed))
+        check_classes(batch.labels, few.shape[1])
     jobs = [(row, repeat) for row in _rows(subjects, plan) for repeat in range(row.repeats)]
-    measured: list[Measured] = []
-    known: dict[tuple[int, Attack | None, int], Measured] = {}
-    for done, (row, repeat) in enumerate(jobs):
-        if on_row is not None:
-            on_row(f"{row.subject.name}: {row.label}", done, len(jobs))
-        # Rows may ask for the same measurement: an attack is adaptive and on the curve as well.
-        key = (id(row.subject.model), row.attack, repeat)
-        if key not in known:
-            known[key] = measure(row, batch, data, seed, repeat, batch_size)
-        measured.append(relabelled(known[key], row))
+    # Rows may ask for the same measurement: an attack is adaptive and on the curve as well.
+    keys = [(id(row.subject.model), row.attack, repeat) for row, repeat in jobs]
+    needed: dict[Any, tuple[Row, int]] = {}
+    for key, job in zip(keys, jobs, strict=True):
+        needed.setdefault(key, job)
+    found = measure_all(
+        list(needed.values()),
+        batch,
+        data,
+        seed,
+        engine=engine,
+        batch_size=batch_size,
+        on_row=on_row,
+    )
+    known = dict(zip(needed, found, strict=True))
+    measured = [relabelled(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
     first = next(m for m in measured if m.record.metric == "robust accuracy")
     for subject in subjects:
         if subject is not subjects[0]:
             measured.append(transferred(subject, first, batch, seed))
         if "adaptive" in plan.protocols:
-            measured.extend(strongest(subject, measured, batch, plan.repeats, seed))
+            measured.extend(strongest(subject, measured, batch, plan.repeats, seed, engine))
     records = with_warnings([m.record for m in measured])
     if plan.sanity:
         records = [_with_signs(record, subjects, batch) for record in records]

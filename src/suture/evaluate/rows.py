@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from suture.attacks import Attack, AttackResult
 from suture.evaluate.metrics import per_class
 from suture.evaluate.records import Protocol, Record
-from suture.provenance import peak_memory_mb
 from suture.rng import Stream, bits, image_keys
 from suture.types import Batch, is_randomised
 
-_CHUNK = 512
+CHUNK = 512
+"""Images per forward where nothing is attacked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +58,6 @@ class Measured:
     right: Tensor
 
 
-def measure(
-    row: Row, batch: Batch, data: str, seed: int, repeat: int, batch_size: int = 256
-) -> Measured:
-    """Measure a row once.
-
-    The stream depends on the seed and the repetition only: every attack and every subject meets
-    the same randomness, so that rows differ by what they measure.
-    """
-    started = time.monotonic()
-    stream = Stream(seed).child("evaluate").child(repeat)
-    if row.attack is None:
-        images = batch.images
-        right = decisions(row.subject.model, images, stream) == batch.labels
-        queries: list[int | None] = []
-    else:
-        result = row.attack(row.subject.model, batch, generator=stream, batch_size=batch_size)
-        images, right = result.images, result.robust
-        queries = _spent(result)
-    record = _record(row, batch, data, seed, repeat, right, queries, started)
-    return Measured(record, images, right)
-
-
 def relabelled(measured: Measured, row: Row) -> Measured:
     """The same measurement under another row's label."""
     record = replace(measured.record, row=row.label, protocol=row.protocol, tags=dict(row.tags))
@@ -97,7 +74,7 @@ def fresh_logits(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
     parts = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream.key & (2**63 - 1))
-        for piece in images.split(_CHUNK):
+        for piece in images.split(CHUNK):
             noise = bits(image_keys(piece, stream), 0)
             parts.append(model(piece, noise=noise) if is_randomised(model) else model(piece))
     return torch.cat(parts)
@@ -124,7 +101,7 @@ def _share(logits: Iterable[Tensor], labels: Tensor) -> Tensor:
 
 
 def _pieces(images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    return zip(images.split(_CHUNK), labels.split(_CHUNK), strict=True)
+    return zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
 
 
 def fixed_models(model: nn.Module) -> list[nn.Module]:
@@ -134,10 +111,10 @@ def fixed_models(model: nn.Module) -> list[nn.Module]:
     return [fixed(index) for index in range(len(programs))] if fixed else []
 
 
-def _spent(result: AttackResult) -> list[int | None]:
+def spent(result: AttackResult) -> list[int | None]:
     """Queries at success, ``None`` where the image held."""
-    spent = result.queries.tolist()
-    return [None if held else q for q, held in zip(spent, result.robust.tolist(), strict=True)]
+    counts = result.queries.tolist()
+    return [None if held else q for q, held in zip(counts, result.robust.tolist(), strict=True)]
 
 
 def _threat(attack: Attack) -> dict[str, Any]:
@@ -146,7 +123,7 @@ def _threat(attack: Attack) -> dict[str, Any]:
     return threat | ({"eps": "inf"} if math.isinf(attack.eps) else {})
 
 
-def _record(
+def record_of(
     row: Row,
     batch: Batch,
     data: str,
@@ -154,8 +131,10 @@ def _record(
     repeat: int,
     right: Tensor,
     queries: list[int | None],
-    started: float,
+    seconds: float,
+    memory: float,
 ) -> Record:
+    """The record of a row that was measured: who was right, and what it took."""
     attack, subject = row.attack, row.subject
     return Record(
         subject=subject.name,
@@ -174,6 +153,6 @@ def _record(
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=queries,
         tags=dict(row.tags),
-        seconds=round(time.monotonic() - started, 3),
-        peak_memory_mb=round(peak_memory_mb(), 1),
+        seconds=round(seconds, 3),
+        peak_memory_mb=round(memory, 1),
     )

@@ -9,8 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from suture.engine import Engine
 from suture.evaluate.metrics import per_class
-from suture.evaluate.rows import Measured, Subject, decisions, share_right
+from suture.evaluate.pieces import shares
+from suture.evaluate.rows import Measured, Subject, decisions
 from suture.rng import Stream
 from suture.types import Batch, is_randomised
 
@@ -20,7 +22,12 @@ TRANSFERRED = "images made on the undefended model"
 
 
 def strongest(
-    subject: Subject, measured: list[Measured], batch: Batch, repeats: int, seed: int
+    subject: Subject,
+    measured: list[Measured],
+    batch: Batch,
+    repeats: int,
+    seed: int,
+    engine: Engine,
 ) -> Iterator[Measured]:
     """Per image, the candidate that the largest share of draws gets wrong; then a fresh decision.
 
@@ -30,8 +37,8 @@ def strongest(
     """
     started = time.monotonic()
     rows = [m for m in measured if _is_candidate(m, subject)]
-    shares = torch.stack([share_right(subject.model, m.images, batch.labels) for m in rows])
-    share, chosen = shares.min(0)
+    stage, candidates = f"shares {subject.name}", [m.images for m in rows]
+    share, chosen = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
     images = torch.stack([m.images for m in rows])[chosen, torch.arange(len(batch))]
     randomised = is_randomised(subject.model)
     for repeat in range(repeats if randomised else 1):
