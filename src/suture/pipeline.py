@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from suture import models, report
+from suture.certify import save_all
 from suture.data import Dataset
 from suture.engine import Engine, Inline, Recorded, Run
 from suture.evaluate import Evaluation, Plan, Record, Subject, decisions, evaluate
@@ -121,6 +122,7 @@ def mend(
     _keep_trace(result, run)
     run.info["outcome"] = result.status.value
     models.save(result.model, run.artifacts / "model")
+    save_all(result.certificates, run.artifacts / "certificates")
     return result
 
 

@@ -23,7 +23,8 @@ class Anchors:
     """What the indicator knows about m regions.
 
     Attributes:
-        centre, reach: ``(m, d)``, middle and half widths; ``reach`` is ``(m, 1)`` where all regions are cubes of one size.
+        centre, reach: ``(m, d)``, middle and half widths; ``reach`` is ``(m, 1)`` where all
+            regions are cubes of one size.
         patch: int64 ``(m,)``.
         label, second: int64 ``(m,)``: N's first and second class at the centre.
         key: ``(m, f)``: N's logits at the centre, or its features.
@@ -60,7 +61,7 @@ class Allocation(nn.Module):
         super().__init__()
         self.patches, self.rule, self.most = patches, rule, most
         for name, value in vars(anchors).items():
-            self.register_buffer(name, value)
+            self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
 
     def forward(self, inputs: Tensor, logits: Tensor, keys: Tensor) -> Tensor:
         """Shares ``(n, p)``; no gradient flows through the choice.

@@ -61,17 +61,18 @@ def bound_network(
     network: Network, box: Box, rows: Tensor, add: Tensor, method: Method = "crown"
 ) -> Relaxed:
     """N's linear lower bounds on boxes ``(n, *in_shape)``."""
-    pieces = zip(*(t.split(_TOGETHER) for t in (box.lower, box.upper, rows, add)), strict=True)
+    parts = (t.split(_TOGETHER) for t in (box.lower, box.upper, rows, add))
     with torch.no_grad():
-        return Relaxed.concat([_piece(network, *piece, method) for piece in pieces])
+        return Relaxed.concat([
+            _piece(network, Box(low, high), some, more, method)
+            for low, high, some, more in zip(*parts, strict=True)
+        ])  # fmt: skip
 
 
-def _piece(
-    network: Network, lower: Tensor, upper: Tensor, rows: Tensor, add: Tensor, method: Method
-) -> Relaxed:
-    slope, shift = _pulled(network, Box(lower, upper), rows, method)
+def _piece(network: Network, box: Box, rows: Tensor, add: Tensor, method: Method) -> Relaxed:
+    slope, shift = _pulled(network, box, rows, method)
     shift = (shift + add).expand(len(rows), -1)
-    return Relaxed(lower.flatten(1), upper.flatten(1), slope.flatten(2), shift, rows)
+    return Relaxed(box.lower.flatten(1), box.upper.flatten(1), slope.flatten(2), shift, rows)
 
 
 def _pulled(network: Network, box: Box, rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""AdvRepair: patches that provably repair the neighbourhood of adversarial inputs (Chi et al. 2024).
+"""AdvRepair: patches that provably repair what surrounds adversarial inputs (Chi et al. 2024).
 
 Around every image that the attack fools lies a ball; its patch is added to the logits of all inputs
 in it, and trained until a bound proves that the class stays. Other inputs borrow the patches of
@@ -48,6 +48,8 @@ class AdvRepair(Repair):
         learning_rate: of the optimiser; the patch's outputs are in units of the gap that it has
             to close (with "gd": in logits; the paper's is 10).
         start: share of the gap that the first bias closes; 0 for the paper's start.
+        cuts: boxes that a region is cut into before training, where N alone is not proved: smaller
+            boxes have smaller gaps. 1, the paper's, leaves regions whole.
         margin: by how much every logit must be beaten in the proof; the paper's 0 allows ties.
         most: patches that answer together outside of the balls.
         at: a layer to cut after; patches then live in its feature space, and nothing is proved.
@@ -65,6 +67,7 @@ class AdvRepair(Repair):
     optimiser: Literal["adam", "gd"] = "adam"
     learning_rate: float = 0.03
     start: float = 0.9
+    cuts: int = 1
     margin: float = 1e-3
     most: int = 10
     at: str | None = None
@@ -82,9 +85,10 @@ class AdvRepair(Repair):
             'optimiser "adam" or "gd"': self.optimiser in ("adam", "gd"),
             "learning_rate > 0": self.learning_rate > 0,
             "start in [0, 1]": 0 <= self.start <= 1,
+            "cuts >= 1": self.cuts >= 1,
             "margin > 0": self.margin > 0,
             "most, feature_samples >= 1": min(self.most, self.feature_samples) >= 1,
-            "bounds ibp, crown-ibp or crown": self.bounds in ("crown-ibp", "crown"),
+            "bounds crown-ibp or crown": self.bounds in ("crown-ibp", "crown"),
         }
         for expected, holds in checks.items():
             if not holds:
@@ -120,9 +124,7 @@ class AdvRepair(Repair):
             batch_size=batch_size,
             on_progress=tell,
         )
-        return RepairResult(
-            result.model, result.status, facts | result.trace, result.certificates
-        )
+        return RepairResult(result.model, result.status, facts | result.trace, result.certificates)
 
     def mend(
         self,
@@ -165,6 +167,7 @@ class AdvRepair(Repair):
             optimiser=self.optimiser,
             rate=self.learning_rate,
             start=1.0 if self.patch == "constant" else self.start,
+            cuts=self.cuts,
             margin=self.margin,
             most=self.most,
             at=self.at,

@@ -124,12 +124,43 @@ class OracleAllocated(nn.Module):
 def answering(allocation: Allocation, lower: Tensor, upper: Tensor) -> tuple[list[int], bool]:
     """Patches that can answer somewhere in a box, and whether one region covers the box."""
     low, high = lower.flatten().double(), upper.flatten().double()
-    centre, reach = allocation.centre.double(), allocation.reach.double()
+    near = _near(allocation, low[None], high[None])[0]
+    centre, reach = allocation.centre[near].double(), allocation.reach[near].double()
     # Compared in float64 with twice the indicator's tolerance: rounding cannot hide a region.
     touches = (torch.maximum(low - centre, centre - high) <= reach + 2 * TOLERANCE).all(1)
     inside = torch.maximum(centre - low, high - centre) <= reach + TOLERANCE / 2
-    patches = allocation.patch[touches].unique().tolist()
+    patches = allocation.patch[near][touches].unique().tolist()
     return [int(j) for j in patches], bool(inside.all(1).any())
+
+
+def answering_pairs(allocation: Allocation, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """``answering`` for boxes ``(n, d)`` float64: pairs of a box and a patch, int64 ``(q,)`` each.
+
+    A rough float32 comparison of all pairs leaves few for the exact one.
+    """
+    box, region = _near(allocation, lower, upper).nonzero().T
+    pairs = []
+    for some, other in zip(box.split(_PAIRS), region.split(_PAIRS), strict=True):
+        centre, reach = allocation.centre[other].double(), allocation.reach[other].double()
+        outside = torch.maximum(lower[some] - centre, centre - upper[some])
+        touches = (outside <= reach + 2 * TOLERANCE).all(1)
+        pairs.append(torch.stack([some[touches], allocation.patch[other[touches]]], 1))
+    found = torch.cat(pairs).unique(dim=0)
+    return found[:, 0], found[:, 1]
+
+
+_PAIRS = 1024
+_ROUGH = 1e-3
+
+
+def _near(allocation: Allocation, lower: Tensor, upper: Tensor) -> Tensor:
+    """Bool ``(n, m)``: regions that may touch a box; a superset."""
+    centre, reach = allocation.centre, allocation.reach
+    if reach.shape[1] > 1:
+        return torch.ones(len(lower), len(centre), dtype=torch.bool, device=lower.device)
+    middle, radius = (lower + upper) / 2, ((upper - lower) / 2).amax(1)
+    apart = torch.cdist(middle.to(centre.dtype), centre, p=float("inf"))
+    return apart <= radius[:, None] + reach[:, 0] + _ROUGH
 
 
 def _cannot(expected: str, got: str) -> ArgumentError:

@@ -14,7 +14,7 @@ from suture.certify import Certificate
 from suture.certify.proving import SLACK
 from suture.repairs.advrepair.bank import Layers, choose
 from suture.repairs.advrepair.bounding import bound_network, joint
-from suture.repairs.advrepair.patched import PatchedClassifier, answering
+from suture.repairs.advrepair.patched import PatchedClassifier, answering_pairs
 from suture.repairs.advrepair.regions import Regions, worst_clause
 from suture.repairs.advrepair.training import Leaves
 from suture.types import Box
@@ -50,12 +50,7 @@ def prove_leaves(
     shape = network.in_shape
     lower = leaves.linear.lower.double().view(-1, *shape)
     upper = leaves.linear.upper.double().view(-1, *shape)
-    pairs = [
-        (box, patch)
-        for box in range(len(lower))
-        for patch in answering(model.allocation, lower[box], upper[box])[0]
-    ]
-    box, patch = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    box, patch = answering_pairs(model.allocation, lower.flatten(1), upper.flatten(1))
     wide, layers = (
         network.to(torch.float64),
         [(w.double(), b.double()) for w, b in model.bank.layers],

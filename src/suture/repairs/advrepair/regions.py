@@ -50,9 +50,9 @@ class Regions:
         return bool((self.half == self.half.flatten()[0]).all())
 
     def claim(self, region: int, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best form of every clause, given lower bounds ``(k,)`` on a box: rows, add, bounds."""
+        """The best form of every clause, given lower bounds ``(k,)``: rows, add, bounds."""
         of = torch.tensor(self.clause)
-        forms = [i for c in range(max(self.clause) + 1) for i in [_best(of == c, bounds)]]
+        forms = [_best(of == c, bounds) for c in range(max(self.clause) + 1)]
         return self.rows[region, forms], self.add[region, forms], bounds[forms]
 
     def holds(self, outputs: Tensor, region: Tensor) -> Tensor:

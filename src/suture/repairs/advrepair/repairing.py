@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -25,7 +27,7 @@ from suture.repairs.advrepair.patched import PatchedClassifier
 from suture.repairs.advrepair.proving import certificates, prove_leaves, proved
 from suture.repairs.advrepair.regions import Regions
 from suture.repairs.advrepair.start import closing_bias, gaps, in_logits, in_units, with_bias
-from suture.repairs.advrepair.training import Leaves, Training, train
+from suture.repairs.advrepair.training import Leaves, Training, divided, train
 from suture.rng import Stream
 from suture.types import Box
 
@@ -53,6 +55,7 @@ class Plan:
     split: int
     optimiser: Literal["adam", "gd"]
     rate: float
+    cuts: int
     start: float
     margin: float
     most: int
@@ -123,7 +126,8 @@ def mend(
     patched = _assembled(encoder, head, layers, regions, owner, centres, plan)
     patched.eval()
     describe(patched, model, plan.at)
-    sure, made = torch.zeros(len(regions), dtype=torch.bool), ()
+    sure = torch.zeros(len(regions), dtype=torch.bool)
+    made: tuple[Certificate, ...] = ()
     if plan.at is None:
         tell("proving", 0, 1)
         proof = prove_leaves(patched, network, regions, leaves, plan.method)
@@ -131,14 +135,12 @@ def mend(
         made = certificates(proof, regions, owner, fingerprint(patched), plan.method)
     clock.append(time.monotonic())
     names = ("prepare", "bound", "train", "prove")
-    seconds = [round(b - a, 3) for a, b in zip(clock, clock[1:], strict=False)]
+    seconds = [round(b - a, 3) for a, b in pairwise(clock)]
     facts |= {"patches": patched.bank.count, "seconds_of": dict(zip(names, seconds, strict=True))}
     return Mended(patched, regions, sure, made, facts)
 
 
-def _centres(
-    encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int
-) -> _Centres:
+def _centres(encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int) -> _Centres:
     with torch.no_grad():
         features = [encoder(piece) for piece in regions.centre.split(batch_size)]
         logits = torch.cat([head(piece) for piece in features])
@@ -153,7 +155,8 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     key = regions.labels
     if guidance == "targeted":
         key = key * centres.logits.shape[1] + centres.ranked[:, 1]
-    return key.unique(return_inverse=True)[1]
+    numbered: Tensor = key.unique(return_inverse=True)[1]
+    return numbered
 
 
 def _trained(
@@ -162,19 +165,23 @@ def _trained(
 ) -> tuple[Layers, Leaves, dict[str, Any]]:  # fmt: skip
     patches, shape = int(owner.max()) + 1, network.in_shape
     tell("bounding the network", 0, 1)
-    given = bound_network(network, box, regions.rows, regions.add, plan.method)
-    gap = gaps(given.alone(), owner, patches)
+
+    def relax(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
+        part = Box(lower.view(-1, *shape), upper.view(-1, *shape))
+        return bound_network(network, part, regions.rows[region], regions.add[region], plan.method)
+
+    def relax_in_units(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
+        return in_units(relax(lower, upper, region), unit[owner[region]])
+
+    whole = torch.arange(len(regions))
+    given = relax(box.lower.flatten(1), box.upper.flatten(1), whole)
+    leaves = divided(Leaves(given, whole, owner), plan.cuts * len(regions), relax)
+    gap = gaps(leaves.linear.alone(), leaves.owner, patches)
     unit = gap.amax(1).clamp_min(plan.margin)
     margin = plan.margin + _RELATIVE * unit
     gap = torch.where(gap > 0, gap + margin[:, None] * 1.01, gap)
     if plan.optimiser == "gd":
         unit = torch.ones_like(unit)
-
-    def relax(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
-        part = Box(lower.view(-1, *shape), upper.view(-1, *shape))
-        rows, add = regions.rows[region], regions.add[region]
-        return in_units(bound_network(network, part, rows, add, plan.method), unit[owner[region]])
-
     position = torch.arange(len(owner))
     first = torch.full((patches,), len(owner)).scatter_reduce(0, owner, position, "amin")
     bias = closing_bias(gap, regions.rows[first], regions.clause)
@@ -194,10 +201,9 @@ def _trained(
         clipped=plan.at is None,
         method=plan.method,
     )
-    leaves = Leaves(in_units(given, unit[owner]), torch.arange(len(owner)), owner)
-    trained, leaves, facts = train(
-        layers, leaves, how, relax, lambda done, count: tell("training patches", done, count)
-    )
+    leaves = Leaves(in_units(leaves.linear, unit[leaves.owner]), leaves.region, leaves.owner)
+    told = partial(tell, "training patches")
+    trained, leaves, facts = train(layers, leaves, how, relax_in_units, told)
     clock.append(time.monotonic())
     facts["largest_gap"] = round(float(gap.max()), 6)
     return in_logits(trained, unit), leaves, facts
@@ -213,11 +219,11 @@ def _assembled(
     half = regions.half.flatten(1)
     ranked = centres.ranked
     anchors = Anchors(
-        centre=regions.centre.flatten(1).clone(),
-        reach=(half[:, :1] if regions.cubes else half).clone(),
+        centre=regions.centre.flatten(1),
+        reach=half[:, :1] if regions.cubes else half,
         patch=owner,
-        label=ranked[:, 0].clone(),
-        second=ranked[:, 1].clone(),
+        label=ranked[:, 0],
+        second=ranked[:, 1],
         key=centres.key,
     )
     return PatchedClassifier(

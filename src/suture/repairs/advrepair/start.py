@@ -23,9 +23,12 @@ def gaps(alone: Tensor, owner: Tensor, patches: int) -> Tensor:
 
 
 def closing_bias(gap: Tensor, rows: Tensor, clause: tuple[int, ...]) -> Tensor:
-    """The smallest (L2) constants ``(p, classes)`` that close the gaps: ``rows · b = gap``.
+    """Constants ``(p, classes)`` that close the gaps: ``rows · b >= gap``.
 
-    Of the forms of a clause only the one that lacks least has to be closed.
+    Of the forms of a clause only the one that lacks least has to be closed. Outputs that a form
+    wants large are raised and none is lowered, so that a ball's label gets its largest gap, and
+    an advisory that is chosen by the smallest score stays. Where such constants get in each
+    other's way it is the shortest solution of ``rows · b = gap``.
 
     Args:
         gap: ``(p, k)``.
@@ -37,8 +40,12 @@ def closing_bias(gap: Tensor, rows: Tensor, clause: tuple[int, ...]) -> Tensor:
         [gap.masked_fill(of != c, float("inf")).argmin(1) for c in range(max(clause) + 1)], 1
     )
     at = torch.arange(len(gap))[:, None]
-    wanted = torch.linalg.pinv(rows[at, chosen].double()) @ gap[at, chosen].double()[..., None]
-    return wanted[..., 0].to(gap.dtype)
+    rows, gap = rows[at, chosen].double(), gap[at, chosen].double()
+    up = rows.clamp_min(0)
+    raised = (up * (gap / up.square().sum(2).clamp_min(1e-12))[..., None]).amax(1)
+    short = (torch.einsum("pkc,pc->pk", rows, raised) < gap * (1 - 1e-6)).any(1)
+    exact = (torch.linalg.pinv(rows) @ gap[..., None])[..., 0]
+    return torch.where(short[:, None], exact, raised).to(torch.float32)
 
 
 def in_units(given: Relaxed, unit: Tensor) -> Relaxed:

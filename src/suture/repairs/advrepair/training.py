@@ -157,12 +157,14 @@ def train(
 
 def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
     """Patches in groups whose boxes fit together, in order."""
-    room, size, group = _fits(layers, method), owner.bincount(minlength=len(layers[0][0])), []
-    for patch, boxes in enumerate(size.tolist()):
-        if group and sum(int(size[g]) for g in group) + boxes > room:
+    room, group, filled = _fits(layers, method), list[int](), 0
+    sizes = owner.bincount(minlength=len(layers[0][0])).tolist()
+    for patch, boxes in enumerate(sizes):
+        if group and filled + boxes > room:
             yield torch.tensor(group)
-            group = []
+            group, filled = [], 0
         group.append(patch)
+        filled += boxes
     yield torch.tensor(group)
 
 
@@ -251,24 +253,56 @@ class _Job:
             return
         with torch.no_grad():
             axis = torch.cat([self._axis(piece) for piece in chosen.split(self.room)])
-        old, at = self.leaves[chosen], torch.arange(len(chosen))
-        middle = (old.linear.lower[at, axis] + old.linear.upper[at, axis]) / 2
-        parts = []
-        for side in (0, 1):
-            lower, upper = old.linear.lower.clone(), old.linear.upper.clone()
-            (lower if side else upper)[at, axis] = middle
-            parts.append(Leaves(self.relax(lower, upper, old.region), old.region, old.owner))
-        keep = torch.ones(len(losses), dtype=torch.bool)
-        keep[chosen] = False
-        self.leaves = Leaves.concat([self.leaves[keep.nonzero()[:, 0]], *parts])
+        self.leaves = halved(self.leaves, chosen, axis, self.relax)
 
     def _axis(self, piece: Tensor) -> Tensor:
-        """``argmax_d |∂_d L| · width_d``, L being the sum of the forms that are still violated."""
         missing, slope = self._bounds(piece)
-        violated = (missing > 0).to(slope.dtype)
-        push = torch.einsum("nk,nkd->nd", violated, slope).abs()
-        linear = self.leaves.linear[piece]
-        return (push * (linear.upper - linear.lower)).argmax(1)
+        return worth_halving(self.leaves.linear[piece], missing, slope)
+
+
+def worth_halving(linear: Relaxed, missing: Tensor, slope: Tensor) -> Tensor:
+    """``argmax_d |∂_d L| · width_d``, L being the sum of the forms that are still violated.
+
+    Args:
+        missing: ``(n, k)``, what each form lacks.
+        slope: ``(n, k, d)``, of its lower bound.
+    """
+    violated = (missing > 0).to(slope.dtype)
+    push = torch.einsum("nk,nkd->nd", violated, slope).abs()
+    return (push * (linear.upper - linear.lower)).argmax(1)
+
+
+def halved(leaves: Leaves, chosen: Tensor, axis: Tensor, relax: Relax) -> Leaves:
+    """The boxes with some of them cut in the middle of an axis; new ones come last.
+
+    Args:
+        chosen: int64 ``(c,)``.
+        axis: int64 ``(c,)``.
+    """
+    old, at = leaves[chosen], torch.arange(len(chosen))
+    middle = (old.linear.lower[at, axis] + old.linear.upper[at, axis]) / 2
+    parts = []
+    for side in (0, 1):
+        lower, upper = old.linear.lower.clone(), old.linear.upper.clone()
+        (lower if side else upper)[at, axis] = middle
+        parts.append(Leaves(relax(lower, upper, old.region), old.region, old.owner))
+    keep = torch.ones(len(leaves.region), dtype=torch.bool)
+    keep[chosen] = False
+    return Leaves.concat([leaves[keep.nonzero()[:, 0]], *parts])
+
+
+def divided(leaves: Leaves, cuts: int, relax: Relax) -> Leaves:
+    """The boxes cut on until there are ``cuts`` of them, or N alone is proved on all: those whose
+    worst form lacks most come first."""
+    while len(leaves.region) < cuts:
+        missing = -torch.nan_to_num(leaves.linear.alone(), float("-inf"))
+        worst, order = missing.amax(1).sort(descending=True, stable=True)
+        chosen = order[worst > 0][: cuts - len(order)]
+        if not len(chosen):
+            return leaves
+        axis = worth_halving(leaves.linear[chosen], missing[chosen], leaves.linear.slope[chosen])
+        leaves = halved(leaves, chosen, axis, relax)
+    return leaves
 
 
 def _largest(losses: Tensor, owner: Tensor, count: int) -> Tensor:
