@@ -66,13 +66,23 @@ class Linear:
         add = 0.0 if self.bias is None else _dot(rows, self.bias)
         return [rows @ self.weight], add
 
-    def rows(self, chosen: Tensor) -> Pulled:
-        """What ``pull`` makes of unit vectors, without multiplying by them: rows of the matrix."""
-        weight = self.weight[..., chosen, :]
-        bias = self.weight.new_zeros(1) if self.bias is None else self.bias[..., chosen]
-        return [weight if weight.ndim == 3 else weight[None]], bias if bias.ndim == 2 else bias[
-            None
-        ]
+    def rows(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``pull`` makes of unit vectors, without multiplying by them: rows of the matrix.
+
+        Args:
+            chosen: outputs ``(k,)``, or ``(n, k)``: others for each example.
+
+        Returns:
+            rows ``(n or 1, k, in)`` and constants ``(n or 1, k)``.
+        """
+        bias = self.weight.new_zeros(self.weight.shape[:-1]) if self.bias is None else self.bias
+        if self.weight.ndim == 2:
+            rows, const = self.weight[chosen], bias[chosen]
+            return (rows[None], const[None]) if chosen.ndim == 1 else (rows, const)
+        chosen = chosen.expand(len(self.weight), -1)
+        example = torch.arange(len(self.weight), device=chosen.device)[:, None]
+        const = bias[chosen] if bias.ndim == 1 else bias[example, chosen]
+        return self.weight[example, chosen], const
 
     def to(self, dtype: torch.dtype) -> Linear:
         """With constants of that type."""

@@ -146,7 +146,7 @@ def unit_rows(
     Args:
         channel: ``(rows, 1)``: these channels at each of the places; ``None``: places are flat
             positions in the node's value.
-        place: ``(k,)`` positions.
+        place: ``(k,)`` positions; of a linear layer also ``(n, k)``, others for each example.
         like: for dtype and device.
 
     Returns:
@@ -157,7 +157,7 @@ def unit_rows(
     if isinstance(op, Conv):
         return node.inputs[0], *_kernels(op, node, channel, place)
     if hasattr(op, "rows"):
-        (weight,), bias = op.rows(place)
+        weight, bias = op.rows(place)
         return node.inputs[0], torch.cat([weight, -weight], 1), torch.cat([bias, -bias], 1)
     unit = like.new_zeros(1, len(place), size_of(node))
     unit[0, torch.arange(len(place), device=like.device), place] = 1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from suture.bounds.activations import Lines, Relu, SShaped
-from suture.bounds.affine import Conv
+from suture.bounds.affine import Conv, Linear
 from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
 from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
@@ -81,32 +81,49 @@ def _mixings(op: object, before: list[int]) -> int:
 def _tightened(state: State, index: int, interval: Interval, op: object) -> Interval:
     """The interval of a node, cut with what CROWN finds for the neurons that are still open."""
     lower, upper = (bound.flatten(1) for bound in interval)
-    if isinstance(op, Relu | SShaped):
-        open_ = ~op.settled(lower, upper).all(0)
-        neurons = open_.nonzero().flatten()
+    if not isinstance(op, Relu | SShaped):
+        open_ = torch.ones_like(lower, dtype=torch.bool)
     else:
-        neurons = torch.arange(lower.shape[1], device=lower.device)
-    if not len(neurons):
+        open_ = ~op.settled(lower, upper)
+    neurons = _chosen(open_, state.network.nodes[index].op)
+    if not neurons.numel():
         return interval
     below, above = neuron_bounds(state, index, neurons)
-    lower = lower.index_copy(1, neurons, torch.fmax(lower[:, neurons], below))
-    upper = upper.index_copy(1, neurons, torch.fmin(upper[:, neurons], above))
+    if neurons.ndim == 1:
+        neurons = neurons.expand(len(lower), -1)
+    lower = lower.scatter(1, neurons, torch.fmax(lower.gather(1, neurons), below))
+    upper = upper.scatter(1, neurons, torch.fmin(upper.gather(1, neurons), above))
     return lower.view_as(interval[0]), upper.view_as(interval[1])
 
 
+def _chosen(open_: Tensor, op: object) -> Tensor:
+    """Neurons to tighten: those that are open anywhere ``(k,)``, or for a linear layer, where
+    that is less work, those of each example by itself ``(n, k)``, filled up with others."""
+    anywhere = open_.any(0).nonzero().flatten()
+    most = int(open_.sum(1).amax())
+    if isinstance(op, Linear) and 2 * most < len(anywhere):
+        return open_.to(torch.uint8).topk(most, dim=1).indices
+    return anywhere
+
+
 def neuron_bounds(state: State, index: int, neurons: Tensor) -> Interval:
-    """Lower and upper bounds ``(n, k)`` of some neurons of a node, in chunks that fit in memory."""
+    """Lower and upper bounds ``(n, k)`` of some neurons of a node, in chunks that fit in memory.
+
+    Args:
+        neurons: flat positions ``(k,)``, or ``(n, k)`` of a linear layer.
+    """
     node, n = state.network.nodes[index], len(state.box.lower)
     channel, place = None, neurons
-    if isinstance(node.op, Conv) and 2 * len(neurons) > size_of(node):
+    if isinstance(node.op, Conv) and 2 * neurons.shape[-1] > size_of(node):
         # Most are wanted: take every channel at every place, which shares windows of slopes.
         channel = torch.arange(node.shape[0], device=neurons.device)[:, None]
         place = torch.arange(node.shape[1] * node.shape[2], device=neurons.device)
     rows = 1 if channel is None else len(channel)
     bounds = []
-    for piece in place.split(max(1, BUDGET // (2 * n * rows * _row_size(state.network, index)))):
+    size = max(1, BUDGET // (2 * n * rows * _row_size(state.network, index)))
+    for piece in place.split(size, -1):
         start, unit, add = unit_rows(state.network, index, channel, piece, state.box.lower)
-        bounds.append(_lower(state, start, unit, add).view(n, 2, rows, len(piece)))
+        bounds.append(_lower(state, start, unit, add).view(n, 2, rows, piece.shape[-1]))
     both = torch.cat(bounds, 3).flatten(2)
     both = both if channel is None else both[:, :, neurons]
     return both[:, 0], -both[:, 1]
