@@ -35,7 +35,7 @@ from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError, unknown_name
 from suture.openers import load
-from suture.repairs import DefEnSyn, Repair
+from suture.repairs import AdvRepair, DefEnSyn, Repair
 
 ATTACKS: Mapping[str, type[Attack]] = {
     "pgd": PGD,
@@ -56,7 +56,7 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "hop-skip-jump": HopSkipJump,
     "backdoor": Backdoor,
 }
-REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn}
+REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn, "advrepair": AdvRepair}
 
 Norm = Annotated[
     str | None, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")
@@ -110,7 +110,16 @@ def make_attack(name: str, **fields: Any) -> Attack:
 def make_repair(name: str, **fields: Any) -> Repair:
     """The repair of that name; ``None`` means the method's own default."""
     kind = _find("repair method", name, REPAIRS)
-    return kind(**{key: value for key, value in fields.items() if value is not None})
+    given = {key: value for key, value in fields.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(kind)}
+    surplus = sorted(set(given) - known)
+    if surplus:
+        raise ArgumentError(
+            expected=f"options that {kind.__name__} has: {', '.join(sorted(known))}",
+            got=f"one for {surplus[0]}",
+            remedy="Leave it out.",
+        )
+    return kind(**given)
 
 
 def _find(what: str, name: str, known: Mapping[str, Any]) -> Any:

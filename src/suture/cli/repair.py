@@ -42,7 +42,7 @@ from suture.repairs import RepairResult
 def command(
     model: Model,
     data: Data,
-    method: Annotated[str, typer.Option(help="defensyn.")] = "defensyn",
+    method: Annotated[str, typer.Option(help="defensyn, advrepair.")] = "defensyn",
     against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
     norm: Norm = None,
     eps: Eps = None,
@@ -62,6 +62,12 @@ def command(
     ] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="Where to cut: a layer, or penultimate.")
+    ] = None,
+    guidance: Annotated[
+        str | None, typer.Option(help="Patches by property, untargeted or targeted label.")
+    ] = None,
+    patch: Annotated[
+        str | None, typer.Option(help="Patches: small, large, or constant for comparison.")
     ] = None,
     batch_size: BatchSize = 256,
     engine: EngineName = "inline",
@@ -92,6 +98,8 @@ def command(
         lambda_=lambda_,
         temperature=temperature,
         at=at,
+        guidance=guidance,
+        patch=patch,
     )
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     spread = make_engine(engine, workers, address)
@@ -137,6 +145,11 @@ def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict
         "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
         "rescored_disagreements": result.trace.get("rescored_disagreements"),
         "programs": programs,
+        "regions": {
+            state: result.trace[state]
+            for state in ("proved", "repaired", "failed")
+            if state in result.trace
+        },
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -145,6 +158,8 @@ def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict
 
 def _text(facts: dict[str, Any]) -> str:
     lines = [facts["sentence"]]
+    if facts["regions"]:
+        lines.append(", ".join(f"{count} {state}" for state, count in facts["regions"].items()))
     n = facts["training_images"]
     for row in facts["programs"][:5]:
         counts = f"attacked {row['adversarial_right']}/{n}, clean {row['clean_right']}/{n}"
