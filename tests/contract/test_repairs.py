@@ -14,7 +14,7 @@ from suture import models
 from suture.attacks import PGD, Square
 from suture.engine import Inline, Processes
 from suture.errors import DataError, ModelError
-from suture.repairs import DefEnSyn, Repair, RepairResult, Status, repair
+from suture.repairs import AdvRepair, DefEnSyn, Repair, RepairResult, Status, WeightPatch, repair
 from suture.types import Batch
 from tests.small import accuracy, digits, trained
 
@@ -35,8 +35,19 @@ REPAIRS: list[Repair] = [
         programs_per_length=2_000,
         distribution="uniform",
     ),
+    AdvRepair(attack=PGD(eps=0.1, steps=5), samples=12),
+    AdvRepair(attack=PGD(eps=0.1, steps=5), samples=12, guidance="untargeted", patch="large"),
+    AdvRepair(
+        attack=PGD(eps=0.1, steps=5), samples=6, at="penultimate", rounds=2, feature_samples=20
+    ),
+    WeightPatch(attack=PGD(eps=0.1, steps=5), samples=60, keep=100),
+    WeightPatch(
+        attack=PGD(eps=0.1, steps=5), samples=20, keep=40, size="l1", decoupled=True, layer="1"
+    ),
 ]
-every_repair = pytest.mark.parametrize("method", REPAIRS, ids=lambda m: f"{type(m).__name__}-{m.k}")
+every_repair = pytest.mark.parametrize(
+    "method", REPAIRS, ids=lambda m: f"{type(m).__name__}-{REPAIRS.index(m)}"
+)
 _done: dict[Repair, RepairResult] = {}
 
 
@@ -97,10 +108,16 @@ def test_leaves_the_global_random_state_alone(method: Repair):
 def test_batch_size_is_a_matter_of_memory(method: Repair, batch_size: int):
     images = digits().test.batch(50).images
     again = repair(trained(), training(), method, generator=3, batch_size=batch_size).model
+    assert logits(again, images).shape == (50, 10)
+    if not isinstance(method, DefEnSyn):
+        # Sums over a batch of another size may round otherwise, as may the margins behind them.
+        torch.testing.assert_close(
+            logits(again, images), logits(repaired(method).model, images), rtol=1e-3, atol=1e-3
+        )
+        return
     # The forward of a network may differ in its last bits with the batch, and programs with it.
     shared = set(map(str, again.programs)) & set(map(str, repaired(method).model.programs))
     assert len(shared) >= 0.8 * len(again.programs)
-    assert logits(again, images).shape == (50, 10)
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError, unknown_name
 from suture.openers import load
-from suture.repairs import AdvRepair, DefEnSyn, Repair
+from suture.repairs import AdvRepair, DefEnSyn, Repair, WeightPatch
 
 ATTACKS: Mapping[str, type[Attack]] = {
     "pgd": PGD,
@@ -56,7 +56,11 @@ ATTACKS: Mapping[str, type[Attack]] = {
     "hop-skip-jump": HopSkipJump,
     "backdoor": Backdoor,
 }
-REPAIRS: Mapping[str, type[Repair]] = {"defensyn": DefEnSyn, "advrepair": AdvRepair}
+REPAIRS: Mapping[str, type[Repair]] = {
+    "defensyn": DefEnSyn,
+    "advrepair": AdvRepair,
+    "weight-patch": WeightPatch,
+}
 
 Norm = Annotated[
     str | None, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")

@@ -42,7 +42,7 @@ from suture.repairs import RepairResult
 def command(
     model: Model,
     data: Data,
-    method: Annotated[str, typer.Option(help="defensyn, advrepair.")] = "defensyn",
+    method: Annotated[str, typer.Option(help="defensyn, advrepair, weight-patch.")] = "defensyn",
     against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
     norm: Norm = None,
     eps: Eps = None,
@@ -68,6 +68,15 @@ def command(
     ] = None,
     patch: Annotated[
         str | None, typer.Option(help="Patches: small, large, or constant for comparison.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Weights: last, first, best, sequence, or a number.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Weights, minimise: linf, l1, both or count.")
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Weights: training images that stay right.", min=0)
     ] = None,
     batch_size: BatchSize = 256,
     engine: EngineName = "inline",
@@ -100,6 +109,9 @@ def command(
         at=at,
         guidance=guidance,
         patch=patch,
+        layer=layer,
+        size=size,
+        keep=keep,
     )
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     spread = make_engine(engine, workers, address)

@@ -1,0 +1,280 @@
+"""Minimal weight patches as a repair (Goldberger et al. 2020; Sotoudeh & Thakur 2021; AIGENT).
+
+The smallest change of one layer's weights with which the network says the right thing about given
+inputs, while it goes on being right about others.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import Attack
+from suture.engine import Engine
+from suture.errors import ArgumentError
+from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.weight_patch.module import decoupled, with_patch
+from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
+from suture.repairs.weight_patch.program import LayerPatch, Size, Wish, patch_layer
+from suture.rng import Stream, as_stream
+from suture.solvers import SOLVERS
+from suture.solvers import Status as Solved
+from suture.types import Batch
+
+_SOFT = 1e3
+"""Cost of missing the demand of an input to be repaired, where it may be missed at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightPatch(Repair):
+    """The smallest change of one fully connected layer that makes given inputs right.
+
+    The inputs to repair are training images that the model gets wrong, and attacked ones where an
+    attack is given. With phases fixed to theirs a demand is linear in the layer's weights; what
+    the patched network breaks becomes a row, until network and program agree.
+
+    Args:
+        attack: also repair images that this attack turns; ``None`` for wrong images alone.
+        samples: training images looked at, drawn by the seed; those that are wrong, and attacked
+            ones that are wrong, are to be repaired.
+        keep: further training images that are right and should stay right.
+        keep_price: cost of losing a kept image's margin by one; ``inf`` keeps all of them (hard).
+        layer: "last", "first", a number counted from 1 among the last fully connected layers,
+            "best" (each is tried; the one with the most inputs right, then the smallest change),
+            or "sequence" (from the last to the first, each repairs what is left).
+        size: what is minimised: "linf" the largest change and then the sum, "l1" the sum, "both"
+            the largest plus the mean (PRDNN), "count" the number of changed weights.
+        exact: for "count": the mixed-integer program; give ``seconds``.
+        margin: by how much the right logit must win.
+        max_change: largest change of a weight (PRDNN: 3), ``None`` for no limit.
+        decoupled: the original weights go on deciding which neurons are active (PRDNN's decoupled
+            network); the patch then needs no phases.
+        hard: every input to repair must be right, or the repair is infeasible; without it inputs
+            may be missed where they must.
+        solver: "highs", "gurobi" or "scip".
+        rounds: programs at most, a layer.
+        seconds: wall time a layer may take, ``None`` for no limit.
+    """
+
+    attack: Attack | None = None
+    samples: int = 200
+    keep: int = 200
+    keep_price: float = 1.0
+    layer: str = "last"
+    size: Size = "linf"
+    exact: bool = False
+    margin: float = 1e-2
+    max_change: float | None = None
+    decoupled: bool = False
+    hard: bool = False
+    solver: Literal["highs", "gurobi", "scip"] = "highs"
+    rounds: int = 60
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        named = self.layer in ("last", "first", "best", "sequence")
+        checks = {
+            "samples >= 1": self.samples >= 1,
+            "keep >= 0": self.keep >= 0,
+            "keep_price > 0": self.keep_price > 0,
+            'layer "last", "first", "best", "sequence" or a number': named or self.layer.isdigit(),
+            'size "linf", "l1", "both" or "count"': self.size in ("linf", "l1", "both", "count"),
+            "margin > 0": self.margin > 0,
+            "max_change > 0, or None": self.max_change is None or self.max_change > 0,
+            f"a solver out of {', '.join(SOLVERS)}": self.solver in SOLVERS,
+            "rounds >= 1": self.rounds >= 1,
+            "seconds > 0, or None": self.seconds is None or self.seconds > 0,
+            'one layer where decoupled, not "sequence"': not (
+                self.decoupled and self.layer == "sequence"
+            ),
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise ArgumentError(
+                    expected=expected, got=repr(self), remedy="See the guide on weight patches."
+                )
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        started, stream = time.monotonic(), as_stream(generator)
+        tell = on_progress or (lambda *_: None)
+        chosen, kept = self._choose(data, stream)
+        wrong = self._wrong(model, chosen, stream, batch_size, tell)
+        right = _those(kept, _right(model, kept, batch_size))
+        if wrong is None:
+            return RepairResult(model, Status.UNCHANGED, {"samples": len(chosen), "to_repair": 0})
+        repaired, table = self._repaired(model, wrong, right, batch_size, tell)
+        facts = _facts(model, repaired, wrong, right, batch_size)
+        trace = {
+            "samples": len(chosen),
+            **facts,
+            "layers": [_row(patch, len(wrong)) for patch in table],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        return RepairResult(repaired, _status(table, facts), trace)
+
+    def _repaired(
+        self,
+        model: nn.Module,
+        wrong: Batch,
+        right: Batch | None,
+        batch_size: int,
+        tell: OnProgress,
+    ) -> tuple[nn.Module, list[LayerPatch]]:
+        """The repaired model, and a patch for every layer that was tried."""
+        layers, table, repaired = self._layers(model), list[LayerPatch](), model
+        in_turn = self.layer == "sequence"
+        for layer in layers:
+            tell("layers", len(table), len(layers))
+            table.append(self._patch(repaired, layer, wrong, right, batch_size))
+            if in_turn and table[-1].status.found:
+                repaired = with_patch(repaired, table[-1])
+            if in_turn and bool(_right(repaired, wrong, batch_size).all()):
+                break
+        tell("layers", len(layers), len(layers))
+        if in_turn:
+            return (copy.deepcopy(model) if repaired is model else repaired), table
+        best = _best(table, len(wrong))
+        return (decoupled if self.decoupled else with_patch)(model, best), table
+
+    def _choose(self, data: Batch, stream: Stream) -> tuple[Batch, Batch]:
+        """Images to look at, and others to keep."""
+        order = torch.randperm(len(data), generator=stream.child("samples").generator())
+        rest = order[self.samples : self.samples + self.keep]
+        rest = rest if len(rest) else order[: max(1, self.keep)]
+        return data[order[: self.samples]], data[rest]
+
+    def _wrong(
+        self, model: nn.Module, chosen: Batch, stream: Stream, batch_size: int, tell: OnProgress
+    ) -> Batch | None:
+        """What the model gets wrong: clean images, then attacked ones."""
+        parts = [_those(chosen, ~_right(model, chosen, batch_size))]
+        if self.attack is not None:
+            result = self.attack(
+                model,
+                chosen,
+                generator=stream.child("attack"),
+                batch_size=batch_size,
+                on_progress=lambda done, total: tell("attacking training images", done, total),
+            )
+            attacked = Batch(result.images, chosen.labels)
+            parts.append(_those(attacked, result.success & result.clean_right))
+        some = [part for part in parts if part is not None]
+        return Batch.concat(some) if some else None
+
+    def _layers(self, model: nn.Module) -> list[int]:
+        count = len(tail_of(model))
+        named = {"last": [count], "first": [1], "best": list(range(1, count + 1))}
+        named["sequence"] = list(range(count, 0, -1))
+        if self.layer in named:
+            return named[self.layer]
+        number = int(self.layer)
+        if not 1 <= number <= count:
+            raise ArgumentError(
+                expected=f"a layer from 1 to {count}, the fully connected layers at the end",
+                got=self.layer,
+                remedy='Use "best" to try them all.',
+            )
+        return [number]
+
+    def _patch(
+        self, model: nn.Module, layer: int, wrong: Batch, right: Batch | None, batch_size: int
+    ) -> LayerPatch:
+        price = math.inf if self.hard else _SOFT
+        points = _points(model, wrong, self.margin, price, batch_size)
+        if right is not None and self.keep:
+            points += _points(model, right, self.margin, self.keep_price, batch_size)
+        wish = Wish(
+            size=self.size,
+            max_change=math.inf if self.max_change is None else self.max_change,
+            exact=self.exact,
+            decoupled=self.decoupled,
+            rounds=self.rounds,
+            solver=self.solver,
+            seconds=self.seconds,
+        )
+        return patch_layer(tail_of(model), layer, points, wish)
+
+
+def _points(
+    model: nn.Module, batch: Batch, margin: float, price: float, batch_size: int
+) -> list[Point]:
+    found = entries(model, batch.images, batch_size)
+    classes = len(tail_of(model).biases[-1])
+    pairs = zip(found, batch.labels.tolist(), strict=True)
+    return [largest(entry, label, classes, margin, price) for entry, label in pairs]
+
+
+def _those(batch: Batch, chosen: Tensor) -> Batch | None:
+    """The chosen examples, ``None`` where there are none."""
+    rows = chosen.nonzero()[:, 0].to(batch.labels.device)
+    return batch[rows] if len(rows) else None
+
+
+def _right(model: nn.Module, batch: Batch, batch_size: int) -> Tensor:
+    with torch.no_grad():
+        said = [model(piece.images).argmax(1) for piece in batch.split(batch_size)]
+    return torch.cat(said) == batch.labels
+
+
+def _best(table: list[LayerPatch], wrong: int) -> LayerPatch:
+    """The layer with the most inputs right, and of those the smallest change."""
+    usable = [patch for patch in table if patch.status.found]
+    if not usable:
+        return dataclasses.replace(table[-1], change=0.0 * table[-1].change)
+    return min(usable, key=lambda p: (-int(p.met[:wrong].sum()), -int(p.met.sum()), p.total))
+
+
+def _facts(
+    model: nn.Module, repaired: nn.Module, wrong: Batch, right: Batch | None, batch_size: int
+) -> dict[str, Any]:
+    """What plain forward passes say about the inputs, before and after."""
+    kept = 0 if right is None else len(right)
+    return {
+        "to_repair": len(wrong),
+        "right_before": int(_right(model, wrong, batch_size).sum()),
+        "right_after": int(_right(repaired, wrong, batch_size).sum()),
+        "kept": kept,
+        "kept_right_after": int(_right(repaired, right, batch_size).sum()) if right else 0,
+    }
+
+
+def _row(patch: LayerPatch, wrong: int) -> dict[str, Any]:
+    return {
+        "layer": patch.layer,
+        "status": patch.status.name.lower(),
+        "sentence": patch.status.value,
+        "largest": patch.largest,
+        "total": patch.total,
+        "changed": patch.count,
+        "weights": patch.change.size,
+        "repaired": int(patch.met[:wrong].sum()),
+        "gap": patch.gap if math.isfinite(patch.gap) else None,
+        "programs": patch.programs,
+        "seconds": round(patch.seconds, 3),
+        "notes": list(patch.notes),
+    }
+
+
+def _status(table: list[LayerPatch], facts: dict[str, Any]) -> Status:
+    if not any(patch.status.found for patch in table):
+        late = all(patch.status is Solved.OUT_OF_TIME for patch in table)
+        return Status.OUT_OF_TIME if late else Status.INFEASIBLE
+    if facts["right_after"] == facts["to_repair"]:
+        return Status.REPAIRED
+    return Status.PARTLY if facts["right_after"] > facts["right_before"] else Status.UNCHANGED
