@@ -96,15 +96,16 @@ class Allocation(nn.Module):
         return torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts], 1)
 
     def _blocks(self, inputs: Tensor) -> list[slice]:
-        many = len(self.centre)
-        size = -(-many // _BLOCKS)
-        if not torch.compiler.is_exporting():
+        many = self.centre.shape[0]
+        if torch.compiler.is_exporting():
+            size = -(-many // _BLOCKS)
+        else:
             size = max(1, _NUMBERS // inputs.numel())
         return [slice(i, i + size) for i in range(0, many, size)]
 
     def _outside(self, logits: Tensor, keys: Tensor) -> Tensor:
         if self.rule == "none":
-            return logits.new_zeros(len(logits), self.patches)
+            return logits.new_zeros(logits.shape[0], self.patches)
         first = logits.argmax(1)
         fits = self.label == first[:, None]
         if self.rule == "pair":
@@ -119,13 +120,13 @@ class Allocation(nn.Module):
     def _similar(self, fits: Tensor, keys: Tensor) -> Tensor:
         """Bool ``(n, m)``: the ``most`` best of the regions that fit."""
         cosine = F.normalize(keys, dim=1) @ F.normalize(self.key, dim=1).T
-        cosine = torch.where(fits, cosine, torch.full_like(cosine, -2.0))
-        order = cosine.argsort(dim=1, descending=True, stable=True)
+        score = cosine
         if self.rule == "similar-near":
-            near = _euclidean(keys, self.key).argsort(dim=1, stable=True)
-            alike = (cosine * _ALIKE).round().gather(1, near)
-            order = near.gather(1, alike.argsort(dim=1, descending=True, stable=True))
-        best = order[:, : self.most]
+            # Whole numbers for the similarity, a fraction that falls with the distance.
+            away = _euclidean(keys, self.key).clamp_min(0)
+            score = (cosine * _ALIKE).round() + 0.5 / (1 + away / away.mean(1, keepdim=True))
+        score = torch.where(fits, score, torch.full_like(score, float("-inf")))
+        best = score.topk(min(self.most, self.key.shape[0]), dim=1).indices
         return torch.zeros_like(fits).scatter(1, best, torch.ones_like(best, dtype=torch.bool))
 
 

@@ -90,7 +90,7 @@ def run(layers: Layers, values: Tensor) -> Tensor:
     """Outputs ``(p, n, classes)`` of all patches on all inputs ``(n, inputs)``."""
     weight, bias = layers[0]
     first = values @ weight.flatten(0, 1).T + bias.flatten()
-    hidden = first.view(len(values), len(weight), -1).transpose(0, 1)
+    hidden = first.view(-1, weight.shape[0], weight.shape[1]).transpose(0, 1)
     for weight, bias in layers[1:]:
         hidden = torch.baddbmm(bias[:, None], F.relu(hidden), weight.transpose(1, 2))
     return hidden
