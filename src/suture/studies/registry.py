@@ -7,7 +7,10 @@ from importlib import import_module
 from suture.errors import ArgumentError, unknown_name
 from suture.studies.base import Study
 
-STUDIES: dict[str, str] = {}
+STUDIES: dict[str, str] = {
+    "certified": "certified:Certified",
+    "vnncomp": "vnncomp:VnnComp",
+}
 """Name → ``module:Class`` below ``suture.studies``."""
 
 

@@ -1,0 +1,180 @@
+"""Our proofs against other people's verifiers: instances of VNN-COMP 2021."""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+
+from suture import data, models
+from suture.bounds.alpha_crown import Optimiser, optimised
+from suture.bounds.margins import margin_rows
+from suture.certify.proving import SLACK, network64, prove
+from suture.certify.verifying import verify
+from suture.data import acasxu
+from suture.errors import DataError
+from suture.rng import Stream
+from suture.studies.base import Cell, Row, Study
+from suture.studies.sheets import Sheet, rate
+from suture.types import Batch, Box
+
+_HOLDS = ("unsat", "unsat_1_dissent")
+_BROKEN = ("sat", "sat_1_dissent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VnnComp(Study):
+    """How many instances that others proved are proved here, and that none they refuted is.
+
+    Attributes:
+        seconds: limit for an ACAS Xu instance; 0: the competition's own.
+        steps: of α-CROWN for an image instance that CROWN leaves open.
+        benchmarks: which; empty for all.
+    """
+
+    name: ClassVar[str] = "vnncomp"
+    title: ClassVar[str] = "VNN-COMP 2021: proofs against other people's verdicts"
+    paper: ClassVar[str] = (
+        "Bak, Liu, Johnson: The Second International Verification of Neural Networks Competition "
+        "(2021). Verdicts: two tools or more say so, and none or one contradicts."
+    )
+    seconds: float = 0.0
+    steps: int = 30
+    benchmarks: str = ""
+
+    def cells(self) -> list[Cell]:
+        """One cell an instance whose verdict is known."""
+        wanted = self.benchmarks.split(",") if self.benchmarks else None
+        return [
+            Cell(_key(row), partial(_measure, self, tuple(row.items())))
+            for row in _verdicts()
+            if row["verdict"] in _HOLDS + _BROKEN
+            and (wanted is None or row["benchmark"] in wanted)
+            and (row["test_index"] or row["benchmark"] == "acasxu")
+        ]
+
+    def sheets(self, rows: list[Row]) -> list[Sheet]:
+        """One line a benchmark and network."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            net = "45 networks" if row["benchmark"] == "acasxu" else row["net"]
+            groups.setdefault((row["benchmark"], net), []).append(row)
+        body = [(*key, *_line(own)) for key, own in groups.items()]
+        others = [row for row in rows if row["benchmark"] != "acasxu"]
+        if others:
+            body.append(("all but acasxu", "", *_line(others)))
+        header = (
+            "benchmark",
+            "network",
+            "unsat, proved here",
+            "unsat with one dissenter, proved",
+            "sat, refuted here",
+            "sat, PROVED here (must be 0)",
+            "median s",
+            "most s",
+        )
+        caption = (
+            "ACAS Xu: CROWN with input splitting, within the competition's time limit. Images: "
+            "CROWN, then α-CROWN, without branching; sat instances are refuted by attacks "
+            "elsewhere, here it only counts that none is proved. verivital is missing: its images "
+            "are not in the data folder."
+        )
+        return [Sheet("Instances by benchmark", header, tuple(body), caption)]
+
+    def notes(self, rows: list[Row]) -> list[str]:
+        """What contradicts the others, by name."""
+        wrong = [r["cell"] for r in rows if r["verdict"] in _BROKEN and r["answer"] == "unsat"]
+        missed = [r["cell"] for r in rows if r["verdict"] in _HOLDS and r["answer"] == "sat"]
+        told = [f"ALARM: proved although refuted by others: {name}" for name in wrong]
+        return told + [f"Refuted here although proved by others: {name}" for name in missed]
+
+
+def _line(rows: list[Row]) -> tuple[str, ...]:
+    def share(verdict: str, answer: str) -> str:
+        own = [row for row in rows if row["verdict"] == verdict]
+        return rate(sum(row["answer"] == answer for row in own), len(own))
+
+    broken = [row for row in rows if row["verdict"] in _BROKEN]
+    spent = sorted(row["seconds"] for row in rows)
+    return (
+        share("unsat", "unsat"),
+        share("unsat_1_dissent", "unsat"),
+        rate(sum(row["answer"] == "sat" for row in broken), len(broken)),
+        f"{sum(row['answer'] == 'unsat' for row in broken)} of {len(broken)}",
+        f"{spent[len(spent) // 2]:.2f}",
+        f"{spent[-1]:.1f}",
+    )
+
+
+def _folder() -> Path:
+    folder = data.folder()
+    if folder is None or not (folder / "vnncomp2021_verdicts.csv").is_file():
+        raise DataError(
+            expected="the data folder with vnncomp2021_verdicts.csv",
+            got="none",
+            remedy="Set SUTURE_DATA to the data folder.",
+        )
+    return folder
+
+
+def _verdicts() -> list[dict[str, str]]:
+    with (_folder() / "vnncomp2021_verdicts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _key(row: dict[str, str]) -> str:
+    return f"{row['benchmark']} {Path(row['net']).stem} {Path(row['property']).stem}"
+
+
+def _measure(study: VnnComp, items: tuple[tuple[str, str], ...], stream: Stream) -> list[Row]:
+    row = dict(items)
+    started = time.perf_counter()
+    answer, pieces = (_acasxu if row["benchmark"] == "acasxu" else _image)(study, row)
+    facts = {key: row[key] for key in ("benchmark", "property", "verdict", "test_index")}
+    spent = round(time.perf_counter() - started, 3)
+    return [facts | {"net": Path(row["net"]).stem, "answer": answer, "pieces": pieces,
+                     "seconds": spent}]  # fmt: skip
+
+
+def _acasxu(study: VnnComp, row: dict[str, str]) -> tuple[str, int]:
+    number = int(Path(row["property"]).stem.removeprefix("prop_"))
+    limits = {
+        (acasxu.network(i.a, i.b).name, i.property): i.seconds for i in acasxu.instances()
+    }  # fmt: skip
+    path = _folder() / row["net"]
+    limit = study.seconds or limits[path.name, number]
+    claim = acasxu.acas_property(number)
+    found = verify(models.load(path), (1, 1, 5), claim, seconds=limit)
+    return found.answer, found.pieces
+
+
+def _image(study: VnnComp, row: dict[str, str]) -> tuple[str, int]:
+    """ "unsat" if CROWN or α-CROWN proves the ball, else "unknown"."""
+    test = data.load("mnist" if "mnist" in row["net"] else "cifar10-exact").test
+    place = {int(index): position for position, index in enumerate(test.index.tolist())}
+    batch = test.select(torch.tensor([place[int(row["test_index"])]])).batch()
+    model = models.load(_folder() / row["net"])
+    claim, eps = _claim(row, batch), float(row["eps_times_255"]) / 255
+    images = batch.images.double()
+    box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
+    network = network64(model, batch.shape)
+    zero = claim.new_zeros(1, claim.shape[1])
+    if bool((prove(network, box, claim, zero) > 0).all()):
+        return "unsat", 1
+    margin = optimised(network, box, claim, Optimiser(steps=study.steps, enough=1e-6))
+    return ("unsat" if bool((margin > SLACK * (1 + margin.abs())).all()) else "unknown"), 1
+
+
+def _claim(row: dict[str, str], batch: Batch) -> torch.Tensor:
+    """The label beats every class; on marabou-cifar10 only the next class."""
+    classes = 10
+    if "marabou" not in row["net"]:
+        return margin_rows(batch.labels, classes, torch.float64)
+    unit = F.one_hot(torch.stack([batch.labels, (batch.labels + 1) % classes], 1), classes)
+    return (unit[:, :1] - unit[:, 1:]).double()
