@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,22 @@ def busy(item: float) -> float:
     while time.monotonic() < end:
         pass
     return item
+
+
+def marked(folder: Path, fn: Callable[..., object], *args: object) -> object:
+    """Takes a while, and shows on which node of a cluster it is under way."""
+    marker = folder / node_of(0)
+    marker.touch()
+    time.sleep(0.3)
+    value = fn(*args)
+    marker.unlink(missing_ok=True)
+    return value
+
+
+def node_of(_: int) -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
 
 
 def stuck_in_c(item: float) -> float:

@@ -133,8 +133,9 @@ def checked_options(command: Callable[..., Any], options: dict[str, Any]) -> dic
     Raises:
         BundleError: options that the command does not have, or of another type.
     """
-    hints = typing.get_type_hints(command)
-    made = {}
+    hints, made = typing.get_type_hints(command), {}
+    if not isinstance(options, dict):
+        raise _altered("options by name", type(options).__name__)
     for name, value in options.items():
         if name not in hints:
             raise _altered(f"options that {command.__module__.rsplit('.', 1)[-1]} has", name)

@@ -56,6 +56,9 @@ def command(
     history: Annotated[
         bool, typer.Option(help="Keep every epoch's weights (DARE needs them).")
     ] = True,
+    processes: Annotated[
+        int, typer.Option(help="Train together, each on its share of a batch.", min=1)
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -94,6 +97,7 @@ def command(
             on_progress=lambda p: bars(
                 f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}", p.batch, p.batches
             ),
+            processes=processes,
             resume=checkpoints is not None and (resume or resumed() is not None),
         )
     models.save(result.model.cpu(), run.artifacts / "model")

@@ -82,5 +82,12 @@ def _no_arrays(archive: Archive) -> DataError:
 
 def _class_names(archive: Archive, parts: dict[str, Part]) -> tuple[str, ...]:
     if "class_names" in archive.keys:
-        return tuple(str(name) for name in archive.array("class_names").ravel())
+        try:
+            return tuple(str(name) for name in archive.array("class_names").ravel())
+        except (SystemError, ValueError) as error:  # numpy's, for code points that do not exist
+            raise DataError(
+                expected=f"class_names as texts in {archive.path}",
+                got=str(error),
+                remedy="Save the names again with numpy.savez.",
+            ) from error
     return tuple(str(c) for c in range(1 + max(int(p.labels.max()) for p in parts.values())))

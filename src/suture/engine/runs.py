@@ -20,7 +20,7 @@ from suture.engine import locks
 from suture.engine.ledger import FILE, Ledger
 from suture.errors import BundleError, EngineError, StorageError
 from suture.provenance import library_versions, machine
-from suture.storage import storage_errors, write_json, write_text
+from suture.storage import storage_errors, sweep, write_json, write_text
 
 SCHEMA = 1
 ENDED = ("finished", "incomplete")
@@ -94,6 +94,7 @@ class Run:
         run = Run.open(folder)
         _check_resumable(run)
         locks.acquire(run.folder)
+        sweep(run.folder)
         run.info["status"] = "running"
         run.info["resumed"] = [*run.info.get("resumed", []), _now()]
         run._save()
@@ -114,7 +115,7 @@ class Run:
         try:
             info = json.loads(path.read_text(encoding="utf-8"))
             found = info["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(
                 expected=f"a run folder with a readable {path}",
                 got=f"{type(error).__name__}: {error}",

@@ -96,6 +96,9 @@ class Record:
         try:
             if extra:
                 raise TypeError(f"unknown fields {sorted(extra)}")
+            wrong = [f.name for f in dataclasses.fields(Record) if not _fits(data, f)]
+            if wrong:
+                raise TypeError(f"{wrong[0]}={data[wrong[0]]!r:.80}")
             return Record(**{k: v for k, v in data.items() if k in known})
         except TypeError as error:
             raise BundleError(
@@ -103,6 +106,22 @@ class Record:
                 got=str(error),
                 remedy="The file was altered or cut off: evaluate again.",
             ) from None
+
+
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "Protocol": str,
+    "int": int,
+    "float": (int, float),
+    "dict": dict,
+    "list": list,
+}
+
+
+def _fits(data: dict[str, Any], field: dataclasses.Field[Any]) -> bool:
+    """Whether a field is left out, or has a value of its type."""
+    kind = _KINDS[str(field.type).split("[", 1)[0]]
+    return field.name not in data or isinstance(data[field.name], kind)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -116,7 +135,7 @@ def read_records(path: Path) -> list[Record]:
             got="nothing there",
             remedy="Name a run folder that `suture evaluate` or `suture demo` has written.",
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from suture.errors import ArgumentError, BundleError, ModelError, unknown_name
+from suture.errors import ArgumentError, BundleError, ModelError, SutureError, unknown_name
 
 Spec = dict[str, Any]
 Builder = Callable[[Spec, Path | None], nn.Module]
@@ -74,7 +74,16 @@ def build_from_spec(
 def _call(builder: Builder, kind: str, spec: Spec, folder: Path | None) -> nn.Module:
     try:
         return builder(spec, folder)
-    except (KeyError, TypeError, AttributeError) as error:
+    except SutureError:
+        raise
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise ModelError(
             expected=f"a complete spec of kind {kind!r}",
             got=f"{type(error).__name__}: {error}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise _unusable(path, "no such file")
     try:
         state = _read(path)
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise _unusable(path, first_line(error)) from error
     return state
 

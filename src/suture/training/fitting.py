@@ -18,6 +18,7 @@ from suture.errors import ModelError
 from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.config import TrainConfig, learning_rate
+from suture.training.distributed import Share
 from suture.training.result import OnProgress, Progress
 
 _EVALUATION_BATCH = 512
@@ -70,6 +71,7 @@ class Fitting:
         stream: of the run; each epoch takes children by its number.
         device: where the model is.
         on_progress: called after each batch.
+        share: this process' part, where several train together.
     """
 
     model: nn.Module
@@ -80,6 +82,10 @@ class Fitting:
     stream: Stream
     device: torch.device
     on_progress: OnProgress | None = None
+    share: Share = Share()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        self._wrapped = self.share.wrapped(self.model)
 
     def epoch(self, epoch: int, previous: float | None) -> tuple[float, float]:
         """Train one epoch; ``(mean loss, accuracy)`` over its batches.
@@ -94,7 +100,9 @@ class Fitting:
         self.model.train()
         pieces = self._pieces(epoch)
         loss_sum, right, seen = 0.0, 0, 0
-        with own_random_state(self.stream.child("dropout").child(epoch), self.device):
+        dropout = self.stream.child("dropout").child(epoch)
+        dropout = dropout.child(self.share.rank) if self.share.rank else dropout
+        with own_random_state(dropout, self.device):
             for k, positions in enumerate(pieces):
                 self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
                 loss, hits = self._step(positions, epoch)
@@ -107,8 +115,9 @@ class Fitting:
         """The epoch's batches as positions in the training split."""
         order = permutation(len(self.split), self.stream.child("order").child(epoch))
         pieces = list(order.split(self.config.batch_size))
-        # Batch normalisation cannot be trained on a single image.
-        return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) == 1 else pieces
+        # Batch normalisation cannot be trained on a single image; and nobody trains on none.
+        least = max(2, self.share.world)
+        return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) < least else pieces
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -116,19 +125,24 @@ class Fitting:
 
     def _step(self, positions: Tensor, epoch: int) -> tuple[float, int]:
         """One optimiser step; the batch's mean loss and how many were right."""
-        batch = self.split.select(positions).batch()
+        own = self.share.own(positions)
+        batch = self.split.select(own).batch()
         stream = self.stream.child("augment").child(epoch)
-        images = augmented(batch.images, positions, self.config.augment, stream).to(self.device)
+        images = augmented(batch.images, own, self.config.augment, stream).to(self.device)
         labels = batch.labels.to(self.device)
-        logits = logits_of(self.model, images, self.classes)
+        logits = logits_of(self._wrapped, images, self.classes)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        hits = int((logits.detach().argmax(1) == labels).sum())
         value = float(loss.detach())
+        if self.share.world > 1:
+            totals = self.share.total(value * len(own), hits)
+            value, hits = totals[0] / len(positions), int(totals[1])
         if not math.isfinite(value):
             raise self._diverged(value, epoch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.share.backward(loss, len(own), len(positions))
         self.optimiser.step()
-        return value, int((logits.detach().argmax(1) == labels).sum())
+        return value, hits
 
     def _diverged(self, value: float, epoch: int) -> ModelError:
         return ModelError(

@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +17,11 @@ from suture.data.dataset import Dataset
 from suture.errors import ArgumentError, BundleError, DataError, ModelError, StorageError
 from suture.rng import as_stream
 from suture.training.config import TrainConfig
+from suture.training.distributed import Share, launch
 from suture.training.fitting import Fitting, evaluate, make_optimiser
 from suture.training.history import MANIFEST, History, fill
 from suture.training.result import EpochCurve, OnProgress, TrainResult, best_epoch
-from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
+from suture.training.weights import from_bytes, model_tensors, optimiser_tensors, restore_optimiser
 
 _DEFAULT = TrainConfig()
 
@@ -34,6 +36,7 @@ def train(
     device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
     resume: bool = False,
+    processes: int = 1,
 ) -> TrainResult:
     """Train a copy of the model on the training split; the validation split judges each epoch.
 
@@ -50,6 +53,8 @@ def train(
         on_progress: called with a ``Progress`` after each batch.
         resume: go on from what ``history`` holds and end with the weights of an unbroken run; an
             empty folder starts from the beginning.
+        processes: how many train together, each on its share of every batch (distributed data
+            parallel; needs ``suture[ddp]``).
 
     Raises:
         ModelError: wrong logits, nothing to train, or a loss that is no longer a number.
@@ -57,14 +62,53 @@ def train(
         ArgumentError: ``patience`` without validation images, ``resume`` without ``history``.
         StorageError: the folder holds a history already, or cannot be written.
         BundleError: the history to resume was altered or belongs to another run.
+        EngineError: one of several processes failed.
     """
     _check(dataset, config, history, resume)
-    run = _begin(model, dataset, config, seed, history, torch.device(device), on_progress)
+    _check_processes(processes, config)
+    body = partial(_train, model, dataset, config, seed, history, torch.device(device), resume)
+    if processes == 1:
+        return body(Share(), on_progress)
+    found = launch(body, processes, device, on_progress)
+    trained = copy.deepcopy(model).to(device).eval()
+    trained.load_state_dict(from_bytes(found["weights"]))
+    curves = tuple(EpochCurve(**curve) for curve in found["curves"])
+    folder = None if history is None else Path(history)
+    return TrainResult(trained, curves, found["best_epoch"], found["returned_epoch"], folder)
+
+
+def _train(
+    model: nn.Module,
+    dataset: Dataset,
+    config: TrainConfig,
+    seed: int,
+    history: Path | None,
+    device: torch.device,
+    resume: bool,
+    share: Share,
+    on_progress: OnProgress | None,
+) -> TrainResult:
+    """Train in this process, alone or with others."""
+    device = device if share.fabric is None else share.fabric.device
+    run = _begin(model, dataset, config, seed, history, device, on_progress, share)
     if history is not None and resume and History.exists(history):
         run.restore(History.open(history))
+    share.wait()
+    if share.rank:
+        run.history = None  # the first process writes it
     while not run.finished():
         run.advance()
     return run.result()
+
+
+def _check_processes(processes: int, config: TrainConfig) -> None:
+    if not 1 <= processes <= config.batch_size // 2 and processes != 1:
+        raise ArgumentError(
+            expected=f"1 to {max(1, config.batch_size // 2)} processes for batches of "
+            f"{config.batch_size}",
+            got=str(processes),
+            remedy="Every process needs at least two images of each batch.",
+        )
 
 
 def _check(dataset: Dataset, config: TrainConfig, history: Path | None, resume: bool) -> None:
@@ -111,6 +155,7 @@ def _begin(
     history: Path | None,
     device: torch.device,
     on_progress: OnProgress | None,
+    share: Share,
 ) -> _Run:
     trained = copy.deepcopy(model).to(device)
     fitting = Fitting(
@@ -122,6 +167,7 @@ def _begin(
         stream=as_stream(seed).child("training"),
         device=device,
         on_progress=on_progress,
+        share=share,
     )
     written = None
     if history is not None:

@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ def read_archive(content: bytes) -> Archive:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             members = _members(file)
         return _read(members)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
         raise refused(str(error)) from error
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise refused(
