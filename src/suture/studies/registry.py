@@ -8,6 +8,13 @@ from suture.errors import ArgumentError, unknown_name
 from suture.studies.base import Study
 
 STUDIES: dict[str, str] = {
+    "advrepair-acasxu": "advrepair_acasxu:AdvRepairAcasXu",
+    "advrepair-features": "advrepair_features:AdvRepairFeatures",
+    "advrepair-mnist": "advrepair_mnist:AdvRepairMnist",
+    "aigent-cifar": "aigent_images:AigentCifar",
+    "aigent-layers": "aigent_layers:AigentLayers",
+    "aigent-mnist": "aigent_images:AigentMnist",
+    "aigent-transfer": "aigent_transfer:AigentTransfer",
     "certified": "certified:Certified",
     "vnncomp": "vnncomp:VnnComp",
 }
