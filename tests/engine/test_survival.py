@@ -51,8 +51,9 @@ class Marked(Ray):
 
 def kill_when_at_work(cluster, node, markers: Path) -> None:
     """Kill a node in the middle of an item."""
-    while not (markers / node.node_id).exists():
-        time.sleep(0.002)
+    (markers / f"doomed-{node.node_id}").touch()
+    while not (markers / f"working-{node.node_id}").exists():
+        time.sleep(0.01)
     cluster.remove_node(node, allow_graceful=False)
 
 

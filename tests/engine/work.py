@@ -76,13 +76,13 @@ def busy(item: float) -> float:
 
 
 def marked(folder: Path, fn: Callable[..., object], *args: object) -> object:
-    """Takes a while, and shows on which node of a cluster it is under way."""
-    marker = folder / node_of(0)
-    marker.touch()
-    time.sleep(0.3)
-    value = fn(*args)
-    marker.unlink(missing_ok=True)
-    return value
+    """Takes a while; on the node that is to be killed it says so, and waits for that."""
+    time.sleep(0.2)
+    here = node_of(0)
+    if (folder / f"doomed-{here}").exists():
+        (folder / f"working-{here}").touch()
+        time.sleep(20.0)
+    return fn(*args)
 
 
 def node_of(_: int) -> str:

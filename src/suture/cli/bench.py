@@ -63,7 +63,8 @@ def command(
     given |= {"full": "true"} if full else {}
     study = studies.study(name).with_settings(given)
     run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
-    with run, make_engine(engine, workers, address) as spread, timed() as clock, Bars() as bars:
+    spread = make_engine(engine, workers, address, threads=1)
+    with run, spread, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(study, run, seed=seed, engine=spread, on_progress=bars)
     show(as_json, study, rows, run, page, clock["seconds"])
 

@@ -32,10 +32,16 @@ Address = Annotated[
 ]
 
 
-def make_engine(name: str, workers: int | None = None, address: str | None = None) -> Engine:
-    """The engine of that name.
+def make_engine(
+    name: str,
+    workers: int | None = None,
+    address: str | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """The engine of that name; workers have one thread each.
 
-    Inline work keeps this process' threads; workers have one each.
+    Args:
+        threads: of inline work; ``None`` keeps this process' threads.
 
     Raises:
         ArgumentError: unknown name, or options that the engine does not have.
@@ -53,7 +59,7 @@ def make_engine(name: str, workers: int | None = None, address: str | None = Non
             remedy="Choose another engine, or leave them out.",
         )
     if name == "inline":
-        return Inline(threads_per_item=None)
+        return Inline(threads_per_item=threads)
     return Processes(workers) if name == "processes" else Ray(workers, address=address)
 
 

@@ -23,7 +23,7 @@ from suture.provenance import library_versions, machine
 from suture.storage import storage_errors, sweep, write_json, write_text
 
 SCHEMA = 1
-ENDED = ("finished", "incomplete")
+FINISHED, INCOMPLETE = "finished", "incomplete"
 _MATTER = ("suture", "torch", "torchvision", "numpy", "numba")
 _MAY_PASS = (KeyboardInterrupt, SystemExit, StorageError, EngineError, MemoryError)
 _OWN = {"run.json", "records.jsonl", "rows.jsonl", "failures.jsonl", "report.html",
@@ -204,7 +204,8 @@ class Run:
         if kind is None:
             return
         with suppress(OSError, StorageError):
-            self.info["status"] = "stopped" if kind is KeyboardInterrupt else "failed"
+            if self.info["status"] != INCOMPLETE:
+                self.info["status"] = "stopped" if kind is KeyboardInterrupt else "failed"
             spent = time.monotonic() - self._started
             self.info["seconds"] = round(self.info.get("seconds", 0.0) + spent, 3)
             known = issubclass(kind, _MAY_PASS) or self.info.get("resumed")
@@ -267,10 +268,10 @@ def _check_resumable(run: Run) -> None:
             got="none: it was made by an older suture, or not by a command",
             remedy="Run its command again; `suture runs show` prints it.",
         )
-    if info.get("status") in ENDED:
+    if info.get("status") == FINISHED:
         raise BundleError(
             expected="a run that was stopped",
-            got=f"one that is {info['status']}",
+            got="one that is finished",
             remedy="There is nothing left to do; run its command with --force to begin anew.",
         )
     now = library_versions()

@@ -97,6 +97,7 @@ class Record:
             if extra:
                 raise TypeError(f"unknown fields {sorted(extra)}")
             wrong = [f.name for f in dataclasses.fields(Record) if not _fits(data, f)]
+            wrong += [] if wrong or _flat(data.get("threat", {})) else ["threat"]
             if wrong:
                 raise TypeError(f"{wrong[0]}={data[wrong[0]]!r:.80}")
             return Record(**{k: v for k, v in data.items() if k in known})
@@ -122,6 +123,11 @@ def _fits(data: dict[str, Any], field: dataclasses.Field[Any]) -> bool:
     """Whether a field is left out, or has a value of its type."""
     kind = _KINDS[str(field.type).split("[", 1)[0]]
     return field.name not in data or isinstance(data[field.name], kind)
+
+
+def _flat(values: dict[str, Any]) -> bool:
+    """Whether a threat model has nothing below it."""
+    return not any(isinstance(value, (dict, list)) for value in values.values())
 
 
 def read_records(path: Path) -> list[Record]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from suture.engine import Engine, Inline, Run
-from suture.errors import BundleError
+from suture.engine import Engine, Failure, Inline, Run
+from suture.errors import BundleError, EngineError
 from suture.provenance import peak_memory_mb
 from suture.rng import Stream
 from suture.storage import write_json, write_text
@@ -31,6 +31,11 @@ def run_study(
 
     Every finished cell is a file in ``checkpoints/cells``: a run that was stopped goes on where it
     was, and a cell's stream depends on its key alone, so its rows do not depend on what ran before.
+    A cell that fails does not lose the others: it is a line of ``failures.jsonl``, the page is made
+    of the rest, and the same run goes on with what failed.
+
+    Raises:
+        EngineError: some cells failed; the first one's own error if none could be measured.
     """
     cells = study.cells()
     keep = run.folder / "checkpoints" / "cells"
@@ -39,18 +44,40 @@ def run_study(
     if on_progress is not None:
         on_progress("cells", done, len(cells))
     works = [partial(_measure, cell, Stream(seed).child(cell.key)) for cell in missing]
-    for cell, rows in zip(missing, (engine or Inline()).imap(_call, works), strict=True):
-        write_json(_file(keep, cell), rows)
+    failed: list[tuple[Cell, Failure]] = []
+    for outcome in (engine or Inline()).outcomes(_call, works):
+        cell = missing[outcome.index]
+        if outcome.failure is not None:
+            failed.append((cell, outcome.failure))
+            continue
+        write_json(_file(keep, cell), outcome.get())
         done += 1
         if on_progress is not None:
             on_progress("cells", done, len(cells))
-    rows = [row for cell in cells for row in _kept(keep, cell)]
+    if failed and done == 0:
+        raise failed[0][1].error
+    lost = {cell.key for cell, _ in failed}
+    rows = [row for cell in cells if cell.key not in lost for row in _kept(keep, cell)]
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     write_text(run.folder / "rows.jsonl", "".join(line + "\n" for line in lines))
-    run.finish()
+    told = [{"cell": cell.key, **failure.to_dict()} for cell, failure in failed]
+    write_text(run.folder / "failures.jsonl", "".join(json.dumps(row) + "\n" for row in told))
+    run.finish("incomplete" if failed else "finished")
     page = run.folder / "report.html"
     write_text(page, render(study, rows, run.info))
+    if failed:
+        raise _incomplete(run, failed, len(cells))
     return rows, page
+
+
+def _incomplete(run: Run, failed: list[tuple[Cell, Failure]], cells: int) -> EngineError:
+    cell, failure = failed[0]
+    return EngineError(
+        expected=f"all {cells} cells of the study measured",
+        got=f"{len(failed)} that failed, {cell.key!r} with: {failure.error}",
+        remedy=f"{run.folder / 'failures.jsonl'} has them all, report.html shows the rest; "
+        f"`suture resume {run.folder}` tries only these again.",
+    )
 
 
 def _call(work: Callable[[], list[Row]]) -> list[Row]:

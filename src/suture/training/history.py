@@ -76,7 +76,7 @@ class History:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 expected=f"a training history at {path}",
-                got=f"{type(error).__name__}: {error}",
+                got=f"{type(error).__name__}: {str(error)[:300]}",
                 remedy="Give the folder that train(..., history=folder) wrote, or train again.",
             ) from error
 
@@ -222,6 +222,6 @@ def _parse(folder: Path, content: dict[str, Any]) -> History:
 
 
 def _file(entry: dict[str, str]) -> File:
-    if Path(entry["file"]).name != entry["file"]:
+    if Path(entry["file"]).name != entry["file"] or "\0" in entry["file"]:
         raise ValueError(f"{entry['file']!r} is not a plain file name")
     return File(entry["file"], entry["sha256"])

@@ -28,16 +28,28 @@ def supported() -> tuple[str, ...]:
     return tuple(sorted({*LAYERS, *SHAPES, "Constant", "Reshape", "Shape", *FOLDED}))
 
 
+def _arrays(graph: Any) -> dict[str, np.ndarray]:
+    """The initialisers by name."""
+    from onnx import numpy_helper
+
+    try:
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            expected="initialisers whose content fits their shape and type",
+            got=f"{type(error).__name__}: {error}",
+            remedy="Export the model again.",
+        ) from error
+
+
 def to_module(model: Any, steps: Preprocessing) -> tuple[nn.Module, Preprocessing]:
     """The module of a checked ``ModelProto``, and the pre-processing that was settled on.
 
     Raises:
         ModelError: for an unsupported operator or construct.
     """
-    from onnx import numpy_helper
-
     graph = model.graph
-    weights = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    weights = _arrays(graph)
     values: dict[str, Value] = {k: Static((v,) * len(PROBES)) for k, v in weights.items()}
     name, sizes = _only_input(graph, set(weights))
     steps = settle(sizes, steps)
