@@ -46,6 +46,13 @@ def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
                               nn.MaxPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(12, 3)),
                 (1, 9, 9),
             ),
+            "tiled pools": (
+                nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                              nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(),
+                              nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(3, 3, 2), nn.ReLU(),
+                              nn.Flatten(), nn.Linear(12, 3)),
+                (1, 10, 10),
+            ),
             "s-shaped": (
                 nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1),
                               nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 8),

@@ -222,10 +222,10 @@ def test_chunks_do_not_change_bounds(monkeypatch):
         torch.testing.assert_close(whole, pieces)
 
 
-@pytest.mark.parametrize("name", ["convolutions", "s-shaped", "residual"])
+@pytest.mark.parametrize("name", ["convolutions", "s-shaped", "residual", "tiled pools"])
 def test_windows_and_dense_coefficients_give_the_same(name, monkeypatch):
     model, shape = NETWORKS[name]
-    if name != "convolutions":
+    if name in ("s-shaped", "residual"):
         shape = (1, 17, 16)
     body = nn.Sequential(*list(model)[:4]) if name == "s-shaped" else model
     network, box = bounds.read(body, shape), asymmetric(shape, 2, 3, 0.1)

@@ -60,7 +60,7 @@ def pull_to_input(
 
 def _pull(node: Node, rows: Rows, known: Known, lines: Lines | None) -> tuple[list[Any], Any]:
     if isinstance(rows, Patches):
-        pulled = _pull_patches(node, rows, lines)
+        pulled = _pull_patches(node, rows, known, lines)
         if pulled is not None:
             return pulled
         rows = rows.dense()
@@ -76,7 +76,9 @@ def _pull(node: Node, rows: Rows, known: Known, lines: Lines | None) -> tuple[li
     return parts, constant
 
 
-def _pull_patches(node: Node, rows: Patches, lines: Lines | None) -> tuple[list[Any], Any] | None:
+def _pull_patches(
+    node: Node, rows: Patches, known: Known, lines: Lines | None
+) -> tuple[list[Any], Any] | None:
     """Through operations that keep windows small; ``None`` where the dense form must go on."""
     op: Any = node.op
     if rows.wasteful and not isinstance(op, Relu | SShaped):
@@ -85,6 +87,9 @@ def _pull_patches(node: Node, rows: Patches, lines: Lines | None) -> tuple[list[
         assert lines is not None
         value, constant = pull_windows(rows.value, lines, rows.gather)
         return [rows.replaced(value)], _flat(constant)
+    if isinstance(op, MaxPool):
+        found = op.pull_patches(rows, *known[node.inputs[0]])
+        return None if found is None else ([found[0]], _flat(found[1]))
     if hasattr(op, "pull_patches"):
         out, constant = op.pull_patches(rows)
         return [out], _flat(constant)

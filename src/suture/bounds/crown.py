@@ -56,8 +56,10 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
         if isinstance(node.op, Relu | SShaped | MaxPool):
             source = node.inputs[0]
             if method != "ibp" and source not in state.known:
-                if method == "crown" and linear[source] != 1:
-                    found[source] = _tightened(state, source, found[source], node.op)
+                # What an activation or a pooling gave is monotone in bounds that are tight already.
+                fresh = not isinstance(network.nodes[source].op, Relu | SShaped | MaxPool)
+                if method == "crown" and linear[source] != 1 and fresh:
+                    found[source] = _tightened(state, source, found[source], index)
                 state.known[source] = found[source]
             if not isinstance(node.op, MaxPool) and method != "ibp":
                 state.lines[index] = node.op.lines(*found[source])
@@ -78,22 +80,31 @@ def _mixings(op: object, before: list[int]) -> int:
     return min(2, before[0] + mixes)
 
 
-def _tightened(state: State, index: int, interval: Interval, op: object) -> Interval:
+def _tightened(state: State, source: int, interval: Interval, reader: int) -> Interval:
     """The interval of a node, cut with what CROWN finds for the neurons that are still open."""
     lower, upper = (bound.flatten(1) for bound in interval)
-    if not isinstance(op, Relu | SShaped):
-        open_ = torch.ones_like(lower, dtype=torch.bool)
-    else:
-        open_ = ~op.settled(lower, upper)
-    neurons = _chosen(open_, state.network.nodes[index].op)
+    open_ = _open(state.network, reader, lower, upper)
+    neurons = _chosen(open_, state.network.nodes[source].op)
     if not neurons.numel():
         return interval
-    below, above = neuron_bounds(state, index, neurons)
+    below, above = neuron_bounds(state, source, neurons)
     if neurons.ndim == 1:
         neurons = neurons.expand(len(lower), -1)
     lower = lower.scatter(1, neurons, torch.fmax(lower.gather(1, neurons), below))
     upper = upper.scatter(1, neurons, torch.fmin(upper.gather(1, neurons), above))
     return lower.view_as(interval[0]), upper.view_as(interval[1])
+
+
+def _open(network: Network, reader: int, lower: Tensor, upper: Tensor) -> Tensor:
+    """Neurons ``(n, m)`` whose tighter bounds would change what the node that reads them does."""
+    op = network.nodes[reader].op
+    if not isinstance(op, Relu | SShaped):
+        return torch.ones_like(lower, dtype=torch.bool)
+    pooled = any(reader in n.inputs and isinstance(n.op, MaxPool) for n in network.nodes)
+    if pooled and isinstance(op, Relu):
+        # The pooling behind compares the values of active neurons too.
+        return upper > 0
+    return ~op.settled(lower, upper)
 
 
 def _chosen(open_: Tensor, op: object) -> Tensor:
@@ -142,6 +153,9 @@ def _row_size(network: Network, index: int) -> int:
     for node in reversed(network.nodes[: index + 1]):
         if isinstance(node.op, Conv):
             side = (side - 1) * max(node.op.stride) + max(node.op.weight.shape[2:])
+        elif isinstance(node.op, MaxPool):
+            side *= max(node.op.kernel)
+        if isinstance(node.op, Conv | MaxPool):
             window = node.op.in_shape[0] * side * side
             widest = max(widest, min(window, math.prod(node.op.in_shape)))
     return widest

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from suture.bounds.affine import Boxes
+from suture.bounds.coefficients import Patches
 
 
 @dataclass(frozen=True)
@@ -39,27 +40,48 @@ class MaxPool:
             rows: ``(n or 1, rows, c, h', w')`` coefficients of a lower bound.
             lower, upper: ``(n, c, h, w)`` bounds of the input.
         """
-        n = len(lower)
+        index, wins, ceiling = self._relaxed(lower, upper)
+        rows = rows.expand(len(lower), *rows.shape[1:])
+        negative = rows.clamp(max=0)
+        kept = torch.where(wins[:, None], rows, rows - negative).flatten(3)
+        out = rows.new_zeros(*rows.shape[:2], self.in_shape[0], lower[0, 0].numel())
+        out = out.scatter_add(3, index[:, None].expand_as(kept), kept)
+        add = (negative * ceiling[:, None]).flatten(2).sum(-1)
+        return out.reshape(*rows.shape[:2], *self.in_shape), add
+
+    def pull_patches(
+        self, patches: Patches, lower: Tensor, upper: Tensor
+    ) -> tuple[Patches, Tensor] | None:
+        """The same for coefficients in windows; ``None`` where poolings overlap or are padded."""
+        if self.kernel != self.stride or any(self.padding):
+            return None
+        index, wins, ceiling = self._relaxed(lower, upper)
+        value = patches.value
+        negative = value.clamp(max=0)
+        add = (negative * patches.gather(ceiling)).flatten(3).sum(-1)
+        lose = patches.gather((~wins).to(value.dtype))
+        wide = (value - negative * lose).repeat_interleave(self.kernel[0], -2)
+        wide = wide.repeat_interleave(self.kernel[1], -1)
+        winner = torch.zeros_like(lower).flatten(2).scatter(2, index, 1.0).view_as(lower)
+        top, left = patches.top * self.kernel[0], patches.left * self.kernel[1]
+        out = Patches(wide, top, left, self.in_shape)
+        return out.replaced(wide * out.gather(winner)), add
+
+    def _relaxed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Flat position of the input with the largest lower bound, whether it beats all others,
+        and the upper line's constant (0 where it does): each ``(n, c, …)``."""
         best, index = F.max_pool2d(
             lower, self.kernel, self.stride, self.padding,
             ceil_mode=self.ceil_mode, return_indices=True,
         )  # fmt: skip
         index = index.flatten(2)
-        rivals = upper.flatten(2).gather(2, index).reshape(best.shape)
-        # Upper bounds of the others: the winner's own is taken out of its windows one at a time.
+        own = upper.flatten(2).gather(2, index).reshape(best.shape)
         others = self._others(upper, index).reshape(best.shape)
         wins = best >= others
-        ceiling = torch.maximum(rivals, others)
-        rows = rows.expand(n, *rows.shape[1:])
-        negative = rows.clamp(max=0)
-        kept = torch.where(wins[:, None], rows, rows - negative).flatten(3)
-        out = rows.new_zeros(*rows.shape[:2], self.in_shape[0], lower[0, 0].numel())
-        out = out.scatter_add(3, index[:, None].expand_as(kept), kept)
-        add = torch.where(wins[:, None], torch.zeros_like(rows), negative * ceiling[:, None])
+        ceiling = torch.where(wins, torch.zeros_like(own), torch.maximum(own, others))
         # A window without bounds must not look like one.
-        lost = torch.isnan(best) | torch.isnan(ceiling)
-        add = torch.where(lost[:, None], torch.full_like(add, float("nan")), add)
-        return out.reshape(*rows.shape[:2], *self.in_shape), add.flatten(2).sum(-1)
+        lost = torch.isnan(best) | torch.isnan(own) | torch.isnan(others)
+        return index, wins, torch.where(lost, float("nan"), ceiling)
 
     def _others(self, upper: Tensor, index: Tensor) -> Tensor:
         """The largest upper bound in each window apart from the input at ``index``."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale, average_pool
@@ -204,6 +204,15 @@ def _permute(layer: Any, shape: Shape) -> Permute:
     return Permute(tuple(axis - 1 for axis in layer.order[1:]))
 
 
+def _fit(constant: Tensor | None, shape: Shape) -> Tensor | None:
+    """A constant without superfluous leading axes."""
+    while constant is not None and constant.ndim > len(shape):
+        if constant.shape[0] != 1:
+            raise unknown(f"a constant of shape {tuple(constant.shape)} for values {shape}")
+        constant = constant[0]
+    return constant
+
+
 def _pad(layer: Any, shape: Shape) -> Pad:
     return Pad(_amounts(layer.padding, shape), float(getattr(layer, "value", 0.0)))
 
@@ -228,7 +237,7 @@ _LAYERS: list[tuple[Any, Callable[[Any, Shape], Op]]] = [
     (nn.MaxPool2d, _max),
     (nn.Flatten, _flatten),
     (Normalise, lambda layer, shape: Scale(1 / layer.std, -layer.mean / layer.std)),
-    (Affine, lambda layer, shape: Scale(layer.scale, layer.shift)),
+    (Affine, lambda layer, shape: Scale(_fit(layer.scale, shape), _fit(layer.shift, shape))),
     (ReshapeLayer, _reshape),
     (PermuteLayer, _permute),
     (_PADS, _pad),
