@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.network import Linearised
-from suture.attacks.aigent.patching import Chain, chain, wanted
+from suture.attacks.aigent.patching import Chain, chain, sides, wanted
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, Task
 
@@ -48,7 +48,7 @@ def _chain(task: Task, here: Linearised) -> Chain | None:
         task.programs += 2 * len(made.patches)
         if made.status.found:
             return made
-        if made.patches and made.patches[-1].layer == 1:
+        if best is None and made.patches and made.patches[-1].layer == 1:
             best = made
     return best
 
@@ -86,9 +86,10 @@ def _translated(task: Task, here: Linearised, made: Chain) -> np.ndarray | None:
 
 
 def _targets(made: Chain, values: np.ndarray, relaxed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """``weights @ (z_1 - values) >= least``: bounds along the marks, or equations as two bounds."""
-    sides = np.where(made.marks >= 0, 1.0, -1.0)
-    weights, least = np.diag(sides), sides * (made.targets - values)
+    """``weights @ (z_1 - values) >= least``: bounds along the change, or equations, as two."""
+    change = made.targets - values
+    ways = sides(change, made.marks)
+    weights, least = np.diag(ways), ways * change
     if relaxed:
         return weights, least
     return np.vstack([weights, -weights]), np.concatenate([least, -least])

@@ -125,7 +125,7 @@ def chain(
         reached = values[layer - 1] + patch.change
         if layer == 1:
             return Chain(tuple(patches), _overall(patches), reached, marks)
-        top, goal = layer, _met(reached, marks, relaxed)
+        top, goal = layer, _met(reached, sides(patch.change, marks), marks, relaxed)
 
 
 def _overall(patches: list[LayerPatch]) -> Status:
@@ -133,10 +133,14 @@ def _overall(patches: list[LayerPatch]) -> Status:
     return Status.OPTIMAL if met else Status.INFEASIBLE
 
 
-def _met(values: np.ndarray, marks: np.ndarray, relaxed: bool) -> Goal:
-    """The next goal: these values, or beyond them in the direction of the marks."""
-    sides = np.where(marks >= 0, 1.0, -1.0)
-    matrix, right = np.diag(sides), sides * values
+def sides(change: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """±1: which way a value may go beyond its target: as it changed; unchanged, as it is marked."""
+    return np.where(np.abs(change) > _EXACT, np.sign(change), np.where(marks >= 0, 1.0, -1.0))
+
+
+def _met(values: np.ndarray, ways: np.ndarray, marks: np.ndarray, relaxed: bool) -> Goal:
+    """The next goal: these values, or beyond them."""
+    matrix, right = np.diag(ways), ways * values
     if not relaxed:
         matrix, right = np.vstack([matrix, -matrix]), np.concatenate([right, -right])
     return Goal(matrix, right, marks)

@@ -45,6 +45,7 @@ class Finding:
         incumbent, bound, gap: of the last program that counted pixels. The bound holds for the
             phases that this program assumed.
         seconds: wall time.
+        cpu_seconds: processor time.
         programs: programs solved.
         forwards: images that went through the float64 copy of the network.
         notes: what solvers said.
@@ -60,6 +61,7 @@ class Finding:
     bound: float
     gap: float
     seconds: float
+    cpu_seconds: float
     programs: int
     forwards: int
     notes: tuple[str, ...]
@@ -124,6 +126,7 @@ def _finding(
         bound=-np.inf if last is None else last.bound,
         gap=np.inf if last is None else last.gap,
         seconds=task.seconds,
+        cpu_seconds=task.cpu_seconds,
         programs=task.programs,
         forwards=task.forwards,
         notes=tuple(task.notes),

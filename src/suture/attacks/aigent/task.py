@@ -69,12 +69,18 @@ class Task:
         self.programs = 0
         self.last: Solution | None = None
         self.notes: dict[str, None] = {}
-        self._started, self._before = time.perf_counter(), network.forwards
+        self._started, self._cpu = time.perf_counter(), time.process_time()
+        self._before = network.forwards
 
     @property
     def seconds(self) -> float:
         """Wall time since the beginning."""
         return time.perf_counter() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of this process since the beginning."""
+        return time.process_time() - self._cpu
 
     @property
     def forwards(self) -> int:

@@ -1,0 +1,272 @@
+"""The paper's toy network as an attack, by hand numbers; the parts against brute force."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from suture.attacks import AIGENT
+from suture.attacks.aigent import Outcome
+from suture.attacks.aigent.imitate import imitate
+from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.program import InputProgram, Moves, smallest_change
+from suture.attacks.aigent.region import property_rows, step
+from suture.attacks.aigent.tail import read_tail
+from suture.attacks.aigent.task import Settings, Task
+from suture.errors import ArgumentError, ModelError
+from suture.solvers import Status
+from suture.types import Batch
+
+
+def mlp(*weights: list[list[float]], shape: tuple[int, ...] = ()) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for weight in weights:
+        made = nn.Linear(len(weight[0]), len(weight), bias=False)
+        with torch.no_grad():
+            made.weight.copy_(torch.tensor(weight))
+        layers += [made, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def toy() -> nn.Sequential:
+    """Fig. 1 of the paper: ⟨0.5, 0.5⟩ → ⟨1, 0.5⟩ → ⟨3.5, 1.5⟩ → ⟨-5, -6.5⟩."""
+    return mlp([[1, 1], [-1, 2]], [[2, 3], [1, 1]], [[2, -8], [-4, 5]])
+
+
+HALF = Batch(torch.full((1, 1, 1, 2), 0.5), torch.tensor([0]))
+
+
+def test_the_worked_example():
+    model = toy()
+    with torch.no_grad():
+        assert model(HALF.images).tolist() == [[-5.0, -6.5]]
+        paper = torch.tensor([[[[1 / 12, 1 / 24]]]])
+        assert model(paper)[0].tolist() == pytest.approx([-0.5, -0.375], abs=1e-5)
+    for polish in (0, 4):
+        result = AIGENT(max_change=0.5, polish=polish)(model, HALF)
+        change = result.images - HALF.images
+        assert result.success.all()
+        with torch.no_grad():
+            assert float((model(result.images) * torch.tensor([-1.0, 1.0])).sum()) > 0
+        assert float(change.abs().max()) <= 0.5 + 1e-6
+    assert float(change.abs().max()) < 11 / 24, "the paper's input moves by 11/24"
+
+
+def test_the_input_imitates_the_patch_of_the_first_layer():
+    """z₁ of the found input meets the targets that the chain gives the first layer."""
+    network = Network(toy())
+    task = Task(network, HALF.images[0].double().numpy(), 0, 1, True, Settings(marking=False))
+    image = imitate(task)
+    assert image is not None and task.fooled(image)
+    assert image.min() >= 0 and image.max() <= 1
+
+
+def test_no_adversarial_input_within_a_small_change():
+    """o₂ - o₁ = -6 x₃ + 13 x₄ is linear around the input; 0.05 is not enough, as a grid shows."""
+    grid = torch.linspace(0.45, 0.55, 41)
+    points = torch.cartesian_prod(grid, grid).reshape(-1, 1, 1, 2)
+    with torch.no_grad():
+        assert (toy()(points).argmax(1) == 0).all()
+    (finding,) = AIGENT(max_change=0.05).findings(toy(), HALF)
+    assert finding.outcome is Outcome.NONE and finding.pixels == 0
+    assert not AIGENT(max_change=0.05)(toy(), HALF).success.any()
+
+
+def linear(rows: np.ndarray, bias: np.ndarray) -> nn.Sequential:
+    layer = nn.Linear(rows.shape[1], len(rows))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(rows).float())
+        layer.bias.copy_(torch.from_numpy(bias).float())
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def fewest(model: nn.Module, image: torch.Tensor, label: int) -> int:
+    """Pixels needed on a linear model with two classes: every subset moved to its corners."""
+    weight = model[1].weight.detach()[1 - label] - model[1].weight.detach()[label]
+    flat = image.flatten()
+    best = torch.where(weight > 0, 1 - flat, -flat) * weight
+    with torch.no_grad():
+        logits = model(image[None])[0]
+    gap = float(logits[label] - logits[1 - label])
+    for count in range(1, len(flat) + 1):
+        for chosen in itertools.combinations(range(len(flat)), count):
+            if float(best[list(chosen)].sum()) >= gap + 1e-3:
+                return count
+    return len(flat) + 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(["lp", "milp"]))
+def test_a_linear_model_needs_as_few_pixels_as_enumeration_says(seed: int, method: str):
+    random = np.random.default_rng(seed)
+    model = linear(random.normal(size=(2, 6)), random.normal(size=2))
+    image = torch.from_numpy(random.uniform(size=(1, 2, 3))).float()
+    with torch.no_grad():
+        label = int(model(image[None]).argmax())
+    expected = fewest(model, image, label)
+    batch = Batch(image[None], torch.tensor([label]))
+    (finding,) = AIGENT(method=method, patches=False).findings(model, batch)
+    if expected > 6:
+        assert finding.outcome is Outcome.NONE
+    else:
+        assert finding.outcome is Outcome.FOUND and finding.pixels == expected
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_the_programs_optimum_is_that_of_enumeration(seed: int, together: bool):
+    """min Σ M on three rows, by trying every set of pixels at every corner of a fine grid."""
+    random = np.random.default_rng(seed)
+    clean = random.uniform(size=(2, 1, 2))
+    gradients = random.normal(size=(2, 2, 1, 2))
+    moves = Moves.of(clean, gradients[0], 1.0, together)
+    program = InputProgram(moves, clean)
+    least = random.uniform(0, 0.8, size=2)
+    program.add(gradients, np.zeros(2), least)
+    exact, relaxed = program.exact("highs", None), program.relaxed("highs", None)
+    columns = moves.columns(gradients)
+    best = np.inf
+    steps = np.linspace(0, 1, 6)
+    pixels = moves.pixels
+    options = [(u, v) for u in steps for v in steps if u + v <= 1 + 1e-9]
+    for count in range(pixels + 1):
+        for chosen in itertools.combinations(range(pixels), count):
+            for parts in itertools.product(options, repeat=count):
+                x = np.zeros(2 * pixels)
+                for place, (u, v) in zip(chosen, parts, strict=True):
+                    x[place], x[pixels + place] = u, v
+                if (columns @ x >= least).all():
+                    best = min(best, count)
+            if best <= count or count > 2:
+                break
+    if exact.status is Status.OPTIMAL:
+        assert exact.incumbent <= best + 1e-6
+        assert relaxed.incumbent <= exact.incumbent + 1e-6
+        assert exact.bound <= exact.incumbent + 1e-6 and exact.gap < 1e-5
+        effect = np.tensordot(gradients, program.image(exact) - clean, axes=3)
+        assert (effect >= least - 1e-5).all()
+        differ = program.image(exact) != clean
+        used = differ.any(0).sum() if together else differ.sum()
+        assert used == round(exact.incumbent)
+    else:
+        assert best == np.inf
+
+
+def test_moves_stay_in_the_unit_box():
+    clean = np.array([[[0.2, 0.9]]])
+    moves = Moves.of(clean, np.array([[[1.0, -1.0]]]), 0.5, True)
+    assert moves.towards == pytest.approx(np.array([[[0.5, -0.5]]]))
+    assert moves.away == pytest.approx(np.array([[[-0.2, 0.1]]]))
+    image = moves.image(np.array([1.0, 0.0, 0.0, 1.0]))
+    assert image == pytest.approx(np.array([[[0.7, 1.0]]]))
+
+
+def test_the_smallest_largest_change_has_a_closed_form():
+    """One row with coefficients 3 and 1, gap 0.8: |δ| = 0.8 / 4."""
+    clean = np.full((1, 1, 2), 0.5)
+    gradients = np.array([[[[3.0, -1.0]]]])
+    moves = Moves.of(clean, gradients[0], 1.0, True)
+    parts = [(gradients, np.zeros(1), np.array([0.8]))]
+    image = smallest_change(moves, clean, np.ones((1, 1, 2), bool), parts, "highs", None)
+    assert image == pytest.approx(np.array([[[0.7, 0.3]]]))
+
+
+def test_rows_are_derivatives_in_the_phases_of_the_point():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 6), nn.ReLU(),
+        nn.Linear(6, 3),
+    )  # fmt: skip
+    network = Network(model)
+    point = np.random.default_rng(0).uniform(size=(2, 5, 5))
+    here = network.at(point)
+    assert network.tail is not None and len(network.tail) == 2
+    step_ = 1e-6
+    for of, name in ((here.logits, "logits"), (here.units, "units"), (here.first, "first")):
+        rows = here.rows(of, np.eye(len(of))[:3])
+        for place in ((0, 1, 1), (1, 2, 3)):
+            moved = point.copy()
+            moved[place] += step_
+            after = getattr(network.look(moved), name).numpy()
+            slope = (after - here.values(of))[:3] / step_
+            assert rows[(slice(None), *place)] == pytest.approx(slope, abs=1e-4)
+
+
+def test_the_tail_is_read_to_the_first_layer_that_is_not_linear():
+    deep = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten()),
+        nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 3)),
+    )
+    tail = read_tail(deep)
+    assert tail is not None and [w.shape for w in tail.weights] == [(4, 8), (3, 4)]
+    assert read_tail(nn.Sequential(nn.Linear(2, 2), nn.ReLU())) is None
+    assert read_tail(nn.Conv2d(1, 1, 1)) is None
+    smooth = read_tail(nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 2)))
+    assert smooth is not None and len(smooth) == 1
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.GELU])
+def test_other_activations_are_followed_by_their_tangents(activation):
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 12), activation(), nn.Linear(12, 8), activation(),
+        nn.Linear(8, 3),
+    )  # fmt: skip
+    images = torch.rand(12, 1, 4, 4)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    if len(labels.unique()) < 2:
+        labels = labels.clone()
+    result = AIGENT(classes=2)(model, Batch(images, labels))
+    with torch.no_grad():
+        assert torch.equal(result.success, model(result.images).argmax(1) != labels)
+
+
+def test_a_dead_first_layer_is_left_by_a_leaking_one():
+    """Every hidden unit is inactive at the input: no phase of it leads anywhere."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(2))
+        model[1].bias.fill_(-0.6)
+        model[3].weight.copy_(torch.tensor([[0.0, 0.0], [10.0, 0.0]]))
+        model[3].bias.copy_(torch.tensor([1.0, 0.0]))
+    batch = Batch(torch.full((1, 1, 1, 2), 0.3), torch.tensor([0]))
+    (finding,) = AIGENT().findings(model, batch)
+    assert finding.outcome is Outcome.FOUND and finding.pixels == 1
+
+
+def test_violated_phases_become_rows():
+    """From the clean phases alone the program overshoots; with rows it finds the way."""
+    network = Network(toy())
+    clean = HALF.images[0].double().numpy()
+    task = Task(network, clean, 0, 1, True, Settings(repairs=8))
+    here = network.at(clean)
+    gradients, values = property_rows(task, here)
+    assert values[0] == pytest.approx(-1.5)
+    assert gradients[0].shape == (1, 1, 2)
+    image = step(task, clean)
+    assert image is not None and task.programs >= 1
+
+
+def test_bad_settings_are_refused():
+    for wrong in (
+        {"method": "qp"}, {"channels": "both"}, {"solver": "cplex"}, {"margin": 0.0},
+        {"max_change": 0.0}, {"classes": 0}, {"workers": 0}, {"norm": "linf"}, {"phases": 0},
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError):
+            AIGENT(**wrong)
+
+
+def test_a_model_that_cannot_run_in_float64_is_refused():
+    class Half(nn.Module):
+        def forward(self, images):
+            return images.flatten(1) @ torch.ones(4, 3, dtype=torch.float32)
+
+    with pytest.raises(ModelError, match="float64"):
+        AIGENT().findings(Half(), Batch(torch.rand(1, 1, 2, 2), torch.tensor([0])))
