@@ -115,6 +115,12 @@ def test_patches_are_added_to_the_logits(rule):
                                model.bank.one(1)(inputs))  # fmt: skip
 
 
+@torch.no_grad()
+def test_a_batch_that_needs_no_patch_is_left_to_the_network():
+    model, inputs = classifier("none"), image(0.5, 0.5, 0.6, 0.1)
+    assert torch.equal(model(inputs), model.head(inputs))
+
+
 def test_every_network_that_can_answer_in_a_box_is_named():
     table = allocation()
     box = torch.tensor([0.1, 0.1]), torch.tensor([0.2, 0.3])

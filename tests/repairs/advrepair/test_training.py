@@ -96,8 +96,15 @@ def relax(lower, upper, region):
 
 
 def how(count=BOXES, **changes):
-    fields = {"rounds": 1, "epochs": 1, "split": 2, "rate": 0.1, "optimiser": "gd",
-                  "margin": torch.full((count,), 0.5), "clause": tuple(range(CLASSES - 1))}  # fmt: skip
+    fields = {
+        "rounds": 1,
+        "epochs": 1,
+        "split": 2,
+        "rate": 0.1,
+        "optimiser": "gd",
+        "margin": torch.full((count,), 0.5),
+        "clause": tuple(range(CLASSES - 1)),
+    }
     return Training(**(fields | changes))
 
 

@@ -70,6 +70,8 @@ class PatchBank(nn.Module):
         layers = self.layers
         if not torch.compiler.is_exporting():
             used = (share != 0).any(0).nonzero()[:, 0]
+            if not len(used):
+                return values.new_zeros(len(values), self.classes)
             if len(used) < self.count:
                 layers, share = choose(layers, used), share[:, used]
         return torch.einsum("np,pnc->nc", share.to(values.dtype), run(layers, values))

@@ -108,7 +108,7 @@ class AdvRepair(Repair):
     ) -> RepairResult:
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
         started = time.monotonic()
-        batch, found, tried = self._fooled(model, data, stream, batch_size, tell)
+        batch, found, tried = self.fooled(model, data, stream, batch_size, tell)
         spent = time.monotonic() - started
         facts = {"samples": len(found), "tried": tried, "attack_seconds": round(spent, 3)}
         if batch is None:
@@ -185,11 +185,16 @@ class AdvRepair(Repair):
         made.model.train(model.training)
         return RepairResult(made.model, _status(trace, len(states)), trace, made.certificates)
 
-    def _fooled(
-        self, model: nn.Module, data: Batch, stream: Stream, batch_size: int, tell: OnProgress
+    def fooled(
+        self,
+        model: nn.Module,
+        data: Batch,
+        stream: Stream,
+        batch_size: int = 256,
+        tell: OnProgress = lambda *_: None,
     ) -> tuple[Batch | None, Tensor, int]:
         """The first ``samples`` images, in an order drawn by the seed, that the model gets right
-        and the attack fools; the adversarial images; how many images were tried."""
+        and the attack fools (``None``: not one); the adversarial images; how many were tried."""
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
         images, found, count, tried = [], [], 0, 0
         for piece in data[order].split(max(64, self.samples)):

@@ -1,0 +1,124 @@
+"""What the AdvRepair studies measure alike: repairs, decisions, attacks under both allocations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import APGD, PGD, Attack, AutoAttack, Square
+from suture.evaluate.repair_rates import defence_success, drawdown, repair_success
+from suture.repairs import AdvRepair
+from suture.repairs.advrepair import OracleAllocated, PatchedClassifier
+from suture.rng import Stream
+from suture.types import Batch
+
+OTHERS = 10
+"""Further adversarial samples per ball, for RGR."""
+_TOGETHER = 25
+
+
+def brief(eps: float) -> tuple[Attack, ...]:
+    """An ensemble of 10 iterations and 1 restart, the paper's budget: APGD on cross entropy and
+    towards every wrong class, and Square. (AutoAttack without FAB: the package's budget is fixed.)
+    """
+    return (
+        APGD(eps=eps, steps=10),
+        APGD(eps=eps, steps=10, loss="dlr-targeted"),
+        Square(eps=eps, queries=100),
+    )
+
+
+def full(eps: float) -> tuple[Attack, ...]:
+    """AutoAttack, as its authors set it."""
+    return (AutoAttack(eps=eps),)
+
+
+def held(
+    model: nn.Module, batch: Batch, attacks: tuple[Attack, ...], stream: Stream, *, oracle: bool
+) -> dict[str, int]:
+    """Images that no attack turns, as ``{"right": count, "n": n}``.
+
+    Where allocation is recomputed the attacker first tries what fools N: outside of the balls the
+    patches of the class that N sees only confirm it.
+
+    Args:
+        oracle: allocate patches on the clean images (the paper), else on the attacked ones.
+    """
+    found = torch.zeros(len(batch), dtype=torch.bool)
+    for start in range(0, len(batch), _TOGETHER):
+        piece = batch[start : start + _TOGETHER]
+        found[start : start + _TOGETHER] = _turned(model, piece, attacks, stream, oracle)
+    right, n = defence_success(found)
+    return {"right": right, "n": n}
+
+
+def _turned(
+    model: nn.Module, piece: Batch, attacks: tuple[Attack, ...], stream: Stream, oracle: bool
+) -> Tensor:
+    target, tries = model, [(attack, False) for attack in attacks]
+    if isinstance(model, PatchedClassifier) and oracle:
+        target = OracleAllocated(model, piece.images)
+    elif isinstance(model, PatchedClassifier):
+        tries = [(attack, True) for attack in _on_n(attacks[0].eps)] + tries
+    left = torch.arange(len(piece))
+    for index, (attack, moved) in enumerate(tries):
+        source = model.undefended() if moved and isinstance(model, PatchedClassifier) else None
+        result = attack(target, piece[left], generator=stream.child(index), transfer_from=source)
+        left = left[result.robust]
+        if not len(left):
+            break
+    found = torch.ones(len(piece), dtype=torch.bool)
+    found[left] = False
+    return found
+
+
+def _on_n(eps: float) -> tuple[Attack, ...]:
+    return (PGD(eps=eps), APGD(eps=eps, steps=40, loss="dlr-targeted"))
+
+
+@torch.no_grad()
+def decisions(model: nn.Module, images: Tensor) -> Tensor:
+    """Classes ``(n,)``."""
+    return torch.cat([model(piece).argmax(1) for piece in images.split(256)])
+
+
+def accuracy_lost(before: nn.Module, after: nn.Module, batch: Batch) -> dict[str, int]:
+    """DD, in counts."""
+    counts = drawdown(decisions(before, batch.images), decisions(after, batch.images), batch.labels)
+    return dict(zip(("before", "after", "n"), counts, strict=True))
+
+
+def other_samples(model: nn.Module, batch: Batch, attack: PGD, stream: Stream) -> Batch | None:
+    """Adversarial samples of N in the same balls, from other random starts: ten an image, less
+    where the attack fails."""
+    images, labels = [], []
+    for index in range(OTHERS):
+        result = attack(model, batch, generator=stream.child(index))
+        hit = result.success & result.clean_right
+        images.append(result.images[hit])
+        labels.append(batch.labels[hit])
+    return Batch(torch.cat(images), torch.cat(labels)) if sum(map(len, labels)) else None
+
+
+def repaired_rates(
+    model: nn.Module, wrong: Tensor, labels: Tensor, others: Batch | None
+) -> dict[str, int]:
+    """RSR and RGR, in counts."""
+    rsr = repair_success(decisions(model, wrong), labels)
+    rgr = (0, 0)
+    if others is not None:
+        rgr = repair_success(decisions(model, others.images), others.labels)
+    return {"rsr": rsr[0], "rsr_n": rsr[1], "rgr": rgr[0], "rgr_n": rgr[1]}
+
+
+def constant(method: AdvRepair) -> AdvRepair:
+    """The control: the same repair with patches that only add a constant."""
+    return replace(method, patch="constant")
+
+
+def shares(prefix: str, count: dict[str, int]) -> dict[str, Any]:
+    """A count under flat names."""
+    return {prefix: count["right"], f"{prefix}_n": count["n"]}
