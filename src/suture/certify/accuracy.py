@@ -65,7 +65,7 @@ def certify_images(
     wanted = right.nonzero().flatten()
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
     done = len(batch) - len(wanted)
-    for index in wanted.split(batch_size):
+    for index in wanted.split(batch_size) if len(wanted) else ():
         margin[index] = _margins(network, batch[index], eps, method).cpu()
         done += len(index)
         if on_progress is not None:
