@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suture.engine import Engine, Inline, Ledger, Processes, Recorded, plain
-from suture.errors import BundleError, DataError, StorageError
+from suture.errors import BundleError, DataError, EngineError, StorageError
 from suture.rng import Stream
 from tests.engine import work
 
@@ -164,3 +164,22 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path, tries, monkeyp
     monkeypatch.undo()
     assert same(first, kept(Inline(), tmp_path / "l", tries))
     assert len(list(tries.iterdir())) == 6 + 4 + 3, "three were kept, the fourth was lost"
+
+
+@pytest.mark.parametrize("how", ["killed", "no memory"])
+def test_a_run_goes_on_once_the_cause_is_gone(tmp_path: Path, tries: Path, how: str):
+    """An item that takes its workers down, every time, until somebody mends it."""
+    fn = partial(work.until_mended, tmp_path, tries, how)
+    wanted = [item * item for item in range(5)]
+    with Processes(2, retries=1) as engine:
+        recorded = Recorded(engine, Ledger(tmp_path / "l"))
+        with pytest.raises(EngineError, match=r"suture resume"):
+            list(recorded.keep("s", fn, range(5), work="w"))
+    assert Ledger(tmp_path / "l").done("s", "w", 5) == {0, 1, 3, 4}
+    (failure,) = Ledger(tmp_path / "l").failures
+    assert failure["attempts"] == 2
+    before = len(list(tries.iterdir()))
+    (tmp_path / "mended").touch()
+    recorded = Recorded(Inline(), Ledger(tmp_path / "l"))
+    assert list(recorded.keep("s", fn, range(5), work="w")) == wanted
+    assert len(list(tries.iterdir())) == before + 1, "only what was missing is done"

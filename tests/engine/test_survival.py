@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -16,7 +19,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from suture import models
+from suture import cli, models
+from suture.cli import common
 from suture.engine import Inline, Processes, Ray, Run
 from tests.engine import survival
 from tests.engine.work import marked, node_of
@@ -164,3 +168,37 @@ def test_kill_9_at_random_moments_loses_nothing(name: str, tmp_path: Path):
         left = [p.name for p in (tmp_path / out).rglob("*") if p.name.endswith((".tmp", ".lock"))]
         assert left == []
     assert resumed >= KILLS - 2, "most moments lie within the run"
+
+
+def limited_command(arguments: list[str], folder: str, most: int) -> None:
+    """The command line where no file may grow beyond so many bytes: a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    os.chdir(folder)
+    sys.argv = ["suture", *arguments]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            common.stderr.file = said
+            cli.main()
+        finally:
+            Path(folder, "said").write_text(said.getvalue()[-2000:])
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_and_it_goes_on_afterwards(tmp_path: Path):
+    models.save(trained(), tmp_path / "model")
+    context = multiprocessing.get_context("forkserver")
+
+    def finish(target, *given) -> int | None:
+        process = context.Process(target=target, args=given)
+        process.start()
+        process.join(120)
+        return process.exitcode
+
+    short = arguments("audit", "run", "inline")
+    assert finish(limited_command, short, str(tmp_path), 6_000) == 2
+    said = (tmp_path / "said").read_text()
+    assert "expected to be able to write" in said and "free space" in said
+    assert Run.open(tmp_path / "run").state == "failed"
+    assert finish(command, ["resume", "run"], str(tmp_path)) == 0
+    assert finish(command, arguments("audit", "whole", "inline"), str(tmp_path)) == 0
+    assert survival.audited(tmp_path / "run") == survival.audited(tmp_path / "whole")

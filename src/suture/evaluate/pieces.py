@@ -50,14 +50,6 @@ class _Piece:
     memory: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Material:
-    """What every job needs."""
-
-    models: list[nn.Module]
-    batch: Batch
-
-
 def measure_all(
     jobs: list[tuple[Row, int]],
     batch: Batch,
@@ -81,9 +73,11 @@ def measure_all(
     work = " ".join([*(identity(model, batch) for model in models), f"{batch_size}", repr(flat)])
     measured: list[Measured] = []
     tell = _teller(jobs, cut, on_row)
-    with engine.shared(_Material(models, batch)) as handle:
+    # Images travel with their job: a worker of a cluster never holds the whole set.
+    items = [(job, batch[job.start : job.stop]) for job in flat]
+    with engine.shared(models) as handle:
         fn = partial(_measure, handle, batch_size)
-        pieces = engine.keep("rows", fn, flat, work=work, pack=vars, unpack=_unpacked)
+        pieces = engine.keep("rows", fn, items, work=work, pack=vars, unpack=_unpacked)
         for (row, repeat), own in zip(jobs, cut, strict=True):
             parts = [next(_told(pieces, tell)) for _ in own]
             measured.append(_joined(row, repeat, parts, batch, data, seed))
@@ -116,11 +110,11 @@ def _cut(
         yield _Job(which, row.attack, seed, repeat, start, min(start + size, n))
 
 
-def _measure(handle: Handle[_Material], batch_size: int, job: _Job) -> _Piece:
+def _measure(handle: Handle[list[nn.Module]], batch_size: int, item: tuple[_Job, Batch]) -> _Piece:
     """The stream depends on the seed and the repetition only, so that rows meet the same draws."""
-    started = time.monotonic()
+    (job, batch), started = item, time.monotonic()
     stream = Stream(job.seed).child("evaluate").child(job.repeat)
-    model, batch = handle.get().models[job.model], handle.get().batch[job.start : job.stop]
+    model = handle.get()[job.model]
     images, queries = None, []
     if job.attack is None:
         right = decisions(model, batch.images, stream) == batch.labels
