@@ -66,6 +66,7 @@ def attacks(eps: float, fast: float, pixels: int) -> dict[str, Attack]:
     return {
         OURS: AIGENT(),
         DIRECT: AIGENT(patches=False),
+        "AIGENT, linear bounds": AIGENT(patches=False, bounds=0.05),
         "FGSM": FGSM(eps=fast),
         "PGD": PGD(eps=eps),
         "JSMA": JSMA(),

@@ -13,6 +13,7 @@ from torch import nn
 
 from suture.attacks import AIGENT
 from suture.attacks.aigent import Outcome
+from suture.attacks.aigent.bounding import middle_rows
 from suture.attacks.aigent.imitate import imitate
 from suture.attacks.aigent.network import Network
 from suture.attacks.aigent.program import InputProgram, Moves, smallest_change
@@ -254,10 +255,42 @@ def test_violated_phases_become_rows():
     assert image is not None and task.programs >= 1
 
 
+def test_linear_bounds_on_a_box_without_switches_are_the_phases():
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 6), nn.ReLU(), nn.Linear(6, 3)
+    )
+    network = Network(model)
+    base = np.random.default_rng(1).uniform(0.2, 0.8, size=(1, 4, 4))
+    here = network.at(base)
+    weights = np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 1.0]])
+    gradients, values = middle_rows(network, base, 1e-9, weights)
+    assert gradients == pytest.approx(here.rows(here.logits, weights), abs=1e-6)
+    assert values == pytest.approx(weights @ here.values(here.logits), abs=1e-6)
+
+
+def test_linear_bounds_lie_around_their_middle_line():
+    """No sampled value is further from the line than the sum of what the two bounds allow."""
+    model = mlp([[1.0, -1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, -1.0]])
+    network, base, radius = Network(model), np.full((1, 1, 2), 0.5), 0.1
+    gradients, values = middle_rows(network, base, radius, np.array([[1.0, 0.0]]))
+    # ReLU(x - y) with x - y in ±0.2 lies between t·d and d / 2 + 0.1 with t = 0 (or 1).
+    for x, y in itertools.product(np.linspace(0.4, 0.6, 9), repeat=2):
+        line = values[0] + gradients[0, 0, 0] @ np.array([x - 0.5, y - 0.5])
+        true = max(x - y, 0.0) + x + y
+        assert abs(line - true) <= 0.1 + 1e-9
+
+
+def test_linear_bounds_find_adversarial_inputs_too():
+    result = AIGENT(patches=False, bounds=0.1, max_change=0.5)(toy(), HALF)
+    assert result.success.all()
+
+
 def test_bad_settings_are_refused():
     for wrong in (
         {"method": "qp"}, {"channels": "both"}, {"solver": "cplex"}, {"margin": 0.0},
-        {"max_change": 0.0}, {"classes": 0}, {"workers": 0}, {"norm": "linf"}, {"phases": 0},
+        {"max_change": 0.0}, {"bounds": -1.0}, {"classes": 0}, {"workers": 0}, {"phases": 0},
+        {"norm": "linf"},
     ):  # fmt: skip
         with pytest.raises(ArgumentError):
             AIGENT(**wrong)

@@ -65,6 +65,8 @@ class AIGENT(Attack):
         candidates: single pixels that are tried by the network's own answer, where programs need
             more than ``enough`` pixels or fail; 0 for none.
         enough: number of pixels with which programs are left in peace.
+        bounds: radius of a box around the input on which linear (DeepPoly) bounds take the place
+            of phases in the programs on the whole network; 0 for phases.
         solver: "highs", "gurobi" or "scip".
         workers: processes that share the images; results do not depend on it.
     """
@@ -84,6 +86,7 @@ class AIGENT(Attack):
     polish: int = 4
     candidates: int = 48
     enough: int = 8
+    bounds: float = 0.0
     solver: str = "highs"
     workers: int = 1
 
@@ -98,6 +101,7 @@ class AIGENT(Attack):
         require(self.solver in SOLVERS, f"a solver out of {', '.join(SOLVERS)}", self.solver)
         require(self.margin > 0, "margin > 0", f"margin={self.margin!r}")
         require(0 < self.max_change <= 1, "max_change in (0, 1]", f"{self.max_change!r}")
+        require(0 <= self.bounds <= 1, "bounds in [0, 1]", f"bounds={self.bounds!r}")
         for name, least in (("classes", 1), ("phases", 1), ("repairs", 1), ("workers", 1),
                             ("polish", 0), ("candidates", 0), ("enough", 0)):  # fmt: skip
             value = getattr(self, name)
@@ -188,6 +192,7 @@ class AIGENT(Attack):
             polish=self.polish,
             candidates=self.candidates,
             enough=self.enough,
+            bounds=self.bounds,
             solver=self.solver,
             seconds=self.seconds,
         )

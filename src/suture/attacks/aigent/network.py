@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suture import bounds
 from suture.attacks.aigent.tail import read_tail
 from suture.errors import ModelError
 
@@ -39,12 +40,20 @@ class Network:
         self.tail = read_tail(copied) if noise is None else None
         self.forwards = 0
         self._leaking: Network | None = None
+        self._readable: bounds.Network | None = None
 
     def leaking(self) -> Network:
         """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
         if self._leaking is None:
             self._leaking = Network(_leaky(copy.deepcopy(self._model)), self._noise)
         return self._leaking
+
+    def readable(self, in_shape: tuple[int, ...]) -> bounds.Network:
+        """The same network as the bounds room reads it."""
+        if self._readable is None:
+            channels, height, width = in_shape
+            self._readable = bounds.read(self._model, (channels, height, width))
+        return self._readable
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits ``(n, classes)`` of images ``(n, c, h, w)``, float64."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from suture.attacks.aigent.bounding import middle_rows
 from suture.attacks.aigent.network import Linearised, Network
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, Task
@@ -75,14 +76,15 @@ def step(
         repairs: programs at most; the settings' number if left out.
     """
     here = (network or task.network).at(base)
-    gradients, values = property_rows(task, here)
+    gradients, values = _lines(task, here, network or task.network)
     most = task.settings.limit if limit is None else limit
     program = InputProgram(task.moves(gradients[0]), base, most)
     program.add(gradients, values, np.full(len(values), task.settings.margin), soft=True)
     units = here.values(here.units)
     signs, free = np.where(units >= 0, 1.0, -1.0), np.ones(len(units), dtype=bool)
     best = None
-    for _ in range(repairs or task.settings.repairs):
+    rounds = repairs or task.settings.repairs
+    for _ in range(1 if task.settings.bounds else rounds):
         if task.late:
             break
         image = task.solved(program)
@@ -118,7 +120,23 @@ def property_rows(task: Task, here: Linearised) -> tuple[np.ndarray, np.ndarray]
     if not task.any_class:
         order = np.argsort(-logits)
         others = [int(c) for c in order if c != task.target]
-    weights = np.zeros((len(others), len(logits)))
+    weights = _against(task, others, len(logits))
+    return here.rows(here.logits, weights), weights @ logits
+
+
+def _against(task: Task, others: list[int], classes: int) -> np.ndarray:
+    weights = np.zeros((len(others), classes))
     weights[:, task.target] = 1.0
     weights[np.arange(len(others)), others] -= 1.0
-    return here.rows(here.logits, weights), weights @ logits
+    return weights
+
+
+def _lines(task: Task, here: Linearised, network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """``property_rows``, or lines between linear bounds where the settings ask for them."""
+    radius = task.settings.bounds
+    if not radius or network is not task.network:
+        return property_rows(task, here)
+    classes = len(here.logits)
+    others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
+    base = here.point[0].detach().numpy()
+    return middle_rows(network, base, radius, _against(task, others, classes))

@@ -34,6 +34,7 @@ class Settings:
     polish: int = 4
     candidates: int = 48
     enough: int = 8
+    bounds: float = 0.0
     solver: str = "highs"
     seconds: float | None = None
 
