@@ -52,7 +52,8 @@ def _chosen(
     body: object, engine: str, workers: int | None, address: str | None, trust_code: bool
 ) -> dict[str, object]:
     """Where the work goes on, as far as the command has a choice."""
-    given: dict[str, object] = {"trust_code": trust_code} if trust_code else {}
+    # Always this command's own answer, never that of a file that may come from elsewhere.
+    given: dict[str, object] = {"trust_code": trust_code}
     if engine:
         given |= {"engine": engine, "workers": workers, "address": address}
     known = getattr(body, "__annotations__", {})
