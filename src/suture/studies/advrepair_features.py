@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -110,7 +110,7 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
         return []
     others = measuring.other_samples(model, batch, PGD(eps=eps, steps=10), stream.child("others"))
     test, rows = dataset.test.batch(), []
-    for subject, how in (("AdvRepair", method), ("constant patch", _constant(method))):
+    for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
         result = how.mend(
             model, balls(batch, eps, dataset.classes), wrong, torch.arange(len(wrong)),
             generator=stream.child("repair"),
@@ -123,11 +123,6 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
         rows.append(row | _attacked(result.model, batch[: study.attacked], test, study, eps))
     bare = facts | {"subject": "undefended"}
     return [*rows, bare | _attacked(model, batch[: study.attacked], test, study, eps)]
-
-
-def _constant(method: AdvRepair) -> AdvRepair:
-    """The control: a bias that closes the gap, left as it is."""
-    return replace(method, patch="constant", rounds=1, epochs=1)
 
 
 def _attacked(

@@ -172,6 +172,13 @@ def test_an_unclipped_loss_goes_on():
     assert facts["epochs"] == 20
 
 
+def test_a_constant_patch_stays_constant():
+    layers = initial(BOXES, WIDTH, (), CLASSES, Stream(2))
+    settings = how(rounds=1, epochs=10, optimiser="adam", rate=0.05, clipped=False)
+    ((weight, bias),), _, _ = train(layers, leaves(), settings, relax, lambda *_: None)
+    assert not weight.any() and bias.all()
+
+
 def test_boxes_are_halved_where_slope_times_width_is_largest():
     linear = Relaxed(
         torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 1.0]]),

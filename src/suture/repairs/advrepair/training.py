@@ -189,7 +189,9 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.room = _fits(self.layers, self.how.method)
-        self.parameters = [t.requires_grad_() for layer in self.layers for t in layer]
+        # A patch of one layer is a constant: its weights stay 0.
+        learnt = [layer[1:] if len(self.layers) == 1 else layer for layer in self.layers]
+        self.parameters = [t.requires_grad_() for layer in learnt for t in layer]
         kind = Adam if self.how.optimiser == "adam" else Descent
         self.optimiser = kind(self.how.rate)
         self.active = torch.ones(len(self.layers[0][0]), dtype=torch.bool)
