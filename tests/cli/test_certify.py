@@ -42,7 +42,8 @@ def bundle(folder):
 
 def test_certificates_beside_a_bundle_are_proved_again(suture, tmp_path):
     model = bundle(tmp_path)
-    assert suture("certify", model, "--json").json["failed"] == 0
+    assert suture("certify", model, "--export", tmp_path / "out", "--json").json["failed"] == 0
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} == {".onnx", ".vnnlib"}
     path = tmp_path / "certificates" / "00001.certificate"
     whole = bytearray(path.read_bytes())
     whole[-1] ^= 1

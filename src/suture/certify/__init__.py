@@ -3,6 +3,7 @@
 from suture.certify.accuracy import Certification, certify_images
 from suture.certify.certificate import Certificate, files_in, load_certificate, save_all
 from suture.certify.checking import Checker, Verdict
+from suture.certify.export import export
 from suture.certify.proving import certify_box, network64, prove
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Verdict",
     "certify_box",
     "certify_images",
+    "export",
     "files_in",
     "load_certificate",
     "network64",

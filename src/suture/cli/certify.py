@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from suture import openers, studies
-from suture.certify import Checker, files_in, load_certificate
+from suture.certify import Checker, export, files_in, load_certificate
 from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
 from suture.cli.common import (
@@ -45,6 +45,10 @@ def command(
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images bounded together: memory.", min=1)
     ] = 64,
+    exported: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
+    ] = None,
     weights: Weights = None,
     out: Out = None,
     force: Force = False,
@@ -59,7 +63,7 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(_recheck(Path(model), as_json))
+        raise typer.Exit(_recheck(Path(model), exported, as_json))
     chosen = tuple(method or METHODS[:3])
     for name in set(chosen) - set(METHODS):
         raise ArgumentError(
@@ -83,14 +87,16 @@ def command(
     show(as_json, study, rows, run, page, clock["seconds"])
 
 
-def _recheck(reference: Path, as_json: bool) -> int:
+def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     """Prove every certificate again; 0 if all hold."""
-    files = _certificates(reference)
-    checker = Checker(openers.load(reference))
+    files, model = _certificates(reference), openers.load(reference)
+    checker = Checker(model)
     results: list[dict[str, Any]] = []
     with Bars() as bars:
         for done, file in enumerate(files, start=1):
             results.append(_checked(checker, file))
+            if exported is not None and results[-1]["holds"]:
+                export(load_certificate(file), model, exported, file.stem)
             bars("certificates", done, len(files))
     bad = [result for result in results if not result["holds"]]
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
