@@ -128,8 +128,8 @@ class AigentCifar(_Images):
     }
     networks: tuple[str, ...] = (
         "aigent_cifar_mlp5x50",
-        "aigent_cifar_cnn_autoattack",
         "sdp_cifar_cnn_a_adv",
+        "aigent_cifar_cnn_autoattack",
     )
     n: int = 240
 
