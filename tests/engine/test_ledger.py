@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from functools import partial
@@ -104,21 +105,23 @@ def test_a_ledger_that_was_cut_off_loses_only_what_is_missing(tmp_path, tries, c
     path = tmp_path / "l" / "ledger.jsonl"
     path.write_bytes(path.read_bytes()[: len(path.read_bytes()) - cut])
     assert same(first, kept(Inline(), tmp_path / "l", tries))
+    after = len(list(tries.iterdir()))
+    assert after <= 8
     assert same(first, kept(Inline(), tmp_path / "l", tries))
-    assert len(list(tries.iterdir())) <= 8
+    assert len(list(tries.iterdir())) == after, "half a line does not spoil the one after it"
 
 
 def test_lines_from_elsewhere_count_for_nothing(tmp_path: Path, tries: Path):
-    secret = tmp_path / "secret.safetensors"
-    secret.write_bytes(plain.to_bytes({"value": 1}))
+    content = plain.to_bytes({"value": "from elsewhere"})
+    (tmp_path / "secret.safetensors").write_bytes(content)
+    work_of = hashlib.sha256(b"w").hexdigest()[:16]
+    outside = {"stage": "rows", "work": work_of, "index": 0, "file": "../secret.safetensors",
+               "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
+    rows = ["[]", "7", "null", '"x"', "{", '{"stage": 1}', json.dumps(outside)]
     (tmp_path / "l").mkdir()
-    rows = [
-        "[]", "7", "null", '"x"', "{", '{"stage": 1}', '{"stage": "rows", "work": "w", "index": 0}',
-        json.dumps({"stage": "rows", "work": "w", "index": 0, "file": "../secret.safetensors",
-                    "sha256": "0"}),
-    ]  # fmt: skip
     (tmp_path / "l" / "ledger.jsonl").write_text("\n".join(rows))
-    assert len(kept(Inline(), tmp_path / "l", tries)) == 6
+    found = kept(Inline(), tmp_path / "l", tries)
+    assert [row["item"] for row in found] == list(range(6))
 
 
 def test_a_failure_is_a_line_and_the_others_are_kept(tmp_path: Path):

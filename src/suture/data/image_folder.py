@@ -54,7 +54,10 @@ class FolderImages(Decoded):
     def _decode(self, row: int) -> np.ndarray:
         path = self._files[row]
         with reading(path, "a picture"), Image.open(path, formats=FORMATS) as image:
-            picture = image.convert("L" if self._kind.grey else "RGB")
+            try:
+                picture = image.convert("L" if self._kind.grey else "RGB")
+            except MemoryError as error:  # a damaged chunk that announces gigabytes
+                raise ValueError("a part larger than memory") from error
             if self._kind.resize:
                 picture = picture.resize(self._kind.size[::-1], Image.Resampling.BILINEAR)
             pixels = np.asarray(picture)

@@ -222,6 +222,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> History:
 
 
 def _file(entry: dict[str, str]) -> File:
-    if Path(entry["file"]).name != entry["file"] or "\0" in entry["file"]:
-        raise ValueError(f"{entry['file']!r} is not a plain file name")
+    name = entry["file"]
+    if Path(name).name != name or "\0" in name or len(name) > 255:
+        raise ValueError(f"{name!r:.300} is not a plain file name")
     return File(entry["file"], entry["sha256"])
