@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import APGD, PGD, Attack, AutoAttack, Square
+from suture.certify import Checker
 from suture.evaluate.repair_rates import defence_success, drawdown, repair_success
-from suture.repairs import AdvRepair
+from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import OracleAllocated, PatchedClassifier
 from suture.rng import Stream
 from suture.types import Batch
@@ -112,6 +113,12 @@ def repaired_rates(
     if others is not None:
         rgr = repair_success(decisions(model, others.images), others.labels)
     return {"rsr": rsr[0], "rsr_n": rsr[1], "rgr": rgr[0], "rgr_n": rgr[1]}
+
+
+def checked(result: RepairResult) -> int:
+    """Certificates that ``suture certify``'s own code proves again."""
+    check = Checker(result.model)
+    return sum(check(certificate).holds for certificate in result.certificates)
 
 
 def constant(method: AdvRepair) -> AdvRepair:

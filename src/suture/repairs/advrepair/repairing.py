@@ -32,8 +32,10 @@ from suture.rng import Stream
 from suture.types import Box
 
 Tell = Callable[[str, int, int], None]
-_RELATIVE = 1e-3
-"""Part of the margin that grows with the gap, so that float32 does not eat it."""
+_RELATIVE = 0.03
+"""Part of the margin that grows with the gap. DeepPoly's bounds of one box turn by a percent with
+the boxes that are bounded beside it and with the last bits of its numbers (a slope that flips):
+a proof, and one who checks it alone, must find it all the same."""
 
 
 class State(Enum):
@@ -122,7 +124,9 @@ def mend(
         )
     network = bounds.read(nn.Sequential(head), tuple(box.lower.shape[1:]))
     clock.append(time.monotonic())
-    layers, leaves, facts = _trained(network, box, regions, owner, plan, stream, tell, clock)
+    layers, leaves, facts = _trained(
+        network, box, regions, owner, _floor(centres, owner, plan), plan, stream, tell, clock
+    )
     patched = _assembled(encoder, head, layers, regions, owner, centres, plan)
     patched.eval()
     describe(patched, model, plan.at)
@@ -159,16 +163,26 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     return numbered
 
 
+def _floor(centres: _Centres, owner: Tensor, plan: Plan) -> Tensor:
+    """``(p,)``: the least unit of a patch. Sampled features seldom show a gap, so that in feature
+    space a patch counts in ranges of N's logits."""
+    logits = centres.logits
+    wide = logits.amax(1) - logits.amin(1) if plan.at else torch.zeros(len(logits))
+    least = torch.full((int(owner.max()) + 1,), plan.margin)
+    return least.scatter_reduce(0, owner, wide, "amax")
+
+
 def _trained(
-    network: Network, box: Box, regions: Regions, owner: Tensor, plan: Plan, stream: Stream,
-    tell: Tell, clock: list[float],
+    network: Network, box: Box, regions: Regions, owner: Tensor, floor: Tensor, plan: Plan,
+    stream: Stream, tell: Tell, clock: list[float],
 ) -> tuple[Layers, Leaves, dict[str, Any]]:  # fmt: skip
     patches, shape = int(owner.max()) + 1, network.in_shape
     tell("bounding the network", 0, 1)
 
     def relax(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
         part = Box(lower.view(-1, *shape), upper.view(-1, *shape))
-        return bound_network(network, part, regions.rows[region], regions.add[region], plan.method)
+        rows, add = regions.rows[region], regions.add[region]
+        return bound_network(network, part, rows, add, plan.method)
 
     def relax_in_units(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
         return in_units(relax(lower, upper, region), unit[owner[region]])
@@ -177,7 +191,7 @@ def _trained(
     given = relax(box.lower.flatten(1), box.upper.flatten(1), whole)
     leaves = divided(Leaves(given, whole, owner), plan.cuts * len(regions), relax)
     gap = gaps(leaves.linear.alone(), leaves.owner, patches)
-    unit = gap.amax(1).clamp_min(plan.margin)
+    unit = torch.maximum(gap.amax(1), floor)
     margin = plan.margin + _RELATIVE * unit
     gap = torch.where(gap > 0, gap + margin[:, None] * 1.01, gap)
     if plan.optimiser == "gd":
