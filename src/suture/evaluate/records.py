@@ -130,11 +130,23 @@ def _flat(values: dict[str, Any]) -> bool:
     return not any(isinstance(value, (dict, list)) for value in values.values())
 
 
+def _numbered(data: Any, number: int, path: Path) -> Record:
+    try:
+        return Record.from_dict(data)
+    except BundleError as error:
+        raise BundleError(
+            expected=f"{error.expected}, as record {number} of {path}",
+            got=error.got,
+            remedy=error.remedy,
+        ) from None
+
+
 def read_records(path: Path) -> list[Record]:
     """All records of a JSON-lines file, in order."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return [Record.from_dict(json.loads(line)) for line in lines if line.strip()]
+        whole = [line for line in lines if line.strip()]
+        return [_numbered(json.loads(line), n, path) for n, line in enumerate(whole, start=1)]
     except FileNotFoundError:
         raise BundleError(
             expected=f"a file {path}",
