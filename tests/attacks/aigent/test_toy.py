@@ -20,6 +20,7 @@ from suture.attacks.aigent.program import InputProgram, Moves, smallest_change
 from suture.attacks.aigent.region import property_rows, step
 from suture.attacks.aigent.tail import read_tail
 from suture.attacks.aigent.task import Settings, Task
+from suture.attacks.aigent.tidy import fewer, smaller
 from suture.errors import ArgumentError, ModelError
 from suture.solvers import Status
 from suture.types import Batch
@@ -240,6 +241,16 @@ def test_a_dead_first_layer_is_left_by_a_leaking_one():
     batch = Batch(torch.full((1, 1, 1, 2), 0.3), torch.tensor([0]))
     (finding,) = AIGENT().findings(model, batch)
     assert finding.outcome is Outcome.FOUND and finding.pixels == 1
+
+
+def test_pixels_that_are_not_needed_go_back():
+    """z₁ - z₀ = 3 a + b + c/2 - 2: with everything at 1 only a is needed."""
+    rows = np.array([[0.0, 0.0, 0.0], [3.0, 1.0, 0.5]])
+    network = Network(linear(rows, np.array([2.0, 0.0])))
+    task = Task(network, np.zeros((1, 1, 3)), 0, 1, True, Settings())
+    assert fewer(task, np.ones((1, 1, 3))).tolist() == [[[1.0, 0.0, 0.0]]]
+    least = smaller(task, np.array([[[1.0, 0.0, 0.0]]]))
+    assert least[0, 0, 0] == pytest.approx(2 / 3, abs=2e-3)
 
 
 def test_violated_phases_become_rows():

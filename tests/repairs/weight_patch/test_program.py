@@ -203,6 +203,7 @@ def test_each_size_is_smallest_in_its_own_measure():
     assert made["linf"].largest == pytest.approx(min(m.largest for m in made.values()), abs=1e-6)
     assert made["l1"].total == pytest.approx(min(m.total for m in made.values()), abs=1e-6)
     assert both["both"] == pytest.approx(min(both.values()), abs=1e-6)
+    assert made["both"].incumbent == pytest.approx(both["both"], abs=1e-6)
     assert made["count"].count == min(m.count for m in made.values())
 
 
