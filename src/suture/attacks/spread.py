@@ -66,7 +66,7 @@ def identity(model: nn.Module, batch: Batch) -> str:
 def digest(tensor: Tensor) -> str:
     """SHA-256 over a tensor's shape and bytes."""
     found = hashlib.sha256(repr(tuple(tensor.shape)).encode())
-    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 
