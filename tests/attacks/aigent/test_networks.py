@@ -68,6 +68,7 @@ def test_limits_are_kept(network: Network, right_images: Images):
     assert mild.success.any()
 
 
+@pytest.mark.slow
 def test_processes_find_the_same(network: Network, right_images: Images):
     model = network("aigent_mnist_mlp8x16")
     batch = right_images(model, "mnist", 6)
