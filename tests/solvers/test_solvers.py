@@ -52,7 +52,7 @@ def test_a_linear_program_by_hand(solver: str):
 
 
 def test_a_knapsack_by_hand(solver: str):
-    """Weights 5 4 3, values 10 7 5, room 8: the first and the last, 15; relaxed 15.25 (5.25 of the second)."""
+    """Weights 5 4 3, values 10 7 5, room 8: the first and the last give 15."""
     made = program([-10, -7, -5], [[5, 4, 3]], [-INF], [8], upper=1.0, integer=[True] * 3)
     found = solve(made, solver=solver)
     assert found.x == pytest.approx([1, 0, 1]) and found.incumbent == pytest.approx(-15)
