@@ -111,6 +111,8 @@ def test_patches_are_added_to_the_logits(rule):
         for patch in shares[row].nonzero()[:, 0].tolist():
             expected = expected + model.bank.one(patch)(inputs[row : row + 1])[0]
         torch.testing.assert_close(out[row], expected)
+        # Alone: then only some of the patches are run.
+        torch.testing.assert_close(model(inputs[row : row + 1])[0], expected)
     torch.testing.assert_close(run(model.bank.layers, inputs.flatten(1))[1],
                                model.bank.one(1)(inputs))  # fmt: skip
 
