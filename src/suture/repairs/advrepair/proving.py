@@ -19,7 +19,9 @@ from suture.repairs.advrepair.regions import Regions, worst_clause
 from suture.repairs.advrepair.training import Leaves
 from suture.types import Box
 
-_TOGETHER = 32
+_TOGETHER = 1
+"""Boxes bounded together. A box's bound can turn with its neighbours (a neuron that is open in one
+of them is bounded in all); who checks a certificate has that box alone, so the proof has too."""
 
 
 @dataclass(frozen=True, eq=False)
