@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 from torch import nn
 
 from suture import bounds
+from suture.bounds.backward import concretise
 from suture.errors import ModelError
 from suture.types import Box
 from tests.bounds.nets import dense_parts, networks, plain_crown, points
@@ -262,3 +263,27 @@ def test_affine_networks_have_exact_bounds_also_at_the_rim():
 def test_an_unknown_layer_is_named():
     with pytest.raises(ModelError, match="Softmax"):
         bounds.read(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1)), (1, 2, 2))
+
+
+def test_gradients_of_the_least_value_are_those_of_its_formula():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    lower = torch.rand(3, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    width = torch.rand(3, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+
+    def plain():
+        upper = lower + width
+        return torch.where(rows > 0, rows * lower[:, None], rows * upper[:, None]).sum(-1)
+
+    def ours():
+        return concretise(rows, torch.zeros(()).double(), lower, lower + width)
+
+    torch.testing.assert_close(ours(), plain())
+    inputs = (rows, lower, width)
+    for a, b in zip(
+        torch.autograd.grad((ours() * weight).sum(), inputs),
+        torch.autograd.grad((plain() * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

@@ -14,16 +14,18 @@ import torch
 from torch import Tensor
 
 from suture.bounds.activations import Lines, Relu, SShaped
-from suture.bounds.affine import Conv, Linear
+from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
 from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
 from suture.bounds.pooling import MaxPool
+from suture.bounds.shapes import Permute, Reshape
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
-BUDGET = 4_000_000
-"""Numbers that the rows of one backward pass may hold: 16 MB in float32, about a cache."""
+BUDGET = 500_000
+"""Numbers that the rows of one backward pass may hold, 2 MB in float32: larger pieces leave the
+cache, and ask the system for fresh memory every time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +37,17 @@ class State:
         box: inputs ``(n, *in_shape)``.
         known: bounds of every value that an activation or a max pooling reads, by node.
         lines: relaxation of every activation, by node.
+        entry: the node up to which the box stays an exact box (normalisation, reshapes); pulling
+            ends there.
+        entry_box: its bounds.
     """
 
     network: Network
     box: Box
     known: dict[int, Interval]
     lines: dict[int, Lines]
+    entry: int
+    entry_box: Interval
 
 
 def prepare(network: Network, box: Box, method: Method = "crown") -> State:
@@ -49,7 +56,7 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
     With "crown" those that intervals leave open are tightened by a backward pass of their own;
     neurons that intervals settle are skipped, as nothing would change.
     """
-    state = State(network, box, {}, {})
+    state = State(network, box, {}, {}, *_entry(network, box))
     found: list[Interval] = [(box.lower, box.upper)]
     linear = [0]
     for index, node in enumerate(network.nodes[1:], start=1):
@@ -69,6 +76,18 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
     if method == "ibp":
         state.known.update(enumerate(found))
     return state
+
+
+def _entry(network: Network, box: Box) -> tuple[int, Interval]:
+    """The last node of the first run of operations that treat every value by itself."""
+    index, interval = 0, (box.lower, box.upper)
+    for place, node in enumerate(network.nodes[1:], start=1):
+        alone = sum(place - 1 in other.inputs for other in network.nodes) == 1
+        if not isinstance(node.op, Scale | BatchNorm | Reshape | Permute) or not alone:
+            break
+        index = place
+        interval = node.op.interval([interval[0]], [interval[1]])
+    return index, interval
 
 
 def _mixings(op: object, before: list[int]) -> int:
@@ -141,8 +160,13 @@ def neuron_bounds(state: State, index: int, neurons: Tensor) -> Interval:
 
 
 def _lower(state: State, start: int, rows: Rows, add: Tensor | float) -> Tensor:
-    rows, total = pull_to_input(state.network, start, rows, state.known, state.lines, add)
-    return concretise(rows, total, state.box.lower, state.box.upper)
+    entry, box = state.entry, state.entry_box
+    if start < entry:
+        entry, box = 0, (state.box.lower, state.box.upper)
+    rows, total = pull_to_input(
+        state.network, start, rows, state.known, state.lines, add, stop=entry
+    )
+    return concretise(rows, total, *box)
 
 
 def _row_size(network: Network, index: int) -> int:
