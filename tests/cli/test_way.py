@@ -10,6 +10,9 @@ import pytest
 from suture.data import load
 from tests.cli.conftest import Suture
 
+# One test goes on where the one before ended: they belong into one process.
+pytestmark = pytest.mark.xdist_group("way")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
