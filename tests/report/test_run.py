@@ -60,6 +60,7 @@ def test_corrupted_files_are_refused(make_run, name, content):
         {"right": -1},
         {"right": 0, "n": 0},
         {"right": 1.5},
+        {"n": 10**30},
         {"right": "4"},
         {"threat": []},
         {"row": None},

@@ -98,6 +98,7 @@ class Record:
                 raise TypeError(f"unknown fields {sorted(extra)}")
             wrong = [f.name for f in dataclasses.fields(Record) if not _fits(data, f)]
             wrong += [] if wrong or _flat(data.get("threat", {})) else ["threat"]
+            wrong += [] if wrong else [k for k in ("right", "n") if abs(data.get(k, 0)) > _MOST]
             if wrong:
                 raise TypeError(f"{wrong[0]}={data[wrong[0]]!r:.80}")
             return Record(**{k: v for k, v in data.items() if k in known})
@@ -109,6 +110,8 @@ class Record:
             ) from None
 
 
+_MOST = 2**53
+"""Counts beyond this are no counts, and no float holds them."""
 _KINDS: dict[str, Any] = {
     "str": str,
     "Protocol": str,
