@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from suture.data import load
 from tests.cli.conftest import Suture
 
-# One test goes on where the one before ended: they belong into one process.
-pytestmark = pytest.mark.xdist_group("way")
+TRAIN = ("train", "digits_cnn", "--data", "digits", "--epochs", 6)
+REPAIR = ("--data", "digits", "--eps", 0.15, "--queries", 60, "--samples", 150,
+          "--programs", 3000, "--max-length", 2, "--k", 6, "--temperature", 20)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +22,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("way")
 
 
+@pytest.fixture
+def net(suture: Suture, folder: Path) -> Path:
+    """A trained network, made by whichever test asks for it first."""
+    if not (folder / "net").exists():
+        assert suture(*TRAIN, "--out", folder / "net").status == 0
+    return folder / "net"
+
+
+@pytest.fixture
+def repaired(suture: Suture, folder: Path, net: Path) -> Path:
+    """The network defended."""
+    if not (folder / "repaired").exists():
+        assert suture("repair", net, *REPAIR, "--out", folder / "repaired").status == 0
+    return folder / "repaired"
+
+
+@pytest.fixture
+def evaluated(suture: Suture, folder: Path, repaired: Path) -> dict[str, Any]:
+    """What evaluating the defended network answers."""
+    if not (folder / "evaluated.json").exists():
+        answer = suture("evaluate", repaired, "--data", "digits", "--n", 30, "--eot", 2,
+                        "--no-curve", "--protocol", "paper", "--protocol", "adaptive", "--json",
+                        "--out", folder / "evaluated")  # fmt: skip
+        assert answer.status == 0
+        (folder / "evaluated.json").write_text(answer.out)
+    return json.loads((folder / "evaluated.json").read_text())
+
+
 def test_train(suture: Suture, folder: Path):
-    answer = suture("train", "digits_cnn", "--data", "digits", "--epochs", 6, "--out",
-                    folder / "net", "--json")  # fmt: skip
+    answer = suture(*TRAIN, "--out", folder / "trained", "--json")
     assert answer.status == 0
     facts = answer.json
     assert facts["test_accuracy"] > 94 and facts["test_n"] == len(load("digits").test)
-    assert len(list((folder / "net" / "checkpoints").glob("epoch-*.safetensors"))) == 6
+    assert len(list((folder / "trained" / "checkpoints").glob("epoch-*.safetensors"))) == 6
 
 
-def test_attack(suture: Suture, folder: Path):
-    words = ("attack", folder / "net", "--data", "digits", "--eps", 0.2, "--queries", 80, "--n", 60)
+def test_attack(suture: Suture, folder: Path, net: Path):
+    words = ("attack", net, "--data", "digits", "--eps", 0.2, "--queries", 80, "--n", 60)
     first = suture(*words, "--json", "--save", folder / "attacked.npz").json
     again = suture(*words, "--json", "--batch-size", 7).json
     assert first["robust_accuracy"] < first["clean_accuracy"]
@@ -43,39 +73,34 @@ def test_attack(suture: Suture, folder: Path):
     assert "robust accuracy" in text.out and text.err == ""
 
 
-def test_repair(suture: Suture, folder: Path):
-    answer = suture("repair", folder / "net", "--data", "digits", "--eps", 0.15, "--queries", 60,
-                    "--samples", 150, "--programs", 3000, "--max-length", 2, "--k", 6,
-                    "--temperature", 20, "--out", folder / "repaired", "--json")  # fmt: skip
+def test_repair(suture: Suture, folder: Path, net: Path):
+    answer = suture("repair", net, *REPAIR, "--out", folder / "again", "--json")
     assert answer.status == 0
     assert len(answer.json["programs"]) == 6
     assert answer.json["rescored_disagreements"] == 0
 
 
-def test_evaluate_remembers_the_threat(suture: Suture, folder: Path):
-    answer = suture("evaluate", folder / "repaired", "--data", "digits", "--n", 30, "--eot", 2,
-                    "--no-curve", "--protocol", "paper", "--protocol", "adaptive", "--json",
-                    "--out", folder / "evaluated")  # fmt: skip
-    assert answer.status == 0
-    facts = answer.json
-    assert set(facts["robust_accuracy"]) >= {"before", "after_paper", "after_adaptive"}
-    assert facts["robust_accuracy"]["after_adaptive"] <= facts["robust_accuracy"]["after_paper"]
-    assert facts["n"] == 30
-    assert "eps=0.15" in Path(facts["records"]).read_text()
-    page = Path(facts["report"]).read_text()
+def test_evaluate_remembers_the_threat(evaluated: dict[str, Any]):
+    robust = evaluated["robust_accuracy"]
+    assert set(robust) >= {"before", "after_paper", "after_adaptive"}
+    assert robust["after_adaptive"] <= robust["after_paper"]
+    assert evaluated["n"] == 30
+    assert "eps=0.15" in Path(evaluated["records"]).read_text()
+    page = Path(evaluated["report"]).read_text()
     assert "<!doctype html>" in page.lower() and "http://" not in page and "https://" not in page
 
 
-def test_report_again(suture: Suture, folder: Path):
-    before = (folder / "evaluated" / "report.html").read_text()
-    (folder / "evaluated" / "report.html").unlink()
-    answer = suture("report", folder / "evaluated", "--markdown")
+def test_report_again(suture: Suture, evaluated: dict[str, Any]):
+    page = Path(evaluated["report"])
+    before = page.read_text()
+    page.unlink()
+    answer = suture("report", page.parent, "--markdown")
     assert answer.status == 0 and "|" in answer.out
-    assert (folder / "evaluated" / "report.html").read_text() == before
+    assert page.read_text() == before
 
 
-def test_audit(suture: Suture, folder: Path):
-    answer = suture("audit", folder / "net", "--data", "digits", "--n", 20, "--eps", 0.1,
+def test_audit(suture: Suture, folder: Path, net: Path):
+    answer = suture("audit", net, "--data", "digits", "--n", 20, "--eps", 0.1,
                     "--out", folder / "audit", "--json")  # fmt: skip
     assert answer.status == 0
     assert answer.json["robust_accuracy"]["after_adaptive"] is None
@@ -83,14 +108,16 @@ def test_audit(suture: Suture, folder: Path):
     assert Path(answer.json["report"]).is_file()
 
 
-def test_audit_flags_a_randomised_defence(suture: Suture, folder: Path):
-    answer = suture("audit", folder / "repaired", "--data", "digits", "--n", 12, "--eps", 0.1,
+def test_audit_flags_a_randomised_defence(suture: Suture, folder: Path, repaired: Path):
+    answer = suture("audit", repaired, "--data", "digits", "--n", 12, "--eps", 0.1,
                     "--out", folder / "audit-2", "--json")  # fmt: skip
     assert any(w.startswith("randomness") for w in answer.json["warnings"])
     assert "randomness" in Path(answer.json["report"]).read_text()
 
 
-def test_audit_flags_a_quantiser(suture: Suture, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_audit_flags_a_quantiser(
+    suture: Suture, folder: Path, net: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Trained weights behind a rounding of the input: gradients are zero everywhere."""
     (folder / "masked.py").write_text(
         "import suture\n"
@@ -98,7 +125,7 @@ def test_audit_flags_a_quantiser(suture: Suture, folder: Path, monkeypatch: pyte
         "class Rounding(nn.Module):\n"
         "    def __init__(self):\n"
         "        super().__init__()\n"
-        f"        self.inner = suture.load({str(folder / 'net')!r})\n"
+        f"        self.inner = suture.load({str(net)!r})\n"
         "    def forward(self, images):\n"
         "        return self.inner((images * 4).round() / 4)\n"
     )
