@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from suture import report
 from suture.attacks import APGD, Attack, AutoAttack, Square
 from suture.cli import results
 from suture.cli.choices import Model, Trust, Weights, open_model
 from suture.cli.common import (
-    Bars,
     BatchSize,
     Data,
     Device,
@@ -22,15 +20,12 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    emit,
     held_out,
     open_data,
-    timed,
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.errors import ArgumentError
 from suture.evaluate import Plan, Subject
-from suture.pipeline import assess
 
 
 @dataclass(frozen=True)
@@ -109,20 +104,14 @@ def command(
         force=force,
         parts={"model": model},
     )
-    with run, spread, timed() as clock, Bars() as bars:
-        subject = Subject("undefended", classifier, model)
-        records = assess(
-            [subject],
-            batch,
-            plan,
-            dataset,
-            run,
-            seed=seed,
-            batch_size=batch_size,
-            engine=spread,
-            on_progress=bars,
-        )
-    run.finish()
-    page = report.write(run.folder)
-    facts = results.answer(records, run.folder, page, clock["seconds"])
-    emit(as_json, facts, "" if as_json else results.text(records, facts))
+    results.measure(
+        [Subject("undefended", classifier, model)],
+        batch,
+        plan,
+        dataset,
+        run,
+        spread,
+        seed=seed,
+        batch_size=batch_size,
+        as_json=as_json,
+    )

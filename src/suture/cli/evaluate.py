@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
-from suture import report
 from suture.cli import results
 from suture.cli.choices import Model, Queries, Steps, Trust, Weights, make_attack, open_model
 from suture.cli.common import (
-    Bars,
     BatchSize,
     Data,
     Device,
@@ -22,15 +20,12 @@ from suture.cli.common import (
     Out,
     Seed,
     check_device,
-    emit,
     held_out,
     open_data,
-    timed,
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.engine import Run
 from suture.evaluate import Plan, Subject
-from suture.pipeline import assess
 
 _DEFAULT = Plan()
 
@@ -99,22 +94,17 @@ def command(
         force=force,
         parts={"model": model, "base": base or "the model's own"},
     )
-    with run, spread, timed() as clock, Bars() as bars:
-        records = assess(
-            subjects,
-            batch,
-            plan,
-            dataset,
-            run,
-            seed=seed,
-            batch_size=batch_size,
-            engine=spread,
-            on_progress=bars,
-        )
-    run.finish()
-    page = report.write(run.folder)
-    facts = results.answer(records, run.folder, page, clock["seconds"])
-    emit(as_json, facts, "" if as_json else results.text(records, facts))
+    results.measure(
+        subjects,
+        batch,
+        plan,
+        dataset,
+        run,
+        spread,
+        seed=seed,
+        batch_size=batch_size,
+        as_json=as_json,
+    )
 
 
 def _threat(model: str, **given: Any) -> dict[str, Any]:

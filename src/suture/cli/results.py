@@ -6,8 +6,44 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from suture.evaluate import Record
+from suture import report
+from suture.cli.common import Bars, emit, timed
+from suture.data import Dataset
+from suture.engine import Engine, Run
+from suture.evaluate import Plan, Record, Subject
+from suture.pipeline import assess
 from suture.report import tables, verdict
+from suture.types import Batch
+
+
+def measure(
+    subjects: list[Subject],
+    batch: Batch,
+    plan: Plan,
+    dataset: Dataset,
+    run: Run,
+    engine: Engine,
+    *,
+    seed: int,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Evaluate the subjects into the run, write its page, and print the answer."""
+    with run, engine, timed() as clock, Bars() as bars:
+        records = assess(
+            subjects,
+            batch,
+            plan,
+            dataset,
+            run,
+            seed=seed,
+            batch_size=batch_size,
+            engine=engine,
+            on_progress=bars,
+        )
+    run.finish()
+    facts = answer(records, run.folder, report.write(run.folder), clock["seconds"])
+    emit(as_json, facts, "" if as_json else text(records, facts))
 
 
 def headline(records: list[Record]) -> dict[str, Any]:
