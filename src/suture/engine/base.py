@@ -35,6 +35,7 @@ class Engine(ABC):
         retries: how often an item is tried again after its worker died, or after an error that
             may pass (memory, input/output). An error in the work itself is final at once.
         seconds: time limit per item, ``None`` for none.
+        workers: items at the same time, for backends that have a choice; ``None`` for all that fit.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Engine(ABC):
         threads_per_item: int | None = 1,
         retries: int = 2,
         seconds: float | None = None,
+        workers: int | None = None,
     ) -> None:
         checks = {
+            "at least one worker, or None for all there are": workers is None or workers >= 1,
             "threads_per_item >= 1": threads_per_item is None or threads_per_item >= 1,
             "retries >= 0": retries >= 0,
             "seconds > 0, or None": seconds is None or seconds > 0,
@@ -53,7 +56,7 @@ class Engine(ABC):
             if not holds:
                 raise ArgumentError(
                     expected=expected,
-                    got=f"threads_per_item={threads_per_item}, {retries=}, {seconds=}",
+                    got=f"{workers=}, {threads_per_item=}, {retries=}, {seconds=}",
                     remedy="Leave it at its default unless single items are large.",
                 )
         self.threads_per_item, self.retries, self.seconds = threads_per_item, retries, seconds

@@ -21,7 +21,7 @@ from suture.engine.outcomes import Failure, Outcome, lost_worker, out_of_memory,
 from suture.engine.packing import pack, unpack
 from suture.engine.remote import answer, parts_of
 from suture.engine.threads import available_cores
-from suture.errors import ArgumentError, DependencyError, EngineError
+from suture.errors import DependencyError, EngineError
 
 GRACE = 30.0
 """Seconds past its limit after which a task is cancelled by force; starting a worker counts."""
@@ -56,13 +56,9 @@ class Ray(Engine):
         retries: int = 2,
         seconds: float | None = None,
     ) -> None:
-        super().__init__(threads_per_item=threads_per_item, retries=retries, seconds=seconds)
-        if workers is not None and workers < 1:
-            raise ArgumentError(
-                expected="at least one worker",
-                got=str(workers),
-                remedy="Leave workers unset to use the whole cluster.",
-            )
+        super().__init__(
+            threads_per_item=threads_per_item, retries=retries, seconds=seconds, workers=workers
+        )
         self._threads, self._wanted, self._address = threads_per_item, workers, address
         self._shared: dict[str, Any] = {}
         self._running: dict[Any, _Job] = {}

@@ -18,7 +18,7 @@ from suture.engine.packing import pack, unpack
 from suture.engine.sharing import Segment
 from suture.engine.threads import available_cores
 from suture.engine.worker import serve
-from suture.errors import ArgumentError, EngineError
+from suture.errors import EngineError
 
 GRACE = 3.0
 """Seconds past its limit after which a worker that cannot be interrupted is killed."""
@@ -69,13 +69,9 @@ class Processes(Engine):
         retries: int = 2,
         seconds: float | None = None,
     ) -> None:
-        super().__init__(threads_per_item=threads_per_item, retries=retries, seconds=seconds)
-        if workers is not None and workers < 1:
-            raise ArgumentError(
-                expected="at least one worker",
-                got=str(workers),
-                remedy="Leave workers unset to use every available core.",
-            )
+        super().__init__(
+            threads_per_item=threads_per_item, retries=retries, seconds=seconds, workers=workers
+        )
         self._threads = threads_per_item
         self._workers = workers or max(1, available_cores() // threads_per_item)
         self._pool: list[_Worker] = []
