@@ -13,20 +13,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import nn
 
 import harness
+import scoring
 from suture import data, models
 from suture.attacks import PGD, Square
 from suture.engine import Engine, Inline, Processes, Ray
 from suture.engine.threads import available_cores
 from suture.evaluate import Plan, Subject, evaluate
-from suture.repairs.defensyn.scoring import LinearProblem, Samples
+from suture.repairs.defensyn.scoring import LinearProblem
 from suture.repairs.defensyn.synthesis import Search
 from suture.rng import Stream
 from suture.training import TrainConfig, train
 
-FEATURES, CLASSES, SAMPLES = 512, 10, 1_500
 PROGRAMS, LENGTHS, CHUNK = 160_000, 2, 10_000
 IMAGES, EMPTY, REPEATS = 240, 1_000, 3
 ATTACK = Square(norm="linf", eps=0.2, queries=300)
@@ -78,21 +77,12 @@ class _Synthesis:
     """A search of two lengths; returns what it found."""
 
     def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        head = nn.Linear(FEATURES, CLASSES)
-        with torch.no_grad():
-            head.weight.copy_(torch.randn(CLASSES, FEATURES, generator=generator) * FEATURES**-0.5)
-            head.bias.zero_()
-            clean = torch.randn(SAMPLES // 2, FEATURES, generator=generator).relu()
-            labels = head(clean).argmax(1)
-            noise = torch.randn(clean.shape, generator=generator)
-        features = torch.cat([(clean + noise / 2).relu(), clean])
-        samples = Samples(features, torch.cat([labels, labels]), SAMPLES // 2)
+        head, samples = scoring.case()
         self.problem = LinearProblem.of(head, samples)
 
     def __call__(self, engine: Engine) -> object:
         search = Search(
-            scorer=self.problem.score, features=FEATURES, k=30, lambda_=1.0, improve=0.0,
+            scorer=self.problem.score, features=scoring.FEATURES, k=30, lambda_=1.0, improve=0.0,
             temperature=20.0, constants=(-30.0, 30.0), learned=True, stream=Stream(0), chunk=CHUNK,
         )  # fmt: skip
         best = search.lengths(LENGTHS, PROGRAMS, engine, None)

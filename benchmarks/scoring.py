@@ -21,11 +21,12 @@ OURS, PLAIN = 40_000, 400
 
 def rows() -> list[harness.Row]:
     """Lengths 1, 5 and 10."""
-    head, samples = _case()
+    head, samples = case()
     return [_row(head, samples, length) for length in (1, 5, 10)]
 
 
-def _case() -> tuple[nn.Linear, Samples]:
+def case() -> tuple[nn.Linear, Samples]:
+    """A linear head and samples of about its own classes."""
     generator = torch.Generator().manual_seed(0)
     head = nn.Linear(FEATURES, CLASSES)
     with torch.no_grad():
