@@ -61,6 +61,24 @@ class EngineError(SutureError, RuntimeError):
     """A worker failed or a backend could not start."""
 
 
+def require(checks: dict[str, bool], got: object, remedy: str) -> None:
+    """Refuse arguments that do not hold.
+
+    Args:
+        checks: what is expected, as a noun phrase → whether it holds.
+        got: the object that was given, shown as it prints.
+        remedy: what to do.
+
+    Raises:
+        ArgumentError: names the first check that fails.
+    """
+    for expected, holds in checks.items():
+        if not holds:
+            raise ArgumentError(
+                expected=expected, got=got if isinstance(got, str) else repr(got), remedy=remedy
+            )
+
+
 def unknown_name(kind: str, name: str, known: list[str] | tuple[str, ...]) -> str:
     """The ``got`` part for a misspelt name, with the nearest known names first."""
     import difflib

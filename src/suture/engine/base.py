@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from suture.engine import sharing
 from suture.engine.outcomes import Outcome
 from suture.engine.sharing import Handle
-from suture.errors import ArgumentError, EngineError
+from suture.errors import EngineError, require
 from suture.rng import Stream
 
 Item = TypeVar("Item")
@@ -52,13 +52,8 @@ class Engine(ABC):
             "retries >= 0": retries >= 0,
             "seconds > 0, or None": seconds is None or seconds > 0,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected,
-                    got=f"{workers=}, {threads_per_item=}, {retries=}, {seconds=}",
-                    remedy="Leave it at its default unless single items are large.",
-                )
+        given = f"{workers=}, {threads_per_item=}, {retries=}, {seconds=}"
+        require(checks, given, "Leave it at its default unless single items are large.")
         self.threads_per_item, self.retries, self.seconds = threads_per_item, retries, seconds
 
     def map(

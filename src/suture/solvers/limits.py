@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suture.errors import ArgumentError
+from suture.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,4 @@ class Limits:
             "gap >= 0": self.gap >= 0,
             "threads >= 1": self.threads >= 1,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="Correct the limit or leave it out."
-                )
+        require(checks, self, "Correct the limit or leave it out.")

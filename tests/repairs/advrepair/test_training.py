@@ -9,16 +9,10 @@ from torch import nn
 from suture import bounds
 from suture.repairs.advrepair.bank import initial, network
 from suture.repairs.advrepair.bounding import Relaxed, bound_network, joint
+from suture.repairs.advrepair.descent import Adam
+from suture.repairs.advrepair.leaves import Leaves, divided, halved, largest, worth_halving
 from suture.repairs.advrepair.start import closing_bias, gaps
-from suture.repairs.advrepair.training import (
-    Adam,
-    Leaves,
-    Training,
-    divided,
-    halved,
-    train,
-    worth_halving,
-)
+from suture.repairs.advrepair.training import Task, Training, train
 from suture.rng import Stream
 from suture.types import Box
 
@@ -113,11 +107,15 @@ def leaves(owner=None):
     return Leaves(given(), torch.arange(BOXES), owner)
 
 
+def trained_by(layers, given, settings):
+    return train(Task(layers, given, settings, relax))
+
+
 def test_a_step_descends_the_sum_of_clipped_losses():
     owner = torch.tensor([0, 0, 1, 1, 1, 2])
     layers = patches(3)
-    trained, _, facts = train(layers, leaves(owner), how(3), relax, lambda *_: None)
-    assert facts["epochs"] == 1
+    trained = trained_by(layers, leaves(owner), how(3))
+    assert trained.epochs == 1
     for patch in range(3):
         module = plain(layers, patch)
         loss = torch.zeros(())
@@ -127,7 +125,7 @@ def test_a_step_descends_the_sum_of_clipped_losses():
             loss = loss + (0.5 - bounds.bounds_of(both, own, rows()[i : i + 1])).clamp_min(0).sum()
         loss.backward()
         linear = [layer for layer in module if isinstance(layer, nn.Linear)]
-        for layer, (weight, bias) in zip(linear, trained, strict=True):
+        for layer, (weight, bias) in zip(linear, trained.layers, strict=True):
             expected = layer.weight - 0.1 * layer.weight.grad
             torch.testing.assert_close(weight[patch], expected.detach(), atol=1e-4, rtol=1e-3)
             torch.testing.assert_close(bias[patch], (layer.bias - 0.1 * layer.bias.grad).detach(),
@@ -150,9 +148,9 @@ def test_adam_is_adam_and_leaves_finished_patches_alone():
 @pytest.mark.parametrize("optimiser", ["adam", "gd"])
 def test_patches_do_not_meet(optimiser, monkeypatch):
     settings = {"rounds": 2, "epochs": 6, "optimiser": optimiser, "rate": 0.05}
-    together, _, _ = train(patches(), leaves(), how(**settings), relax, lambda *_: None)
+    together = trained_by(patches(), leaves(), how(**settings)).layers
     monkeypatch.setattr("suture.repairs.advrepair.training._CACHE", 1)
-    alone, _, _ = train(patches(), leaves(), how(**settings), relax, lambda *_: None)
+    alone = trained_by(patches(), leaves(), how(**settings)).layers
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one[0], other[0], atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(one[1], other[1], atol=1e-4, rtol=1e-3)
@@ -160,26 +158,27 @@ def test_patches_do_not_meet(optimiser, monkeypatch):
 
 def test_training_ends_when_everything_is_proved():
     settings = how(rounds=30, epochs=10, optimiser="adam", rate=0.05)
-    trained, found, facts = train(patches(), leaves(), settings, relax, lambda *_: None)
-    assert facts["epochs"] < 300
-    lower, _ = joint(found.linear, [(w[found.owner], b[found.owner]) for w, b in trained])
+    trained = trained_by(patches(), leaves(), settings)
+    assert trained.epochs < 300
+    found = relax(trained.lower, trained.upper, trained.region)
+    # A region has its own patch here, so that its number is the patch's.
+    lower, _ = joint(found, [(w[trained.region], b[trained.region]) for w, b in trained.layers])
     assert (lower >= 0.5 - 1e-5).all()
 
 
 def test_an_unclipped_loss_goes_on():
     settings = how(rounds=2, epochs=10, optimiser="adam", rate=0.05, clipped=False)
-    _trained, _found, facts = train(patches(), leaves(), settings, relax, lambda *_: None)
-    assert facts["epochs"] == 20
+    assert trained_by(patches(), leaves(), settings).epochs == 20
 
 
 def test_a_constant_patch_stays_constant():
     layers = initial(BOXES, WIDTH, (), CLASSES, Stream(2))
     settings = how(rounds=1, epochs=10, optimiser="adam", rate=0.05, clipped=False)
-    ((weight, bias),), _, _ = train(layers, leaves(), settings, relax, lambda *_: None)
+    ((weight, bias),) = trained_by(layers, leaves(), settings).layers
     assert not weight.any() and bias.all()
 
 
-def test_boxes_are_halved_where_slope_times_width_is_largest():
+def test_boxes_are_halved_where_slope_times_width_islargest():
     linear = Relaxed(
         torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 1.0]]),
         torch.tensor([[[3.0, 1.0, 0.0], [0.0, 0.0, 9.0]]]), torch.zeros(1, 2), torch.zeros(1, 2, 2),
@@ -212,13 +211,11 @@ def test_cutting_covers_the_box_and_narrows_the_gap():
 
 
 def test_refinement_takes_the_worst_boxes_of_each_patch():
-    from suture.repairs.advrepair.training import _largest
-
     losses = torch.tensor([1.0, 5.0, 0.0, 2.0, 3.0, 4.0])
     owner = torch.tensor([0, 0, 1, 1, 1, 1])
-    assert sorted(_largest(losses, owner, 2).tolist()) == [0, 1, 4, 5]
-    assert sorted(_largest(losses, owner, 1).tolist()) == [1, 5]
-    assert sorted(_largest(losses, owner, 9).tolist()) == [0, 1, 3, 4, 5]
+    assert sorted(largest(losses, owner, 2).tolist()) == [0, 1, 4, 5]
+    assert sorted(largest(losses, owner, 1).tolist()) == [1, 5]
+    assert sorted(largest(losses, owner, 9).tolist()) == [0, 1, 3, 4, 5]
 
 
 def test_gaps_and_the_constants_that_close_them():

@@ -17,7 +17,8 @@ from suture.bounds.coefficients import Patches
 from suture.repairs.advrepair.bank import Layers, network
 from suture.types import Box
 
-_TOGETHER = 64
+TOGETHER = 64
+"""Boxes whose bounds are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class Relaxed:
         """The parts one after another."""
         return Relaxed(*(torch.cat([getattr(p, name) for p in parts]) for name in _PARTS))
 
+    def divided(self, unit: Tensor) -> Relaxed:
+        """The bounds divided by a unit per box ``(n,)``."""
+        slope, shift = self.slope / unit[:, None, None], self.shift / unit[:, None]
+        return Relaxed(self.lower, self.upper, slope, shift, self.rows)
+
     def alone(self) -> Tensor:
         """Lower bounds ``(n, k)`` without a patch."""
         return concretise(self.slope, self.shift, self.lower, self.upper)
@@ -61,7 +67,7 @@ def bound_network(
     network: Network, box: Box, rows: Tensor, add: Tensor, method: Method = "crown"
 ) -> Relaxed:
     """N's linear lower bounds on boxes ``(n, *in_shape)``."""
-    parts = (t.split(_TOGETHER) for t in (box.lower, box.upper, rows, add))
+    parts = (t.split(TOGETHER) for t in (box.lower, box.upper, rows, add))
     with torch.no_grad():
         return Relaxed.concat([
             _piece(network, Box(low, high), some, more, method)
@@ -81,6 +87,32 @@ def _pulled(network: Network, box: Box, rows: Tensor, method: Method) -> tuple[T
     slope, shift = pull_to_input(network, last, rows, state.known, state.lines)
     dense = slope.dense() if isinstance(slope, Patches) else slope
     return dense, torch.as_tensor(shift, dtype=rows.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxing:
+    """Bounds N on boxes, when training asks: a function that can be sent to another process.
+
+    Attributes:
+        network: N.
+        rows: ``(m, k, classes)``, each region's forms.
+        add: ``(m, k)``.
+        unit: ``(m,)``, by which each region's bounds are divided.
+        method: how N is bounded.
+    """
+
+    network: Network
+    rows: Tensor
+    add: Tensor
+    unit: Tensor
+    method: Method
+
+    def __call__(self, lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
+        """N's bounds on boxes ``(n, d)``, parts of the regions ``(n,)``."""
+        shape = self.network.in_shape
+        box = Box(lower.view(-1, *shape), upper.view(-1, *shape))
+        found = bound_network(self.network, box, self.rows[region], self.add[region], self.method)
+        return found.divided(self.unit[region])
 
 
 def joint(given: Relaxed, layers: Layers, method: Method = "crown") -> tuple[Tensor, Tensor]:

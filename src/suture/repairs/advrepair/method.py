@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack
+from suture.attacks.spread import spread
 from suture.bounds import Method
-from suture.engine import Engine
-from suture.errors import ArgumentError
+from suture.engine import Engine, Inline
+from suture.errors import ArgumentError, require
 from suture.repairs.advrepair.bank import HIDDEN
+from suture.repairs.advrepair.plan import Plan
 from suture.repairs.advrepair.regions import Regions, balls
-from suture.repairs.advrepair.repairing import Plan, State, mend
+from suture.repairs.advrepair.repairing import State, mend
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -90,11 +92,7 @@ class AdvRepair(Repair):
             "most, feature_samples >= 1": min(self.most, self.feature_samples) >= 1,
             "bounds crown-ibp or crown": self.bounds in ("crown-ibp", "crown"),
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the documentation of AdvRepair."
-                )
+        require(checks, self, "See the documentation of AdvRepair.")
 
     def run(
         self,
@@ -107,8 +105,9 @@ class AdvRepair(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
+        engine = engine or Inline(threads_per_item=None)
         started = time.monotonic()
-        batch, found, tried = self.fooled(model, data, stream, batch_size, tell)
+        batch, found, tried = self.fooled(model, data, stream, batch_size, engine=engine, tell=tell)
         spent = time.monotonic() - started
         facts = {"samples": len(found), "tried": tried, "attack_seconds": round(spent, 3)}
         if batch is None:
@@ -121,6 +120,7 @@ class AdvRepair(Repair):
             found,
             torch.arange(len(found)),
             generator=stream,
+            engine=engine,
             batch_size=batch_size,
             on_progress=tell,
         )
@@ -134,6 +134,7 @@ class AdvRepair(Repair):
         region: Tensor,
         *,
         generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
         batch_size: int = 256,
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
@@ -146,6 +147,7 @@ class AdvRepair(Repair):
                 repaired when all of its own behave.
             region: int64 ``(n,)``, where each of them lies.
             generator: seed or stream.
+            engine: gets patches and proofs in pieces; ``None`` uses this process.
             batch_size: inputs per forward.
             on_progress: told about each stage.
 
@@ -175,7 +177,15 @@ class AdvRepair(Repair):
             method=self.bounds,
         )
         started, tell = time.monotonic(), on_progress or (lambda *_: None)
-        made = mend(model, regions, plan, as_stream(generator), batch_size, tell)
+        made = mend(
+            model,
+            regions,
+            plan,
+            as_stream(generator),
+            batch_size=batch_size,
+            engine=engine or Inline(threads_per_item=None),
+            tell=tell,
+        )
         states = made.judged(wrong, region, batch_size)
         trace = made.trace | {
             "seconds": round(time.monotonic() - started, 3),
@@ -191,17 +201,25 @@ class AdvRepair(Repair):
         data: Batch,
         stream: Stream,
         batch_size: int = 256,
+        *,
+        engine: Engine | None = None,
         tell: OnProgress = lambda *_: None,
     ) -> tuple[Batch | None, Tensor, int]:
         """The first ``samples`` images, in an order drawn by the seed, that the model gets right
         and the attack fools (``None``: not one); the adversarial images; how many were tried."""
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
         images, found, count, tried = [], [], 0, 0
-        for piece in data[order].split(max(64, self.samples)):
+        for number, piece in enumerate(data[order].split(max(64, self.samples))):
             if count >= self.samples:
                 break
-            result = self.attack(
-                model, piece, generator=stream.child("attack"), batch_size=batch_size
+            result = spread(
+                self.attack,
+                model,
+                piece,
+                engine=engine or Inline(threads_per_item=None),
+                generator=stream.child("attack"),
+                batch_size=batch_size,
+                stage=f"attack {number}",
             )
             hit = (result.success & result.clean_right).nonzero()[:, 0][: self.samples - count]
             count, tried = count + len(hit), tried + len(piece)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,16 +14,17 @@ from suture.bounds import Method, Network
 from suture.bounds.crown import known_only
 from suture.certify import Certificate
 from suture.certify.proving import SLACK
+from suture.engine import Engine, Handle
 from suture.repairs.advrepair.bank import Layers, choose
 from suture.repairs.advrepair.bounding import bound_network, joint
 from suture.repairs.advrepair.patched import PatchedClassifier, answering_pairs
 from suture.repairs.advrepair.regions import Regions, worst_clause
-from suture.repairs.advrepair.training import Leaves
 from suture.types import Box
 
-_TOGETHER = 1
-"""Boxes bounded together. A box's bound can turn with its neighbours (a neuron that is open in one
-of them is bounded in all); who checks a certificate has that box alone, so the proof has too."""
+_PIECE = 32
+"""Boxes of a piece. Each is bounded alone, since its bound can turn with its neighbours (a neuron
+that is open in one of them is bounded in all): who checks a certificate has that box alone, so
+the proof has too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,44 +43,78 @@ class Proof:
     bounds: Tensor
 
 
-def prove_leaves(
-    model: PatchedClassifier, network: Network, regions: Regions, leaves: Leaves, method: Method
+def prove_boxes(
+    model: PatchedClassifier,
+    network: Network,
+    regions: Regions,
+    lower: Tensor,
+    upper: Tensor,
+    region: Tensor,
+    method: Method,
+    engine: Engine,
+    *,
+    work: str,
+    on_progress: Callable[[int, int], None],
 ) -> Proof:
     """Bound every box with every patch that may answer there.
 
     Args:
         network: N's, in float32; it is cast.
-        leaves: the boxes; where a region was not cut, its own box.
+        lower, upper: boxes ``(n, d)``; where a region was not cut, its own box.
+        region: int64 ``(n,)``, the region of each.
+        engine: gets the boxes in pieces.
+        work: says what is proved, for a run that keeps pieces.
     """
     shape = network.in_shape
-    lower = leaves.linear.lower.double().view(-1, *shape)
-    upper = leaves.linear.upper.double().view(-1, *shape)
+    lower = lower.double().view(-1, *shape)
+    upper = upper.double().view(-1, *shape)
     box, patch = answering_pairs(model.allocation, lower.flatten(1), upper.flatten(1))
-    wide, layers = (
-        network.to(torch.float64),
-        [(w.double(), b.double()) for w, b in model.bank.layers],
-    )
+    layers = [(w.double(), b.double()) for w, b in model.bank.layers]
     exact = regions.to(torch.float64)
-    found = torch.cat([
-        _bound(wide, layers, exact, Box(lower[b], upper[b]), leaves.region[b], p, method)
-        for b, p in zip(box.split(_TOGETHER), patch.split(_TOGETHER), strict=True)
-    ])  # fmt: skip
+    task = _Task(network.to(torch.float64), layers, exact, Box(lower, upper), region, method)
+    pieces = list(zip(box.split(_PIECE), patch.split(_PIECE), strict=True))
+    found = []
+    with engine.shared(task) as shared:
+        for part in engine.keep("proofs", partial(_call, shared), pieces, work=work):
+            found.append(part)
+            on_progress(len(found), len(pieces))
+    bounds = torch.cat(found)
     # Several networks may answer in a box: each form is worth what it is for the worst of them.
-    index = box[:, None].expand_as(found)
-    worst = torch.full((len(lower), found.shape[1]), float("inf"), dtype=torch.float64)
-    worst = worst.scatter_reduce(0, index, found, "amin")
-    return Proof(lower, upper, leaves.region, worst)
+    worst = torch.full((len(lower), bounds.shape[1]), float("inf"), dtype=torch.float64)
+    worst = worst.scatter_reduce(0, box[:, None].expand_as(bounds), bounds, "amin")
+    return Proof(lower, upper, region, worst)
 
 
-def _bound(
-    network: Network, layers: Layers, regions: Regions, box: Box, region: Tensor, patch: Tensor,
-    method: Method,
-) -> Tensor:  # fmt: skip
-    add = regions.add[region]
-    given = bound_network(network, box, regions.rows[region], add, method)
-    with torch.no_grad():
-        found = known_only(joint(given, choose(layers, patch), method)[0])
-    return found - SLACK * (1 + found.abs() + add.abs())
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """All that a proof speaks of, in float64."""
+
+    network: Network
+    layers: Layers
+    regions: Regions
+    box: Box
+    region: Tensor
+    method: Method
+
+    def __call__(self, pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """Bounds ``(b, k)`` of boxes ``(b,)`` where patches ``(b,)`` answer, each on its own."""
+        return torch.cat([
+            self._bound(box, patch)
+            for box, patch in zip(*(index.split(1) for index in pairs), strict=True)
+        ])  # fmt: skip
+
+    def _bound(self, box: Tensor, patch: Tensor) -> Tensor:
+        part = Box(self.box.lower[box], self.box.upper[box])
+        region = self.region[box]
+        rows, add = self.regions.rows[region], self.regions.add[region]
+        given = bound_network(self.network, part, rows, add, self.method)
+        with torch.no_grad():
+            found = known_only(joint(given, choose(self.layers, patch), self.method)[0])
+        return found - SLACK * (1 + found.abs() + add.abs())
+
+
+def _call(task: Handle[_Task], pairs: tuple[Tensor, Tensor]) -> Tensor:
+    return task.get()(pairs)
 
 
 def proved(proof: Proof, regions: Regions) -> Tensor:

@@ -9,33 +9,29 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.bounds import Method, Network
+from suture.attacks.spread import digest
 from suture.certify import Certificate
+from suture.engine import Engine
 from suture.models import fingerprint, untouched
 from suture.repairs.advrepair.allocation import Allocation, Anchors, Rule
-from suture.repairs.advrepair.bank import Layers, PatchBank, initial
-from suture.repairs.advrepair.bounding import Relaxed, bound_network
+from suture.repairs.advrepair.bank import Layers, PatchBank
 from suture.repairs.advrepair.bundling import describe, halves
 from suture.repairs.advrepair.features import sampled_boxes
 from suture.repairs.advrepair.patched import PatchedClassifier
-from suture.repairs.advrepair.proving import certificates, prove_leaves, proved
+from suture.repairs.advrepair.plan import Plan
+from suture.repairs.advrepair.proving import certificates, prove_boxes, proved
 from suture.repairs.advrepair.regions import Regions
-from suture.repairs.advrepair.start import closing_bias, gaps, in_logits, in_units, with_bias
-from suture.repairs.advrepair.training import Leaves, Training, divided, train
+from suture.repairs.advrepair.start import begin, in_logits
+from suture.repairs.advrepair.training import train
 from suture.rng import Stream
-from suture.types import Box
 
 Tell = Callable[[str, int, int], None]
-_RELATIVE = 0.03
-"""Part of the margin that grows with the gap. DeepPoly's bounds of one box turn by a percent with
-the boxes that are bounded beside it and with the last bits of its numbers (a slope that flips):
-a proof, and one who checks it alone, must find it all the same."""
 
 
 class State(Enum):
@@ -44,26 +40,6 @@ class State(Enum):
     PROVED = "proved"
     REPAIRED = "repaired"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What ``AdvRepair`` was told, for one repair; see there."""
-
-    hidden: tuple[int, ...]
-    guidance: Literal["property", "untargeted", "targeted"]
-    rounds: int
-    epochs: int
-    split: int
-    optimiser: Literal["adam", "gd"]
-    rate: float
-    cuts: int
-    start: float
-    margin: float
-    most: int
-    at: str | None
-    feature_samples: int
-    method: Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +84,14 @@ class _Centres:
 
 
 def mend(
-    model: nn.Module, regions: Regions, plan: Plan, stream: Stream, batch_size: int, tell: Tell
+    model: nn.Module,
+    regions: Regions,
+    plan: Plan,
+    stream: Stream,
+    *,
+    batch_size: int,
+    engine: Engine,
+    tell: Tell,
 ) -> Mended:
     """Repair the regions of a copy of the model; with ``plan.at`` in a feature space."""
     clock = [time.monotonic()]
@@ -123,25 +106,49 @@ def mend(
             encoder, regions, plan.feature_samples, stream.child("features"), batch_size
         )
     network = bounds.read(nn.Sequential(head), tuple(box.lower.shape[1:]))
+    work = _identity(model, regions, plan, stream, batch_size)
     clock.append(time.monotonic())
-    layers, leaves, facts = _trained(
-        network, box, regions, owner, _floor(centres, owner, plan), plan, stream, tell, clock
-    )
+    first = begin(
+        network, box, regions, owner, _floor(centres, owner, plan), plan, stream, engine,
+        on_progress=partial(tell, "bounding the network"),
+    )  # fmt: skip
+    clock.append(time.monotonic())
+    trained = train(first.task, engine, work=work, on_progress=partial(tell, "training patches"))
+    clock.append(time.monotonic())
+    layers = in_logits(trained.layers, first.unit)
     patched = _assembled(encoder, head, layers, regions, owner, centres, plan)
     patched.eval()
     describe(patched, model, plan.at)
     sure = torch.zeros(len(regions), dtype=torch.bool)
     made: tuple[Certificate, ...] = ()
     if plan.at is None:
-        tell("proving", 0, 1)
-        proof = prove_leaves(patched, network, regions, leaves, plan.method)
+        proof = prove_boxes(
+            patched, network, regions, trained.lower, trained.upper, trained.region, plan.method,
+            engine, work=work, on_progress=partial(tell, "proving"),
+        )  # fmt: skip
         sure = proved(proof, regions)
         made = certificates(proof, regions, owner, fingerprint(patched), plan.method)
     clock.append(time.monotonic())
     names = ("prepare", "bound", "train", "prove")
     seconds = [round(b - a, 3) for a, b in pairwise(clock)]
-    facts |= {"patches": patched.bank.count, "seconds_of": dict(zip(names, seconds, strict=True))}
+    facts = {
+        "epochs": trained.epochs,
+        "rounds": trained.rounds,
+        "boxes": len(trained.region),
+        "largest_gap": round(first.largest_gap, 6),
+        "patches": patched.bank.count,
+        "seconds_of": dict(zip(names, seconds, strict=True)),
+    }
     return Mended(patched, regions, sure, made, facts)
+
+
+def _identity(
+    model: nn.Module, regions: Regions, plan: Plan, stream: Stream, batch_size: int
+) -> str:
+    """Says what is repaired, for a run that keeps pieces."""
+    parts = (regions.box.lower, regions.box.upper, regions.rows, regions.add)
+    named = " ".join([fingerprint(model), *map(digest, parts)])
+    return f"{plan!r} {stream.key} {batch_size} {named}"
 
 
 def _centres(encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int) -> _Centres:
@@ -170,57 +177,6 @@ def _floor(centres: _Centres, owner: Tensor, plan: Plan) -> Tensor:
     wide = logits.amax(1) - logits.amin(1) if plan.at else torch.zeros(len(logits))
     least = torch.full((int(owner.max()) + 1,), plan.margin)
     return least.scatter_reduce(0, owner, wide, "amax")
-
-
-def _trained(
-    network: Network, box: Box, regions: Regions, owner: Tensor, floor: Tensor, plan: Plan,
-    stream: Stream, tell: Tell, clock: list[float],
-) -> tuple[Layers, Leaves, dict[str, Any]]:  # fmt: skip
-    patches, shape = int(owner.max()) + 1, network.in_shape
-    tell("bounding the network", 0, 1)
-
-    def relax(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
-        part = Box(lower.view(-1, *shape), upper.view(-1, *shape))
-        rows, add = regions.rows[region], regions.add[region]
-        return bound_network(network, part, rows, add, plan.method)
-
-    def relax_in_units(lower: Tensor, upper: Tensor, region: Tensor) -> Relaxed:
-        return in_units(relax(lower, upper, region), unit[owner[region]])
-
-    whole = torch.arange(len(regions))
-    given = relax(box.lower.flatten(1), box.upper.flatten(1), whole)
-    leaves = divided(Leaves(given, whole, owner), plan.cuts * len(regions), relax)
-    gap = gaps(leaves.linear.alone(), leaves.owner, patches)
-    unit = torch.maximum(gap.amax(1), floor)
-    margin = plan.margin + _RELATIVE * unit
-    gap = torch.where(gap > 0, gap + margin[:, None] * 1.01, gap)
-    if plan.optimiser == "gd":
-        unit = torch.ones_like(unit)
-    position = torch.arange(len(owner))
-    first = torch.full((patches,), len(owner)).scatter_reduce(0, owner, position, "amin")
-    bias = closing_bias(gap, regions.rows[first], regions.clause)
-    layers = initial(
-        patches, given.lower.shape[1], plan.hidden, regions.rows.shape[2], stream.child("patches")
-    )
-    layers = with_bias(layers, plan.start * bias / unit[:, None])
-    clock.append(time.monotonic())
-    how = Training(
-        rounds=plan.rounds,
-        epochs=plan.epochs,
-        split=plan.split,
-        rate=plan.rate,
-        optimiser=plan.optimiser,
-        margin=margin / unit,
-        clause=regions.clause,
-        clipped=plan.at is None,
-        method=plan.method,
-    )
-    leaves = Leaves(in_units(leaves.linear, unit[leaves.owner]), leaves.region, leaves.owner)
-    told = partial(tell, "training patches")
-    trained, leaves, facts = train(layers, leaves, how, relax_in_units, told)
-    clock.append(time.monotonic())
-    facts["largest_gap"] = round(float(gap.max()), 6)
-    return in_logits(trained, unit), leaves, facts
 
 
 def _assembled(

@@ -2,11 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from suture.repairs.advrepair.bank import Layers
-from suture.repairs.advrepair.bounding import Relaxed
+from suture.bounds import Network
+from suture.engine import Engine, Handle
+from suture.repairs.advrepair.bank import Layers, initial
+from suture.repairs.advrepair.bounding import TOGETHER, Relaxed, Relaxing
+from suture.repairs.advrepair.leaves import Leaves, divided
+from suture.repairs.advrepair.plan import Plan
+from suture.repairs.advrepair.regions import Regions
+from suture.repairs.advrepair.training import Task, Training
+from suture.rng import Stream
+from suture.types import Box
+
+_RELATIVE = 0.03
+"""Part of the margin that grows with the gap. DeepPoly's bounds of one box turn by a percent with
+the boxes that are bounded beside it and with the last bits of its numbers (a slope that flips):
+a proof, and one who checks it alone, must find it all the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Patches ready to be trained, in units of what each has to close.
+
+    Attributes:
+        task: what training needs.
+        unit: ``(p,)``, logits.
+        largest_gap: of all forms, logits.
+    """
+
+    task: Task
+    unit: Tensor
+    largest_gap: float
+
+
+def begin(
+    network: Network,
+    box: Box,
+    regions: Regions,
+    owner: Tensor,
+    floor: Tensor,
+    plan: Plan,
+    stream: Stream,
+    engine: Engine,
+    *,
+    on_progress: Callable[[int, int], None],
+) -> Start:
+    """Bound N on every box, cut boxes where the plan wants it, and set up the patches.
+
+    Args:
+        network: N.
+        box: of each region, in N's space.
+        owner: int64 ``(m,)``, each region's patch.
+        floor: ``(p,)``, the least unit of a patch.
+    """
+    relax = Relaxing(network, regions.rows, regions.add, torch.ones(len(owner)), plan.method)
+    leaves = Leaves(_bounded(relax, box, engine, on_progress), torch.arange(len(owner)), owner)
+    leaves = divided(leaves, plan.cuts * len(owner), relax)
+    gap = gaps(leaves.linear.alone(), leaves.owner, len(floor))
+    unit = torch.maximum(gap.amax(1), floor)
+    margin = plan.margin + _RELATIVE * unit
+    gap = torch.where(gap > 0, gap + margin[:, None] * 1.01, gap)
+    if plan.optimiser == "gd":
+        unit = torch.ones_like(unit)
+    layers = with_bias(
+        initial(
+            len(floor), box.lower[0].numel(), plan.hidden, regions.rows.shape[2],
+            stream.child("patches"),
+        ),
+        plan.start * closing_bias(gap, regions.rows[_first(owner)], regions.clause) / unit[:, None],
+    )  # fmt: skip
+    how = Training(
+        rounds=plan.rounds,
+        epochs=plan.epochs,
+        split=plan.split,
+        rate=plan.rate,
+        optimiser=plan.optimiser,
+        margin=margin / unit,
+        clause=regions.clause,
+        clipped=plan.at is None,
+        method=plan.method,
+    )
+    in_units = Leaves(leaves.linear.divided(unit[leaves.owner]), leaves.region, leaves.owner)
+    task = Task(layers, in_units, how, replace(relax, unit=unit[owner]))
+    return Start(task, unit, float(gap.max()))
+
+
+def _bounded(
+    relax: Relaxing, box: Box, engine: Engine, on_progress: Callable[[int, int], None]
+) -> Relaxed:
+    """N's bounds on all regions, which the engine gets in pieces."""
+    pieces = list(torch.arange(len(box.lower)).split(TOGETHER))
+    parts: list[Relaxed] = []
+    with engine.shared((relax, box)) as shared:
+        for part in engine.imap(partial(_call, shared), pieces):
+            parts.append(part)
+            on_progress(len(parts), len(pieces))
+    return Relaxed.concat(parts)
+
+
+def _call(given: Handle[tuple[Relaxing, Box]], region: Tensor) -> Relaxed:
+    relax, box = given.get()
+    return relax(box.lower[region].flatten(1), box.upper[region].flatten(1), region)
+
+
+def _first(owner: Tensor) -> Tensor:
+    """The first region of each patch."""
+    position = torch.arange(len(owner))
+    whole = torch.full((int(owner.max()) + 1,), len(owner))
+    return whole.scatter_reduce(0, owner, position, "amin")
 
 
 def gaps(alone: Tensor, owner: Tensor, patches: int) -> Tensor:
@@ -46,12 +155,6 @@ def closing_bias(gap: Tensor, rows: Tensor, clause: tuple[int, ...]) -> Tensor:
     short = (torch.einsum("pkc,pc->pk", rows, raised) < gap * (1 - 1e-6)).any(1)
     exact = (torch.linalg.pinv(rows) @ gap[..., None])[..., 0]
     return torch.where(short[:, None], exact, raised).to(torch.float32)
-
-
-def in_units(given: Relaxed, unit: Tensor) -> Relaxed:
-    """N's bounds divided by a unit per box ``(n,)``: patches then train on numbers around 1."""
-    slope, shift = given.slope / unit[:, None, None], given.shift / unit[:, None]
-    return Relaxed(given.lower, given.upper, slope, shift, given.rows)
 
 
 def in_logits(layers: Layers, unit: Tensor) -> Layers:

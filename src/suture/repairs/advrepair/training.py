@@ -1,28 +1,29 @@
 """Algorithms 1 and 2: patches descend the loss of their boxes, boxes that resist are split.
 
 All patches of a piece are one tensor program. Pieces are as large as a cache: training them one
-after another gives what training all at once would, since no patch meets another.
+after another, or in other processes, gives what training all at once would, since no patch meets
+another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from suture.bounds import Method
+from suture.engine import Engine, Handle, Inline
 from suture.repairs.advrepair.bank import Layers, choose
-from suture.repairs.advrepair.bounding import Relaxed, joint
+from suture.repairs.advrepair.bounding import joint
+from suture.repairs.advrepair.descent import Adam, Descent
+from suture.repairs.advrepair.leaves import Leaves, Relax, halved, largest, worth_halving
 from suture.repairs.advrepair.regions import per_clause
 
 _CACHE = 4_000_000
-_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
-
-Relax = Callable[[Tensor, Tensor, Tensor], Relaxed]
-"""Boxes ``(n, d)`` twice, and the region each is a part of → N's linear bounds on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,106 +54,95 @@ class Training:
     method: Method = "crown"
 
 
-@dataclass
-class Leaves:
-    """The boxes that the regions are cut into.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Patches of a piece, the boxes that they were trained on, and counts for the trace.
 
     Attributes:
-        linear: N's bounds on them.
+        layers: the patches, stacked.
+        lower, upper: boxes ``(n, d)``.
         region: int64 ``(n,)``: which region each box is a part of.
-        owner: int64 ``(n,)``: its patch.
+        epochs, rounds: the most that any patch took.
     """
 
-    linear: Relaxed
+    layers: Layers
+    lower: Tensor
+    upper: Tensor
     region: Tensor
-    owner: Tensor
-
-    def __getitem__(self, index: Tensor) -> Leaves:
-        return Leaves(self.linear[index], self.region[index], self.owner[index])
-
-    @staticmethod
-    def concat(parts: list[Leaves]) -> Leaves:
-        """All boxes of some parts."""
-        return Leaves(
-            Relaxed.concat([p.linear for p in parts]),
-            torch.cat([p.region for p in parts]),
-            torch.cat([p.owner for p in parts]),
-        )
+    epochs: int
+    rounds: int
 
 
-@dataclass
-class Adam:
-    """Adam (Kingma & Ba 2015) on stacked parameters; patches that are finished stay as they are."""
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All patches at their start: what every piece of the training needs."""
 
-    rate: float
-    moments: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    steps: int = 0
+    layers: Layers
+    leaves: Leaves
+    how: Training
+    relax: Relax
 
-    def step(self, parameters: list[Tensor], active: Tensor) -> None:
-        """One step of the active patches ``(p,)``, from the gradients in ``.grad``."""
-        if not self.moments:
-            self.moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
-        self.steps += 1
-        first, second = 1 - _BETA1**self.steps, 1 - _BETA2**self.steps
-        with torch.no_grad():
-            for parameter, (mean, square) in zip(parameters, self.moments, strict=True):
-                gradient = _clean(parameter.grad)
-                mean.lerp_(gradient, 1 - _BETA1)
-                square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-                change = mean / first / ((square / second).sqrt() + _TINY)
-                parameter.sub_(self.rate * change * _like(active, parameter))
-
-
-@dataclass
-class Descent:
-    """Plain gradient descent, as the paper writes it (Algorithm 2, line 5)."""
-
-    rate: float
-
-    def step(self, parameters: list[Tensor], active: Tensor) -> None:
-        """One step of the active patches ``(p,)``."""
-        with torch.no_grad():
-            for parameter in parameters:
-                gradient = _clean(parameter.grad)
-                parameter.sub_(self.rate * gradient * _like(active, parameter))
-
-
-def _clean(gradient: Tensor | None) -> Tensor:
-    assert gradient is not None
-    return torch.nan_to_num(gradient, 0.0, 0.0, 0.0)
-
-
-def _like(active: Tensor, parameter: Tensor) -> Tensor:
-    return active.to(parameter.dtype).view(-1, *(1,) * (parameter.ndim - 1))
+    def __call__(self, piece: Tensor) -> Trained:
+        """Train some patches ``(p,)``, given by increasing number."""
+        mine = self.leaves[torch.isin(self.leaves.owner, piece).nonzero()[:, 0]]
+        local = Leaves(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
+        job = _Job(choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax)
+        job.run()
+        layers = [(weight.detach(), bias.detach()) for weight, bias in job.layers]
+        box = job.leaves.linear
+        return Trained(layers, box.lower, box.upper, job.leaves.region, job.spent, job.round)
 
 
 def train(
-    layers: Layers,
-    leaves: Leaves,
-    how: Training,
-    relax: Relax,
-    on_progress: Callable[[int, int], None],
-) -> tuple[Layers, Leaves, dict[str, Any]]:
-    """Train all patches.
+    task: Task,
+    engine: Engine | None = None,
+    *,
+    work: str = "",
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> Trained:
+    """Train all patches; a piece is an item of the engine.
 
-    Returns:
-        the patches; the boxes in which they were trained; counts for the trace.
+    Args:
+        work: says what is trained, for a run that keeps pieces.
     """
-    trained = [(weight.clone(), bias.clone()) for weight, bias in layers]
-    count, done = len(trained[0][0]), 0
-    parts, epochs, rounds = [], 0, 0
-    for piece in _pieces(leaves.owner, trained, how.method):
-        mine = leaves[torch.isin(leaves.owner, piece).nonzero()[:, 0]]
-        local = Leaves(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
-        job = _Job(choose(trained, piece), local, how, how.margin[piece], relax)
-        job.run()
-        for (weight, bias), (new_weight, new_bias) in zip(trained, job.layers, strict=True):
-            weight[piece], bias[piece] = new_weight.detach(), new_bias.detach()
-        parts.append(Leaves(job.leaves.linear, job.leaves.region, piece[job.leaves.owner]))
-        epochs, rounds, done = max(epochs, job.spent), max(rounds, job.round), done + len(piece)
-        on_progress(done, count)
-    found = Leaves.concat(parts)
-    return trained, found, {"epochs": epochs, "rounds": rounds, "boxes": len(found.region)}
+    engine = engine or Inline(threads_per_item=None)
+    count = len(task.layers[0][0])
+    pieces = list(_pieces(task.leaves.owner, task.layers, task.how.method))
+    parts: list[Trained] = []
+    with engine.shared(task) as shared:
+        kept = engine.keep(
+            "patches", partial(_call, shared), pieces, work=work, pack=_to_plain, unpack=_from_plain
+        )
+        for part, piece in zip(kept, pieces, strict=True):
+            parts.append(part)
+            on_progress(int(piece[-1]) + 1, count)
+    return Trained(
+        layers=[(torch.cat(weights), torch.cat(biases)) for weights, biases in _by_layer(parts)],
+        lower=torch.cat([p.lower for p in parts]),
+        upper=torch.cat([p.upper for p in parts]),
+        region=torch.cat([p.region for p in parts]),
+        epochs=max(p.epochs for p in parts),
+        rounds=max(p.rounds for p in parts),
+    )
+
+
+def _call(task: Handle[Task], piece: Tensor) -> Trained:
+    return task.get()(piece)
+
+
+def _by_layer(parts: list[Trained]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Weights and biases of all parts, layer by layer."""
+    for pairs in zip(*(part.layers for part in parts), strict=True):
+        yield [weight for weight, _ in pairs], [bias for _, bias in pairs]
+
+
+def _to_plain(part: Trained) -> dict[str, Any]:
+    return vars(part) | {"layers": [list(pair) for pair in part.layers]}
+
+
+def _from_plain(value: dict[str, Any]) -> Trained:
+    layers = [(weight, bias) for weight, bias in value["layers"]]
+    return Trained(**(value | {"layers": layers}))
 
 
 def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
@@ -250,7 +240,7 @@ class _Job:
 
     def _refine(self, losses: Tensor) -> None:
         """The K boxes of each patch with the largest loss are halved where it matters most."""
-        chosen = _largest(losses, self.leaves.owner, self.how.split)
+        chosen = largest(losses, self.leaves.owner, self.how.split)
         if not len(chosen):
             return
         with torch.no_grad():
@@ -260,58 +250,3 @@ class _Job:
     def _axis(self, piece: Tensor) -> Tensor:
         missing, slope = self._bounds(piece)
         return worth_halving(self.leaves.linear[piece], missing, slope)
-
-
-def worth_halving(linear: Relaxed, missing: Tensor, slope: Tensor) -> Tensor:
-    """``argmax_d |∂_d L| · width_d``, L being the sum of the forms that are still violated.
-
-    Args:
-        missing: ``(n, k)``, what each form lacks.
-        slope: ``(n, k, d)``, of its lower bound.
-    """
-    violated = (missing > 0).to(slope.dtype)
-    push = torch.einsum("nk,nkd->nd", violated, slope).abs()
-    return (push * (linear.upper - linear.lower)).argmax(1)
-
-
-def halved(leaves: Leaves, chosen: Tensor, axis: Tensor, relax: Relax) -> Leaves:
-    """The boxes with some of them cut in the middle of an axis; new ones come last.
-
-    Args:
-        chosen: int64 ``(c,)``.
-        axis: int64 ``(c,)``.
-    """
-    old, at = leaves[chosen], torch.arange(len(chosen))
-    middle = (old.linear.lower[at, axis] + old.linear.upper[at, axis]) / 2
-    parts = []
-    for side in (0, 1):
-        lower, upper = old.linear.lower.clone(), old.linear.upper.clone()
-        (lower if side else upper)[at, axis] = middle
-        parts.append(Leaves(relax(lower, upper, old.region), old.region, old.owner))
-    keep = torch.ones(len(leaves.region), dtype=torch.bool)
-    keep[chosen] = False
-    return Leaves.concat([leaves[keep.nonzero()[:, 0]], *parts])
-
-
-def divided(leaves: Leaves, cuts: int, relax: Relax) -> Leaves:
-    """The boxes cut on until there are ``cuts`` of them, or N alone is proved on all: those whose
-    worst form lacks most come first."""
-    while len(leaves.region) < cuts:
-        missing = -torch.nan_to_num(leaves.linear.alone(), float("-inf"))
-        worst, order = missing.amax(1).sort(descending=True, stable=True)
-        chosen = order[worst > 0][: cuts - len(order)]
-        if not len(chosen):
-            return leaves
-        axis = worth_halving(leaves.linear[chosen], missing[chosen], leaves.linear.slope[chosen])
-        leaves = halved(leaves, chosen, axis, relax)
-    return leaves
-
-
-def _largest(losses: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Boxes with a positive loss, at most ``count`` of the largest per patch."""
-    order = losses.argsort(descending=True, stable=True)
-    order = order[owner[order].argsort(stable=True)]
-    own = owner[order]
-    first = torch.searchsorted(own, own)
-    rank = torch.arange(len(own)) - first
-    return order[(rank < count) & (losses[order] > 0)]

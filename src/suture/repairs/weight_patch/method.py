@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from suture.attacks import Attack
 from suture.engine import Engine
-from suture.errors import ArgumentError
+from suture.errors import ArgumentError, require
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
@@ -95,11 +95,7 @@ class WeightPatch(Repair):
                 self.decoupled and self.layer == "sequence"
             ),
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the guide on weight patches."
-                )
+        require(checks, self, "See the guide on weight patches.")
 
     def run(
         self,
