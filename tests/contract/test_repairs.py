@@ -12,7 +12,7 @@ import torch
 import suture
 from suture import models
 from suture.attacks import PGD, Square
-from suture.engine import Inline, Processes
+from suture.engine import Inline, Processes, Recorded, Run
 from suture.errors import DataError, ModelError
 from suture.repairs import AdvRepair, DefEnSyn, Repair, RepairResult, Status, WeightPatch, repair
 from suture.types import Batch
@@ -36,7 +36,7 @@ REPAIRS: list[Repair] = [
         distribution="uniform",
     ),
     AdvRepair(attack=PGD(eps=0.1, steps=5), samples=12),
-    AdvRepair(attack=PGD(eps=0.1, steps=5), samples=12, guidance="untargeted", patch="large"),
+    AdvRepair(attack=PGD(eps=0.1, steps=5), samples=40, guidance="untargeted", patch="large"),
     AdvRepair(
         attack=PGD(eps=0.1, steps=5), samples=6, at="penultimate", rounds=2, feature_samples=20
     ),
@@ -130,6 +130,27 @@ def test_engines_agree(method: Repair):
             model = repair(trained(), training(), method, generator=3, engine=engine).model
             found.append(logits(model, images))
     assert torch.equal(found[0], found[1])
+
+
+class Finished(Recorded):
+    """An engine of a run in which everything that is kept must be there."""
+
+    def _fresh(self, stage, fn, calls, work, pack):
+        assert not calls, f"{stage}: {len(calls)} items ran again"
+        return super()._fresh(stage, fn, calls, work, pack)
+
+
+@every_repair
+def test_what_a_run_keeps_is_not_done_again(method: Repair, tmp_path):
+    run = Run.create(tmp_path, kind="repair", title="", command="", seed=3, options={})
+    with run:
+        first = repair(
+            trained(), training(), method, generator=3, engine=Recorded(Inline(), run.ledger)
+        )
+        again = repair(
+            trained(), training(), method, generator=3, engine=Finished(Inline(), run.ledger)
+        )
+    assert models.fingerprint(first.model) == models.fingerprint(again.model)
 
 
 @every_repair

@@ -12,13 +12,15 @@ from suture import data, models
 from suture.attacks import PGD, Square
 from suture.engine import Engine, Run
 from suture.evaluate import Plan, Subject
+from suture.models import fingerprint
 from suture.pipeline import assess, mend
-from suture.repairs import DefEnSyn
+from suture.repairs import AdvRepair, DefEnSyn
 from tests.small import trained
 
 ATTACK = Square(norm="linf", eps=0.2, queries=60)
 METHOD = DefEnSyn(attack=ATTACK, samples=120, k=5, max_length=2, programs_per_length=160_000,
                   temperature=20.0, improve=0.5)  # fmt: skip
+PATCHES = AdvRepair(attack=PGD(eps=0.1, steps=8), samples=80, patch="large")
 PLAN = Plan(attack=ATTACK, eot=(1,), pgd_steps=8, radii=(0.5,), also=(PGD(eps=0.1, steps=8),))
 
 
@@ -31,6 +33,18 @@ def synthesis(folder: Path, engine: Engine | None, on_progress: Any = None) -> d
              on_progress=on_progress)  # fmt: skip
     run.finish()
     return repaired(folder)
+
+
+def patches(folder: Path, engine: Engine | None, on_progress: Any = None) -> dict[str, Any]:
+    """Patches and proofs for balls of the small digits model; what must be the same to the bit."""
+    dataset = data.load("digits")
+    run = opened(folder, "repair")
+    with run:
+        result = mend(trained(), dataset, PATCHES, run, seed=3, engine=engine, batch_size=10,
+                      on_progress=on_progress)  # fmt: skip
+    run.finish()
+    return {"regions": result.trace["regions"], "weights": fingerprint(result.model),
+            "margins": [certificate.margin for certificate in result.certificates]}  # fmt: skip
 
 
 def audit(folder: Path, engine: Engine | None, on_progress: Any = None) -> dict[str, Any]:

@@ -27,7 +27,11 @@ from tests.engine.work import marked, node_of
 from tests.small import trained
 
 KILLS = 5
-WORK = {"synthesis": survival.synthesis, "audit": survival.audit}
+WORK = {
+    "synthesis": survival.synthesis,
+    "patches": survival.patches,
+    "audit": survival.audit,
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_processes_gives_the_same_bits(expected, tmp_path: Path, workers: int):
     with Processes(workers) as engine:
         for name, work in WORK.items():

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack
-from suture.engine import Engine
+from suture.attacks.spread import identity, spread
+from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.weight_patch.layers import Patcher, Task
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
-from suture.repairs.weight_patch.program import LayerPatch, Size, Wish, patch_layer
+from suture.repairs.weight_patch.program import LayerPatch, Size, Wish
 from suture.rng import Stream, as_stream
 from suture.solvers import SOLVERS
 from suture.solvers import Status as Solved
@@ -108,13 +110,16 @@ class WeightPatch(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         started, stream = time.monotonic(), as_stream(generator)
-        tell = on_progress or (lambda *_: None)
+        tell, engine = on_progress or (lambda *_: None), engine or Inline(threads_per_item=None)
         chosen, kept = self._choose(data, stream)
-        wrong = self._wrong(model, chosen, stream, batch_size, tell)
+        wrong = self._wrong(model, chosen, stream, batch_size, engine, tell)
         right = _those(kept, _right(model, kept, batch_size))
         if wrong is None:
-            return RepairResult(model, Status.UNCHANGED, {"samples": len(chosen), "to_repair": 0})
-        repaired, table = self._repaired(model, wrong, right, batch_size, tell)
+            facts = {"samples": len(chosen), "to_repair": 0}
+            return RepairResult(copy.deepcopy(model), Status.UNCHANGED, facts)
+        given = [identity(model, part) for part in (wrong, right) if part is not None]
+        patch = Patcher(engine, f"{self!r} {batch_size} {' '.join(given)}", tell)
+        repaired, table = self._repaired(model, wrong, right, batch_size, patch)
         facts = _facts(model, repaired, wrong, right, batch_size)
         trace = {
             "samples": len(chosen),
@@ -125,28 +130,37 @@ class WeightPatch(Repair):
         return RepairResult(repaired, _status(table, facts), trace)
 
     def _repaired(
+        self, model: nn.Module, wrong: Batch, right: Batch | None, batch_size: int, patch: Patcher
+    ) -> tuple[nn.Module, list[LayerPatch]]:
+        """The repaired model, and a patch for every layer that was tried."""
+        layers = self._layers(model)
+        if self.layer == "sequence":
+            return self._in_turn(model, layers, wrong, right, batch_size, patch)
+        given = self._points(model, wrong, right, batch_size)
+        table = patch(Task(tail_of(model), given, self._wish()), layers, 0, len(layers))
+        best = _best(table, len(wrong))
+        return (decoupled if self.decoupled else with_patch)(model, best), table
+
+    def _in_turn(
         self,
         model: nn.Module,
+        layers: list[int],
         wrong: Batch,
         right: Batch | None,
         batch_size: int,
-        tell: OnProgress,
+        patch: Patcher,
     ) -> tuple[nn.Module, list[LayerPatch]]:
-        """The repaired model, and a patch for every layer that was tried."""
-        layers, table, repaired = self._layers(model), list[LayerPatch](), model
-        in_turn = self.layer == "sequence"
+        """Each layer repairs what those before it have left."""
+        table, repaired = list[LayerPatch](), copy.deepcopy(model)
         for layer in layers:
-            tell("layers", len(table), len(layers))
-            table.append(self._patch(repaired, layer, wrong, right, batch_size))
-            if in_turn and table[-1].status.found:
+            given = self._points(repaired, wrong, right, batch_size)
+            task = Task(tail_of(repaired), given, self._wish())
+            table += patch(task, [layer], len(table), len(layers))
+            if table[-1].status.found:
                 repaired = with_patch(repaired, table[-1])
-            if in_turn and bool(_right(repaired, wrong, batch_size).all()):
+            if bool(_right(repaired, wrong, batch_size).all()):
                 break
-        tell("layers", len(layers), len(layers))
-        if in_turn:
-            return (copy.deepcopy(model) if repaired is model else repaired), table
-        best = _best(table, len(wrong))
-        return (decoupled if self.decoupled else with_patch)(model, best), table
+        return repaired, table
 
     def _choose(self, data: Batch, stream: Stream) -> tuple[Batch, Batch]:
         """Images to look at, and others to keep."""
@@ -156,14 +170,22 @@ class WeightPatch(Repair):
         return data[order[: self.samples]], data[rest]
 
     def _wrong(
-        self, model: nn.Module, chosen: Batch, stream: Stream, batch_size: int, tell: OnProgress
+        self,
+        model: nn.Module,
+        chosen: Batch,
+        stream: Stream,
+        batch_size: int,
+        engine: Engine,
+        tell: OnProgress,
     ) -> Batch | None:
         """What the model gets wrong: clean images, then attacked ones."""
         parts = [_those(chosen, ~_right(model, chosen, batch_size))]
         if self.attack is not None:
-            result = self.attack(
+            result = spread(
+                self.attack,
                 model,
                 chosen,
+                engine=engine,
                 generator=stream.child("attack"),
                 batch_size=batch_size,
                 on_progress=lambda done, total: tell("attacking training images", done, total),
@@ -188,14 +210,18 @@ class WeightPatch(Repair):
             )
         return [number]
 
-    def _patch(
-        self, model: nn.Module, layer: int, wrong: Batch, right: Batch | None, batch_size: int
-    ) -> LayerPatch:
+    def _points(
+        self, model: nn.Module, wrong: Batch, right: Batch | None, batch_size: int
+    ) -> list[Point]:
+        """The demands: inputs to repair first, then those to keep."""
         price = math.inf if self.hard else _SOFT
         points = _points(model, wrong, self.margin, price, batch_size)
         if right is not None and self.keep:
             points += _points(model, right, self.margin, self.keep_price, batch_size)
-        wish = Wish(
+        return points
+
+    def _wish(self) -> Wish:
+        return Wish(
             size=self.size,
             max_change=math.inf if self.max_change is None else self.max_change,
             exact=self.exact,
@@ -204,7 +230,6 @@ class WeightPatch(Repair):
             solver=self.solver,
             seconds=self.seconds,
         )
-        return patch_layer(tail_of(model), layer, points, wish)
 
 
 def _points(
