@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -33,6 +33,14 @@ class Status(Enum):
         "data, or inputs that the attack does fool."
     )
     INFEASIBLE = "No change of the allowed kind can repair the inputs. Allow a larger change."
+    TUNED = (
+        "The model was tuned within the limit of lost accuracy; held-out images say that it is "
+        "better at what it was tuned for. Only attacks on it say what that is worth."
+    )
+    BEYOND_LIMIT = (
+        "No setting keeps the accuracy within the limit; the model is as it was. Allow more points "
+        "to be lost, try lower learning rates, or give more images."
+    )
     OUT_OF_TIME = "Time ran out; the best found so far is kept. Raise the time limit."
 
 
@@ -45,12 +53,14 @@ class RepairResult:
         status: how it ended.
         trace: what happened on the way, ready for JSON.
         certificates: claims about regions that can be checked again; empty if nothing is proved.
+        images: labelled images that belong to the result, by name: what A5/O has robustified.
     """
 
     model: nn.Module
     status: Status
     trace: dict[str, Any] = field(default_factory=dict)
     certificates: tuple[Any, ...] = ()
+    images: Mapping[str, Batch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
