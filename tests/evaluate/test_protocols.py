@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD, DeepFool, SparseRS, Square
+from suture.attacks.averaging import averaging
 from suture.errors import ArgumentError
 from suture.evaluate import WORST, Plan, Record, Subject, evaluate
-from suture.evaluate.protocols import averaging
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import EVERY
 from suture.repairs.defensyn import DefendedClassifier, parse
@@ -142,6 +142,8 @@ def test_the_averaging_attacker_keeps_his_candidates():
     attack = averaging(Square(queries=100), 10)
     assert attack == Square(queries=1000, eot=10, early_stop=False)
     assert averaging(PGD(steps=7), 10) == PGD(steps=7, eot=10)
+    sparse = averaging(SparseRS(eps=5, queries=100), 4)
+    assert sparse == SparseRS(eps=5, queries=400, eot=4, early_stop=False)
 
 
 def test_the_page_may_not_be_fooled_by_a_stuck_attack():

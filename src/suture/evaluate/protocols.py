@@ -21,6 +21,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack, RandomNoise, Square
+from suture.attacks.averaging import averaging
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.health import signs
@@ -208,13 +209,6 @@ def _white_box(plan: Plan, eps: float, draws: int = 1) -> list[PGD]:
 def _draws(model: nn.Module, plan: Plan) -> int:
     """Draws averaged in side rows: the plan's number nearest to 10; 1 for a deterministic model."""
     return min(plan.eot, key=lambda draws: abs(draws - 10)) if is_randomised(model) else 1
-
-
-def averaging(attack: Attack, draws: int) -> Attack:
-    """The attack of someone who knows that the model draws: averages, and is not fooled by luck."""
-    if isinstance(attack, Square):
-        return replace(attack, eot=draws, queries=attack.queries * draws, early_stop=False)
-    return replace(attack, eot=draws)
 
 
 def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:

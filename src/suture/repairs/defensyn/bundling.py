@@ -11,18 +11,25 @@ from suture.errors import ModelError
 from suture.models import attach, build_from_spec, cut, files_of, register_builder, spec_of
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.language import parse
+from suture.repairs.defensyn.random_programs import RandomPrograms
 
-KIND = "defensyn"
+KIND, RANDOM = "defensyn", "defensyn-random"
 
 
-def describe(defended: DefendedClassifier, base: nn.Module, at: str) -> None:
+def describe(defended: DefendedClassifier | RandomPrograms, base: nn.Module, at: str) -> None:
     """Hang the spec on the module, if its base model has one; otherwise it cannot be saved."""
     try:
         spec = spec_of(base)
     except ModelError:
         return
-    programs = [str(program) for program in defended.programs]
-    attach(defended, {"kind": KIND, "base": spec, "at": at, "programs": programs}, files_of(base))
+    attach(defended, {"base": spec, "at": at, **_own(defended)}, files_of(base))
+
+
+def _own(defended: DefendedClassifier | RandomPrograms) -> dict[str, Any]:
+    if isinstance(defended, DefendedClassifier):
+        return {"kind": KIND, "programs": [str(program) for program in defended.programs]}
+    constants = list(defended.constants)
+    return {"kind": RANDOM, "max_length": defended.max_length, "constants": constants}
 
 
 def _build(spec: dict[str, Any], folder: Path | None) -> nn.Module:
@@ -31,4 +38,13 @@ def _build(spec: dict[str, Any], folder: Path | None) -> nn.Module:
     return DefendedClassifier(parts.encoder, parts.head, programs, parts.features)
 
 
+def _build_random(spec: dict[str, Any], folder: Path | None) -> nn.Module:
+    parts = cut(build_from_spec(spec["base"], folder), at=spec["at"])
+    low, high = (float(value) for value in spec["constants"])
+    return RandomPrograms(
+        parts.encoder, parts.head, parts.features, int(spec["max_length"]), (low, high)
+    )
+
+
 register_builder(KIND, _build)
+register_builder(RANDOM, _build_random)

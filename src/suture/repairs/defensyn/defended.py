@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from suture.models import head_is_linear
+from suture.repairs.defensyn.drawing import Drawing
 from suture.repairs.defensyn.execution import ProgramBank, written_columns
 from suture.repairs.defensyn.language import Program, check_features
-from suture.rng import bits, integers
+from suture.rng import integers
 
 
-class DefendedClassifier(nn.Module):
+class DefendedClassifier(Drawing):
     """``head(P(encoder(x)))`` with ``P`` drawn uniformly from K programs, anew for every input.
 
     The draw happens in eval mode too: it is the defence. Unless told otherwise the module draws
@@ -36,8 +37,6 @@ class DefendedClassifier(nn.Module):
             check_features(program, features)
         self.encoder, self.head, self.features = encoder, head, features
         self.bank = ProgramBank(programs)
-        self._seed: int | None = None
-        self._draws = 0
         self.suture_spec: dict[str, Any] | None = None
         self.suture_files: dict[str, bytes] = {}
 
@@ -50,10 +49,6 @@ class DefendedClassifier(nn.Module):
     def programs(self) -> tuple[Program, ...]:
         """The K programs, best first."""
         return self.bank.programs
-
-    def seed(self, seed: int | None) -> None:
-        """Make the draws of all following forwards repeatable; ``None`` goes back to chance."""
-        self._seed, self._draws = seed, 0
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Logits ``(n, classes)``.
@@ -97,18 +92,10 @@ class DefendedClassifier(nn.Module):
 
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
-        if noise is None and self._seed is not None:
-            noise = self._next(images)
+        noise = self._noise(images, noise)
         if noise is not None:
             return integers(noise, count)
         return torch.randint(0, count, (images.shape[0],), device=images.device)
-
-    def _next(self, images: Tensor) -> Tensor:
-        assert self._seed is not None
-        rows = torch.arange(images.shape[0], device=images.device)
-        noise = bits(torch.full_like(rows, self._seed), self._draws + rows)
-        self._draws += images.shape[0]
-        return noise
 
     def undefended(self) -> nn.Module:
         """The classifier without its programs; shares this one's weights."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from suture.repairs.defensyn.encoding import encode
+from suture.repairs.defensyn.encoding import NOTHING, encode
 from suture.repairs.defensyn.language import Constant, Instruction, Op, Operand, Program
 
 
@@ -108,19 +108,70 @@ class ProgramBank(nn.Module):
 
     def _step(self, features: Tensor, choice: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Which feature each row writes at this step, and the new value, each ``(n, 1)``."""
-        target, op = self.target[choice, step][:, None], self.op[choice, step][:, None]
-        old = features.gather(1, target)
-        left = _pick(features, self.left[choice, step], self.left_constant[choice, step])
-        right = _pick(features, self.right[choice, step], self.right_constant[choice, step])
-        divisor = torch.where(right == 0, torch.ones_like(right), right)
-        value = torch.where(op == Op.COPY, left, old)
-        value = torch.where(op == Op.ADD, left + right, value)
-        value = torch.where(op == Op.SUB, left - right, value)
-        value = torch.where(op == Op.MUL, left * right, value)
-        value = torch.where((op == Op.DIV) & (right != 0), left / divisor, value)
-        value = torch.where(op == Op.MAX, torch.maximum(left, right), value)
-        value = torch.where(op == Op.MIN, torch.minimum(left, right), value)
-        return target, value
+        arrays = (self.target, self.op, self.left, self.right)
+        constants = (self.left_constant, self.right_constant)
+        return row_step(features, *(array[choice, step] for array in (*arrays, *constants)))
+
+
+def row_step(
+    features: Tensor,
+    target: Tensor,
+    op: Tensor,
+    left: Tensor,
+    right: Tensor,
+    left_constant: Tensor,
+    right_constant: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One instruction per row: the feature it writes and the new value, each ``(n, 1)``.
+
+    Args:
+        features: ``(n, m)``.
+        target, op, left, right: int64 ``(n,)``, in the encoding of ``Encoded``; where ``op`` is
+            -1 the value is the old one.
+        left_constant, right_constant: ``(n,)``.
+    """
+    target, op = target[:, None], op[:, None]
+    old = features.gather(1, target)
+    first = _pick(features, left, left_constant)
+    second = _pick(features, right, right_constant)
+    return target, select(op, first, second, old)
+
+
+def select(op: Tensor, left: Tensor, right: Tensor, old: Tensor) -> Tensor:
+    """The value of ``op(left, right)``, element by element; ``old`` where a divisor is 0.
+
+    Only selections, so that it can be exported; the tensors broadcast against each other.
+    """
+    divisor = torch.where(right == 0, torch.ones_like(right), right)
+    value = torch.where(op == Op.COPY, left, old)
+    value = torch.where(op == Op.ADD, left + right, value)
+    value = torch.where(op == Op.SUB, left - right, value)
+    value = torch.where(op == Op.MUL, left * right, value)
+    value = torch.where((op == Op.DIV) & (right != 0), left / divisor, value)
+    value = torch.where(op == Op.MAX, torch.maximum(left, right), value)
+    return torch.where(op == Op.MIN, torch.minimum(left, right), value)
+
+
+def run_many(programs: tuple[Tensor, ...], features: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of p programs on every row: the features it leaves, and whether it stayed finite.
+
+    Args:
+        programs: the arrays of ``Encoded`` as tensors ``(p, length)`` on the features' device.
+        features: float ``(n, m)``; not changed.
+
+    Returns:
+        ``(p, n, m)``, and bool ``(p,)``. The same values as ``run_program``, program by program.
+    """
+    count, (n, m) = len(programs[0]), features.shape
+    values = features.repeat(count, 1)
+    finite = torch.ones(count, dtype=torch.bool, device=features.device)
+    for step in range(programs[0].shape[1]):
+        arrays = (array[:, step].repeat_interleave(n) for array in programs)
+        target, written = row_step(values, *arrays)
+        used = programs[1][:, step] != NOTHING
+        finite &= torch.isfinite(written).reshape(count, n).all(1) | ~used
+        values.scatter_(1, target, written)
+    return values.reshape(count, n, m), finite
 
 
 def _pick(features: Tensor, index: Tensor, constant: Tensor) -> Tensor:

@@ -12,26 +12,29 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from suture.attacks import Attack, Square
-from suture.attacks.spread import identity, spread
-from suture.engine import Engine, Handle, Inline
+from suture.attacks.spread import digest, identity
+from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.models import Cut, cut, head_is_linear
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.defensyn import judging
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
-from suture.repairs.defensyn.execution import ProgramBank
+from suture.repairs.defensyn.gathering import OnStage, attacked, gather
+from suture.repairs.defensyn.random_programs import RandomPrograms
+from suture.repairs.defensyn.rounds import Found, Rounds
 from suture.repairs.defensyn.scoring import HeadProblem, LinearProblem, Samples
-from suture.repairs.defensyn.state import Candidate
 from suture.repairs.defensyn.synthesis import Search
 from suture.rng import Stream, as_stream
 from suture.types import Batch
+
+Distribution = Literal["learned", "uniform", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +43,30 @@ class DefEnSyn(Repair):
 
     Args:
         attack: makes the adversarial training images.
+        also: further attacks; programs are scored on what any of them makes of the images
+            (section 2: the attack "can even combine multiple attacks").
         samples: training images used (``|D_Tr|``), drawn from the data by the seed.
         k: programs kept, and drawn from at inference. 1 gives a deterministic classifier, for
             attacks that do not depend on the input such as backdoors.
         max_length: longest program, in instructions.
         programs_per_length: programs drawn for each length.
-        lambda_: weight of clean samples in the score.
+        lambda_: weight of a clean sample in the score, an attacked one has 1.
         improve: stop when the sum of the top K grows by a smaller factor than this.
         constants: interval [l, u) of constants.
-        distribution: "learned", or "uniform" for the paper's Uniform-DefEnSyn.
+        distribution: "learned"; "uniform" for the paper's Uniform-DefEnSyn; "random" for its
+            Random, which synthesises nothing: every input gets a fresh random program.
         temperature: of the softmax over mean scores. 1 is the paper's; it often collapses onto
             very few features (see the entropies in the trace), larger values keep more.
         at: where to cut, a layer name or "penultimate" (before the last layer).
+        rounds: counterexample rounds (ours): attack the defended model adaptively, add what
+            succeeds, synthesise again, keep the better on held-out training images. 0 is the
+            paper's.
+        eot: draws that the attacker of these rounds averages.
+        held_out: training images beyond ``samples`` that the rounds choose by.
     """
 
     attack: Attack = field(default_factory=Square)
+    also: tuple[Attack, ...] = ()
     samples: int = 750
     k: int = 30
     max_length: int = 10
@@ -62,12 +74,16 @@ class DefEnSyn(Repair):
     lambda_: float = 1.0
     improve: float = 1.01
     constants: tuple[float, float] = (-30.0, 30.0)
-    distribution: Literal["learned", "uniform"] = "learned"
+    distribution: Distribution = "learned"
     temperature: float = 1.0
     at: str = "penultimate"
+    rounds: int = 0
+    eot: int = 10
+    held_out: int = 250
 
     def __post_init__(self) -> None:
         low, high = self.constants
+        known = ("learned", "uniform", "random")
         checks = {
             "samples >= 1": self.samples >= 1,
             "k >= 1": self.k >= 1,
@@ -75,8 +91,12 @@ class DefEnSyn(Repair):
             "programs_per_length >= k": self.programs_per_length >= self.k,
             "lambda_ >= 0": self.lambda_ >= 0,
             "constants (low, high) with low < high": low < high,
-            'distribution "learned" or "uniform"': self.distribution in ("learned", "uniform"),
+            f"a distribution out of {known}": self.distribution in known,
             "temperature > 0": self.temperature > 0,
+            "rounds >= 0, eot >= 1, held_out >= 1": min(self.rounds + 1, self.eot, self.held_out)
+            >= 1,
+            'no rounds with distribution "random"': self.distribution != "random"
+            or not self.rounds,
         }
         for expected, holds in checks.items():
             if not holds:
@@ -95,53 +115,134 @@ class DefEnSyn(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
+        if self.distribution == "random":
+            return self._random(model)
+        engine, started = engine or Inline(threads_per_item=None), time.monotonic()
+        clean, held_out = self._choose(data, stream)
+        found = attacked(
+            (self.attack, *self.also), model, clean, stream,
+            engine=engine, batch_size=batch_size, tell=tell,
+        )  # fmt: skip
+        facts = {
+            "fooled": int(found.success.sum()),
+            "attack_seconds": round(time.monotonic() - started, 3),
+        }
+        result = self.mend(
+            model, clean, found.batch, held_out=held_out, generator=stream, engine=engine,
+            batch_size=batch_size, on_progress=on_progress,
+        )  # fmt: skip
+        facts["seconds"] = round(time.monotonic() - started, 3)
+        return RepairResult(result.model, result.status, result.trace | facts)
+
+    def mend(
+        self,
+        model: nn.Module,
+        clean: Batch,
+        adversarial: Batch,
+        *,
+        held_out: Batch | None = None,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        """Repair from images that were attacked already; ``attack`` is for the rounds only.
+
+        Args:
+            model: classifier.
+            clean: training images.
+            adversarial: attacked images with their true classes, any number.
+            held_out: what the rounds choose by; needed where there are rounds.
+            generator, engine, batch_size, on_progress: as for ``run``.
+
+        Raises:
+            ArgumentError: rounds without held-out images.
+        """
+        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
         engine = engine or Inline(threads_per_item=None)
-        started = time.monotonic()
-        parts = cut(model, at=self.at)
-        batch = self._choose(data, stream)
-        attacked = spread(
-            self.attack,
-            model,
-            batch,
-            engine=engine,
-            generator=stream.child("attack"),
-            batch_size=batch_size,
-            stage="training images",
-            on_progress=lambda done, total: tell("attacking training images", done, total),
+        if self.rounds and not (held_out is not None and len(held_out)):
+            raise ArgumentError(
+                expected=f"more than {self.samples} training images: the rounds choose by others",
+                got=f"{len(clean)}, all of them used",
+                remedy="Give more data, or lower samples.",
+            )
+        parts, started = cut(model, at=self.at), time.monotonic()
+        work = f"{self!r} {stream.key} {batch_size} {identity(model, clean)}"
+
+        def synthesise(attacked: Batch, number: int) -> Found:
+            return self._synthesise(
+                model, parts, clean, attacked, number, stream, engine, work, tell
+            )
+
+        lines: list[dict[str, Any]] = []
+        found = synthesise(adversarial, 0)
+        if self.rounds and held_out is not None:
+            found, lines = Rounds(
+                synthesise, (self.attack, *self.also), clean, held_out, self.rounds, self.eot,
+                engine, batch_size, stream, tell,
+            ).run(found, adversarial)  # fmt: skip
+        trace = found.trace | ({"rounds": lines} if lines else {})
+        trace["seconds"] = round(time.monotonic() - started, 3)
+        return RepairResult(found.model, judging.status(trace), trace)
+
+    def _synthesise(
+        self,
+        model: nn.Module,
+        parts: Cut,
+        clean: Batch,
+        adversarial: Batch,
+        number: int,
+        stream: Stream,
+        engine: Engine,
+        work: str,
+        tell: OnStage,
+    ) -> Found:
+        """Algorithm 1 on these images; ``number`` 0 is the paper's, then come the rounds."""
+        work = f"{work} {digest(adversarial.images)} {number}"
+        again = f" of round {number}" if number else ""
+        samples = gather(
+            parts, clean, adversarial, engine=engine, stage=f"features{again}", work=work
         )
-        attack_seconds = time.monotonic() - started
-        work = f"{self!r} {stream.key} {batch_size} {identity(model, batch)}"
-        samples = _samples(parts, batch, attacked.images, engine, work)
-        search = self._search(parts, samples, stream, work)
+        search = self._search(parts, samples, stream.child("programs"), work, again)
         best = search.lengths(
             self.max_length,
             self.programs_per_length,
             engine,
-            lambda length, done, total: tell(f"programs of length {length}", done, total),
+            lambda length, done, total: tell(f"programs of length {length}{again}", done, total),
         )
         programs = tuple(candidate.program for candidate in best)
         defended = DefendedClassifier(parts.encoder, parts.head, programs, parts.features)
         defended.train(model.training)
         describe(defended, model, self.at)
         trace = {
-            "samples": len(batch),
+            "samples": len(clean),
+            "adversarial": len(adversarial),
             "features": parts.features,
             "lambda": self.lambda_,
-            "fooled": int(attacked.success.sum()),
-            "attack_seconds": round(attack_seconds, 3),
-            "seconds": round(time.monotonic() - started, 3),
             "lengths": search.trace,
-            "programs": [_row(candidate) for candidate in best],
-            **_recheck(parts, samples, best),
+            "programs": judging.rows(best),
+            **judging.recheck(parts, samples, best),
         }
-        return RepairResult(defended, _status(trace), trace)
+        return Found(defended, trace)
 
-    def _choose(self, data: Batch, stream: Stream) -> Batch:
-        """``samples`` images of the data, drawn by the seed; all of them if there are fewer."""
+    def _random(self, model: nn.Module) -> RepairResult:
+        """The paper's Random: nothing is searched, nothing is known about the result."""
+        parts = cut(model, at=self.at)
+        made = RandomPrograms(
+            parts.encoder, parts.head, parts.features, self.max_length, self.constants
+        )
+        describe(made.train(model.training), model, self.at)
+        return RepairResult(made, Status.UNCHANGED, {"samples": 0, "features": parts.features})
+
+    def _choose(self, data: Batch, stream: Stream) -> tuple[Batch, Batch | None]:
+        """``samples`` images of the data, drawn by the seed, and those that rounds choose by."""
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
-        return data[order[: self.samples]]
+        rest = order[self.samples : self.samples + self.held_out]
+        return data[order[: self.samples]], data[rest] if len(rest) and self.rounds else None
 
-    def _search(self, parts: Cut, samples: Samples, stream: Stream, work: str) -> Search:
+    def _search(
+        self, parts: Cut, samples: Samples, stream: Stream, work: str, again: str
+    ) -> Search:
         linear = head_is_linear(parts.head)
         problem = LinearProblem.of(linear, samples) if linear else HeadProblem(parts.head, samples)
         return Search(
@@ -153,71 +254,7 @@ class DefEnSyn(Repair):
             temperature=self.temperature,
             constants=self.constants,
             learned=self.distribution == "learned",
-            stream=stream.child("programs"),
+            stream=stream,
             work=work,
+            again=again,
         )
-
-
-def _samples(parts: Cut, batch: Batch, attacked: Tensor, engine: Engine, work: str) -> Samples:
-    """Features of the attacked images, then of the clean ones."""
-    pieces = [*attacked.split(256), *batch.images.split(256)]
-    with engine.shared(parts.encoder) as handle:
-        features = list(engine.keep("features", partial(_encode, handle), pieces, work=work))
-    labels = torch.cat([batch.labels, batch.labels])
-    values = torch.cat(features).to(batch.images.device)
-    return Samples(values, labels.to(values.device), len(batch))
-
-
-def _encode(encoder: Handle[nn.Module], images: Tensor) -> Tensor:
-    with torch.no_grad():
-        features: Tensor = encoder.get()(images)
-    return features
-
-
-def _recheck(parts: Cut, samples: Samples, best: list[Candidate]) -> dict[str, Any]:
-    """Counts of the winners through the modules that will be deployed.
-
-    The compiled scorer adds a change to stored logits, the modules multiply the whole matrix: a
-    sample whose two best logits agree to the last bits may fall either way.
-    """
-    before = _right(parts.head, samples.features, samples)
-    disagreements = 0
-    for candidate in best:
-        bank = ProgramBank((candidate.program,)).to(samples.features.device)
-        values = bank(samples.features, torch.zeros_like(samples.labels))
-        adversarial, clean = _right(parts.head, values, samples)
-        disagreements += abs(adversarial - candidate.adversarial) + abs(clean - candidate.clean)
-    return {
-        "unrepaired_adversarial_right": before[0],
-        "unrepaired_clean_right": before[1],
-        "rescored_disagreements": disagreements,
-    }
-
-
-def _right(head: nn.Module, values: Tensor, samples: Samples) -> tuple[int, int]:
-    """How many adversarial and how many clean samples the head gets right."""
-    with torch.no_grad():
-        right = head(values).argmax(1) == samples.labels
-    return int(right[: samples.adversarial].sum()), int(right[samples.adversarial :].sum())
-
-
-def _row(candidate: Candidate) -> dict[str, Any]:
-    program = candidate.program
-    return {
-        "text": str(program),
-        "score": candidate.score,
-        "adversarial_right": candidate.adversarial,
-        "clean_right": candidate.clean,
-        "length": len(program),
-        "writes": sorted(program.writes),
-        "reads": sorted(program.reads),
-    }
-
-
-def _status(trace: dict[str, Any]) -> Status:
-    """Judged on the training images: by the mean over the programs, one of which is drawn."""
-    rows = trace["programs"]
-    mean = sum(row["adversarial_right"] for row in rows) / len(rows)
-    if mean == trace["samples"]:
-        return Status.REPAIRED
-    return Status.PARTLY if mean > trace["unrepaired_adversarial_right"] else Status.UNCHANGED

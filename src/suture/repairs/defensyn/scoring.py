@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from suture.engine.threads import compiled
 from suture.repairs.defensyn.encoding import Encoded
-from suture.repairs.defensyn.execution import run_program
+from suture.repairs.defensyn.execution import run_many, run_program
 from suture.repairs.defensyn.kernels import score_linear
 
 
@@ -99,7 +99,9 @@ class LinearProblem:
 
 @dataclass(frozen=True, eq=False)
 class HeadProblem:
-    """Any head: programs run one by one on the features, the head on many of them at a time.
+    """Any head: many programs at a time run on the features, and the head on all of theirs.
+
+    Everything happens on the features' device.
 
     Attributes:
         head: features ``(n, m)`` to logits ``(n, classes)``.
@@ -119,17 +121,23 @@ class HeadProblem:
         return scores
 
     def _score(self, programs: Encoded, span: range, scores: Scores) -> None:
-        runs = [run_program(programs.program(row), self.samples.features) for row in span]
-        with torch.no_grad():
-            logits = self.head(torch.cat([values for values, _ in runs]))
-        shape = (len(span), len(self.samples.labels))
-        right = logits.argmax(1).reshape(shape) == self.samples.labels
-        right &= torch.tensor([finite for _, finite in runs], device=right.device)[:, None]
-        adversarial = self.samples.adversarial
+        features, labels = self.samples.features, self.samples.labels
         rows = slice(span.start, span.stop)
-        scores.valid[rows] = [finite for _, finite in runs]
+        values, finite = run_many(_tensors(programs, rows, features.device), features)
+        with torch.no_grad():
+            logits = self.head(values.flatten(0, 1))
+        right = logits.argmax(1).reshape(len(span), len(labels)) == labels
+        right &= finite[:, None]
+        adversarial = self.samples.adversarial
+        scores.valid[rows] = finite.cpu().numpy()
         scores.adversarial[rows] = right[:, :adversarial].sum(1).cpu().numpy()
         scores.clean[rows] = right[:, adversarial:].sum(1).cpu().numpy()
+
+
+def _tensors(programs: Encoded, rows: slice, device: torch.device) -> tuple[Tensor, ...]:
+    """Some programs as tensors; indices in int64, as gathers want them."""
+    arrays = [torch.from_numpy(array[rows]).to(device) for array in programs.arrays]
+    return tuple(a if a.is_floating_point() else a.long() for a in arrays)
 
 
 def _no_scores(count: int) -> Scores:

@@ -129,6 +129,7 @@ class Search:
         stream: seed of the programs.
         chunk: programs drawn, scored and summarised at a time.
         work: identity of the problem, for a run that keeps chunks and lengths.
+        again: tells the stages of several searches in one run apart.
     """
 
     scorer: Scorer
@@ -142,6 +143,7 @@ class Search:
     stream: Stream
     chunk: int = 20_000
     work: str = ""
+    again: str = ""
     best: dict[frozenset[int], Candidate] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
@@ -154,11 +156,11 @@ class Search:
         """Search lengths 1 … ``longest``; stop early when the top K improves too little."""
         engine, work = engine or Inline(threads_per_item=None), self._work(programs)
         for length in range(1, longest + 1):
-            kept = engine.recall(_after(length), work)
+            kept = engine.recall(self._after(length), work)
             if kept is None:
                 self._length(length, programs, engine, on_length)
                 state = self._to_plain()
-                engine.note(_after(length), state, work=work, instead_of=_chunks(length))
+                engine.note(self._after(length), state, work=work, instead_of=self._chunks(length))
             else:
                 self._from_plain(kept)
             if length > 1 and self._gain() < self.improve:
@@ -183,6 +185,12 @@ class Search:
         self.best = {candidate.program.writes: candidate for candidate in best}
         self.sums, self.trace = Sums(*value["sums"]), value["trace"]
 
+    def _chunks(self, length: int) -> str:
+        return f"programs of length {length}{self.again}"
+
+    def _after(self, length: int) -> str:
+        return f"after length {length}{self.again}"
+
     def top(self) -> list[Candidate]:
         """The best K programs so far, best first."""
         return sorted(self.best.values(), key=lambda candidate: candidate.rank)
@@ -204,7 +212,7 @@ class Search:
         task = ChunkTask(self.scorer, sampler, length, self.lambda_, self.k)
         with engine.shared(task) as shared:
             summaries = engine.keep(
-                _chunks(length),
+                self._chunks(length),
                 partial(_call, shared),
                 spans,
                 work=self._work(programs),
@@ -245,6 +253,7 @@ class Search:
             "discarded": discarded,
             "best": top[0].score if top else 0.0,
             "top_k_sum": sum(candidate.score for candidate in top),
+            "top": [{"text": str(c.program), "score": c.score} for c in top],
             "entropy_left": entropy(sampler.left),
             "entropy_right": entropy(sampler.right),
             "seconds": round(time.monotonic() - started, 3),
@@ -253,11 +262,3 @@ class Search:
 
 def _call(task: Handle[ChunkTask], span: tuple[int, int]) -> Summary:
     return task.get()(span)
-
-
-def _chunks(length: int) -> str:
-    return f"programs of length {length}"
-
-
-def _after(length: int) -> str:
-    return f"after length {length}"
