@@ -63,14 +63,23 @@ NETS = {
     ),
     "convolutional": (
         lambda: nn.Sequential(
-            models.Normalise([0.2, 0.3], [0.5, 0.4]), nn.Conv2d(2, 4, 3, 2), nn.BatchNorm2d(4),
-            nn.ReLU(), nn.Conv2d(4, 6, 2, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Dropout(0.3), nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Linear(5, 3),
-        ),  # fmt: skip
+            models.Normalise([0.2, 0.3], [0.5, 0.4]),
+            nn.Conv2d(2, 4, 3, 2),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 2, padding=1, groups=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Dropout(0.3),
+            nn.Flatten(),
+            nn.Linear(24, 5),
+            nn.ReLU(),
+            nn.Linear(5, 3),
+        ),
         (2, 8, 8),
     ),
     "residual": (Residual, (1, 8, 8)),
-}  # fmt: skip
+}
 
 
 def test_by_hand():

@@ -1,5 +1,7 @@
 """DARE: slice a classifier by class, remember its better selves, tune it towards them."""
 
+from suture.repairs.dare.method import DARE
+from suture.repairs.dare.search import Grid
 from suture.repairs.dare.slicing import Slices, slice_classes
 
-__all__ = ["Slices", "slice_classes"]
+__all__ = ["DARE", "Grid", "Slices", "slice_classes"]

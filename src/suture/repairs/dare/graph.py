@@ -1,4 +1,4 @@
-"""A network as slicing sees it: neurons, the layers whose weights are synapses, and what lies between.
+"""A network as slicing sees it: neurons, layers whose weights are synapses, what lies between.
 
 A *neuron* is a feature of a flat value, or a channel of a spatial one; its value is then the mean
 over the positions (paper, section 3.1.1). A *layer* is a linear layer or a convolution. Its
@@ -106,7 +106,7 @@ def _known(network: Network, i: int) -> bool:
         return len(op.after) == 1 or op.before == op.after
     if isinstance(op, Conv):
         return op.groups == shapes[0][0] == network.nodes[i].shape[0]
-    return isinstance(op, Add) or isinstance(op, _CHANNELWISE)
+    return isinstance(op, (Add, *_CHANNELWISE))
 
 
 def _unknown(what: str) -> ModelError:

@@ -1,0 +1,108 @@
+"""Algorithm 1: for every image the remembered model that is right with the highest confidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from suture.repairs.dare.graph import sliceable, unit_values, values_at
+from suture.repairs.dare.memory import Remembered
+from suture.rng import Stream, bits, image_keys, integers
+from suture.types import Batch
+
+Tutors = Literal["best", "random"]
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """Images with the values that they should have at the watched layer.
+
+    Attributes:
+        batch: images and labels; ``None`` if no image has a better remembered self.
+        targets: ``(k, units)``: the tutor's values there (``y_oracle`` of Formula 3).
+        tutors: int64 ``(k,)``: which of the remembered models.
+        looked: how many images were looked at.
+        wrong: how many of ``batch`` the model gets wrong.
+    """
+
+    batch: Batch | None
+    targets: Tensor
+    tutors: Tensor
+    looked: int
+    wrong: int
+
+    def __len__(self) -> int:
+        return 0 if self.batch is None else len(self.batch)
+
+
+@torch.no_grad()
+def collect(
+    model: nn.Module,
+    memory: Remembered,
+    data: Batch,
+    node: int,
+    *,
+    tutors: Tutors = "best",
+    stream: Stream | None = None,
+    batch_size: int = 256,
+) -> Collected:
+    """Look through ``data`` for better remembered selves.
+
+    An image counts if some remembered model is right with a confidence (softmax of the label)
+    above the model's own, which is 0 where the model is wrong; the most confident one is its
+    tutor, the earliest of equals. ``random`` is the paper's DARE_rand: as many images as "best"
+    would find, drawn from all of ``data``, each with a tutor drawn from all remembered models.
+
+    Args:
+        node: of the network that ``sliceable`` reads: where the targets are taken.
+        stream: of the draws of "random".
+    """
+    first, right = _confidence(model, data, batch_size)
+    best = torch.where(right, first, torch.zeros_like(first))
+    tutor = torch.full_like(data.labels, -1)
+    drawn = _drawn(data, len(memory.states), stream or Stream(0))
+    targets, chosen_at_random = None, drawn[1]
+    for index, past in enumerate(memory.models(model)):
+        confidence, hit = _confidence(past, data, batch_size)
+        better = hit & (confidence > best)
+        best = torch.where(better, confidence, best)
+        tutor[better] = index
+        taken = better if tutors == "best" else chosen_at_random == index
+        values = _values(past, data, node, taken, batch_size)
+        targets = values.new_zeros(len(data), values.shape[1]) if targets is None else targets
+        targets[taken] = values
+    assert targets is not None, "there is at least one remembered model"
+    found = (tutor >= 0).nonzero()[:, 0]
+    if tutors == "random":
+        found, tutor = drawn[0][: len(found)].sort().values, chosen_at_random
+    some = data[found] if len(found) else None
+    wrong = int((~right[found]).sum())
+    return Collected(some, targets[found], tutor[found], len(data), wrong)
+
+
+def _drawn(data: Batch, count: int, stream: Stream) -> tuple[Tensor, Tensor]:
+    """A random order of the images, and a tutor for each, by the images' own streams."""
+    keys = image_keys(data.images, stream)
+    order = bits(keys, 0).argsort(stable=True)
+    return order, integers(bits(keys, 1), count)
+
+
+def _confidence(model: nn.Module, data: Batch, batch_size: int) -> tuple[Tensor, Tensor]:
+    """``(n,)`` softmax of the label, and whether the label is what the model says."""
+    logits = torch.cat([model(piece.images) for piece in data.split(batch_size)])
+    own = logits.softmax(1).gather(1, data.labels[:, None])[:, 0]
+    return own, logits.argmax(1) == data.labels
+
+
+def _values(model: nn.Module, data: Batch, node: int, taken: Tensor, batch_size: int) -> Tensor:
+    """Neurons' values at a node for the taken images, ``(k, units)``."""
+    network = sliceable(model, data.shape).network
+    images = data.images[taken]
+    if not len(images):
+        width = network.nodes[node].shape[0]
+        return data.images.new_zeros(0, width)
+    pieces = images.split(batch_size)
+    return torch.cat([unit_values(values_at(network, p, {node})[node]) for p in pieces])

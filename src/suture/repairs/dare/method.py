@@ -1,0 +1,224 @@
+"""DARE: tune a classifier towards its best remembered selves (Zhang et al., ASE 2022).
+
+Slice it by class, look up in its training history which earlier model was right about an image
+with more confidence, and tune the key synapses of the image's class until the key neurons of the
+layer before the last say what they said then.
+
+The paper measures it on adversarial images that were made on the original model. An attacker makes
+them on the tuned one: read that column too.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from suture.attacks import Attack
+from suture.attacks.spread import identity, spread
+from suture.engine import Engine, Inline
+from suture.errors import ArgumentError
+from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.dare.collecting import Collected, Tutors, collect
+from suture.repairs.dare.fitting import RegressionFit
+from suture.repairs.dare.graph import sliceable, units
+from suture.repairs.dare.memory import Remembered, from_history, no_history, retrained
+from suture.repairs.dare.regression import Mask, masks, no_masks, watch
+from suture.repairs.dare.search import Grid, accuracy, halves, search
+from suture.repairs.dare.slicing import slice_classes
+from suture.rng import Stream, as_stream
+from suture.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DARE(Repair):
+    """Delta debugging of a classifier against its own training history.
+
+    The images given are those that DARE looks at: best are images that the model was not trained
+    on (the paper's other half of the training set).
+
+    Args:
+        history: the folder that ``suture train`` remembers its epochs in, or the run's.
+        share: of the remembered epochs, the last so many count (paper: the last t/2).
+        retrain: where there is no history: train a copy on for so many epochs on half of the
+            images, and remember that; the other half is looked at.
+        retrain_rate: learning rate of that training.
+        p: the layer to watch, counted back from the last one with weights (paper: 1).
+        q: percent of the synapses that are key for a class (paper: 95).
+        slicing: tune key synapses only; without, all of them (the paper's DARE_-s).
+        loss: "regression" (Formula 3), or "classification": the cross entropy of the same images
+            (with ``slicing=False`` the paper's DARE_-sl).
+        tutors: "best" (Algorithm 1), or "random" images and tutors (DARE_rand).
+        held_out: share of the images that chooses the setting and guards the accuracy.
+        judge: choose the setting by accuracy under this attack (images made on the given model);
+            ``None`` for the loss on held-out images, which needs no attack.
+        samples: images looked at, at most; ``None`` for all.
+        grid: which settings are tried, and the limit of lost accuracy.
+    """
+
+    history: str | None = None
+    share: float = 0.5
+    retrain: int = 0
+    retrain_rate: float = 1e-3
+    p: int = 1
+    q: float = 95.0
+    slicing: bool = True
+    loss: Literal["regression", "classification"] = "regression"
+    tutors: Tutors = "best"
+    held_out: float = 0.25
+    judge: Attack | None = None
+    samples: int | None = None
+    grid: Grid = field(default_factory=Grid)
+
+    def __post_init__(self) -> None:
+        checks = {
+            "share in (0, 1]": 0 < self.share <= 1,
+            "retrain >= 0": self.retrain >= 0,
+            "history or retrain, not both": not (self.history is not None and self.retrain),
+            "retrain_rate > 0": self.retrain_rate > 0,
+            "p >= 0": self.p >= 0,
+            "q in (0, 100]": 0 < self.q <= 100,
+            'loss "regression" or "classification"': self.loss in ("regression", "classification"),
+            'tutors "best" or "random"': self.tutors in ("best", "random"),
+            'slicing=False where loss="classification"': not (
+                self.slicing and self.loss == "classification"
+            ),
+            "held_out in (0, 1)": 0 < self.held_out < 1,
+            "samples >= 20, or None": self.samples is None or self.samples >= 20,
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise ArgumentError(
+                    expected=expected, got=repr(self), remedy="See the guide on DARE."
+                )
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        """Repair a copy of the model.
+
+        Raises:
+            ArgumentError: no history, and no wish to make one.
+            BundleError: a history that was altered, or of another architecture.
+            ModelError: layers that slicing does not know.
+            DataError: a class without images.
+        """
+        if self.history is None and not self.retrain:
+            raise no_history()
+        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
+        engine = engine or Inline(threads_per_item=None)
+        work = f"{self!r} {stream.key} {batch_size} {identity(model, data)}"
+        clock = _Clock()
+        model = copy.deepcopy(model).eval()
+        looked, held, memory = self._look(model, data, stream, engine, work)
+        place = watch(sliceable(model, data.shape), self.p)
+        clock.lap("history")
+        mask = self._mask(model, looked, batch_size, tell)
+        clock.lap("slicing")
+        ways = {"tutors": self.tutors, "batch_size": batch_size}
+        tell("looking up tutors", 0, 2)
+        found = collect(model, memory, looked, place.node, stream=stream.child("tutors"), **ways)  # type: ignore[arg-type]
+        tell("looking up tutors", 1, 2)
+        judged = collect(model, memory, held, place.node, stream=stream.child("held"), **ways)  # type: ignore[arg-type]
+        clock.lap("collection")
+        trace = self._facts(memory, found, judged, place.layer, mask)
+        if not len(found) or not len(judged):
+            return RepairResult(model, Status.UNCHANGED, trace | clock.trace())
+        node = place.node if self.loss == "regression" else None
+        fit = RegressionFit(node, mask, found, judged, None, batch_size)
+        fit = self._judged(fit, model, held, stream, engine, batch_size)
+        clock.lap("judge")
+        result = search(
+            model, fit, held, self.grid, stream=stream.child("tuning"), engine=engine, work=work,
+            batch_size=batch_size, on_done=lambda done, total: tell("settings", done, total),
+        )  # fmt: skip
+        clock.lap("tuning")
+        trace |= {"search": result.trace, **_after(result.model, found, batch_size)}
+        return RepairResult(result.model, result.status, trace | clock.trace())
+
+    def _look(
+        self, model: nn.Module, data: Batch, stream: Stream, engine: Engine, work: str
+    ) -> tuple[Batch, Batch, Remembered]:
+        """Images to look at, held-out ones, and the historical models."""
+        if self.samples is not None and self.samples < len(data):
+            data = halves(data, self.samples / len(data), stream.child("samples"))[1]
+        if self.history is not None:
+            memory = from_history(self.history, self.share)
+        else:
+            data, rest = halves(data, 0.5, stream.child("retraining half"))
+            memory = retrained(model, rest, self.retrain, self.retrain_rate,
+                               stream.child("retraining"), engine, work)  # fmt: skip
+        looked, held = halves(data, self.held_out, stream.child("held out"))
+        return looked, held, memory
+
+    def _mask(self, model: nn.Module, looked: Batch, batch_size: int, tell: OnProgress) -> Mask:
+        graph = sliceable(model, looked.shape)
+        place, classes = watch(graph, self.p), units(graph.network.out_shape)
+        if not self.slicing:
+            return no_masks(classes, units(graph.network.nodes[place.node].shape))
+        slices = slice_classes(model, looked, q=self.q, batch_size=batch_size,
+                               on_done=lambda done, n: tell("profiling", done, n))  # fmt: skip
+        return masks(slices, place)
+
+    def _judged(
+        self, fit: RegressionFit, model: nn.Module, held: Batch, stream: Stream, engine: Engine,
+        batch_size: int,
+    ) -> RegressionFit:  # fmt: skip
+        """The fit with attacked held-out images, where an attack judges."""
+        if self.judge is None:
+            return fit
+        attacked = spread(self.judge, model, held, engine=engine, generator=stream.child("judge"),
+                          batch_size=batch_size, stage="judge")  # fmt: skip
+        judge = Batch(attacked.images, held.labels)
+        return RegressionFit(fit.node, fit.mask, fit.tuning, fit.held, judge, batch_size)
+
+    def _facts(
+        self, memory: Remembered, found: Collected, held: Collected, layer: str, mask: Mask
+    ) -> dict[str, Any]:
+        counts = found.tutors.bincount(minlength=len(memory.states)).tolist()
+        return {
+            "samples": found.looked,
+            "memory": memory.origin,
+            "epochs": list(memory.epochs),
+            "watched": layer,
+            "key_neurons": mask.neurons.sum(1).tolist(),
+            "neurons": mask.neurons.shape[1],
+            "collected": len(found),
+            "collected_wrong": found.wrong,
+            "collected_held_out": len(held),
+            "tutors": dict(zip(map(str, memory.epochs), counts, strict=True)),
+        }
+
+
+def _after(model: nn.Module, found: Collected, batch_size: int) -> dict[str, Any]:
+    """How many of the collected images the result gets right."""
+    assert found.batch is not None
+    return {"collected_right": round(accuracy(model, found.batch, batch_size) * len(found))}
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap belongs to ``stage``."""
+        now = time.perf_counter()
+        self._laps[stage], self._started = round(now - self._started, 3), now
+
+    def trace(self) -> dict[str, Any]:
+        """The stages so far, and their sum."""
+        return {"stages": dict(self._laps), "seconds": round(sum(self._laps.values()), 3)}
