@@ -123,7 +123,16 @@ def mend(
     run.info["outcome"] = result.status.value
     models.save(result.model, run.artifacts / "model")
     save_all(result.certificates, run.artifacts / "certificates")
+    for name, batch in result.images.items():
+        _keep_images(run.artifacts / f"{name}.npz", batch)
     return result
+
+
+def _keep_images(path: Path, batch: Batch) -> None:
+    """Images as a data set that ``--data`` opens, all of them test images."""
+    images, labels = batch.images.cpu().numpy(), batch.labels.cpu().numpy()
+    with atomic_file(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, x_test=images, y_test=labels)
 
 
 def assess(

@@ -15,7 +15,13 @@ from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.crown import Method, State, bounds_of, lower_bounds, output_bounds, prepare
 from suture.bounds.ibp import ibp, intervals
-from suture.bounds.margins import certified, margin_rows, margins, worst_case_cross_entropy
+from suture.bounds.margins import (
+    certified,
+    margin_rows,
+    margins,
+    mixed_margins,
+    worst_case_cross_entropy,
+)
 from suture.bounds.network import Input, Network, Node, chain
 from suture.bounds.reading import read
 from suture.bounds.shapes import Add
@@ -41,6 +47,7 @@ __all__ = [
     "lower_bounds",
     "margin_rows",
     "margins",
+    "mixed_margins",
     "output_bounds",
     "prepare",
     "read",

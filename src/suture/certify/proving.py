@@ -79,3 +79,10 @@ def parts_of(model: nn.Module, lower: Tensor, upper: Tensor) -> list[nn.Module]:
     otherwise."""
     parts = getattr(model, "certify_parts", None)
     return [model] if parts is None else list(parts(lower, upper))
+
+
+def subject_of(model: nn.Module) -> nn.Module:
+    """The network that a model's certificates speak of: the model, unless it hands its input on
+    to another one first and says so (A5: certificates are about robustified images)."""
+    part = getattr(model, "certified_part", None)
+    return model if part is None else part()  # type: ignore[no-any-return]

@@ -1,8 +1,22 @@
 """Repairs: a classifier and training images in, a better classifier out."""
 
+from suture.repairs.a5 import A5CoTraining, A5Offline, A5Robustifier
 from suture.repairs.advrepair import AdvRepair
 from suture.repairs.base import Repair, RepairResult, Status, repair
+from suture.repairs.certified_training import CrownIBP
 from suture.repairs.defensyn import DefEnSyn
 from suture.repairs.weight_patch import WeightPatch
 
-__all__ = ["AdvRepair", "DefEnSyn", "Repair", "RepairResult", "Status", "WeightPatch", "repair"]
+__all__ = [
+    "A5CoTraining",
+    "A5Offline",
+    "A5Robustifier",
+    "AdvRepair",
+    "CrownIBP",
+    "DefEnSyn",
+    "Repair",
+    "RepairResult",
+    "Status",
+    "WeightPatch",
+    "repair",
+]

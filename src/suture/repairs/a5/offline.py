@@ -1,0 +1,220 @@
+"""A5/O: robustify given images, whose classes are known, ahead of time (section 3, Eq. 6)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from suture import bounds
+from suture.attacks.spread import identity
+from suture.bounds import Network
+from suture.engine import Engine, Handle, Inline
+from suture.errors import ArgumentError
+from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.defence import Defence
+from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.certified_training.loss import interval_margins
+from suture.repairs.certified_training.method import check_radius
+from suture.rng import Stream
+from suture.types import Batch, Box
+
+_PIECE = 1000
+_DECAY, _TINY = 0.99, 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class A5Offline(Repair):
+    """Move each image, within ε_D, to where no attack of size ε_A^R changes its class.
+
+    ``z = argmin CE_worst(x + δ_D(z))`` by RMSprop from z = 0; all images of a set are one batch,
+    and an image leaves it as soon as its 8-bit version is certified by intervals. The classifier
+    stays as it is; the result's ``images["robustified"]`` are what is to be stored or sent in
+    place of the originals. Nothing is drawn at random.
+
+    Args:
+        eps: ε_A^R, the L∞ radius of the attack to be withstood after robustification.
+        defence: ε_D and its norm.
+        samples: images robustified, the first ones; 0 for all.
+        steps: of RMSprop, at most.
+        lr: of RMSprop, in units of z.
+        certificates: images, the first ones, whose certificates are made.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+
+    eps: float = 0.3
+    defence: Defence = Defence()  # noqa: RUF009 - frozen
+    samples: int = 0
+    steps: int = 200
+    lr: float = 0.1
+    certificates: int = 100
+
+    def __post_init__(self) -> None:
+        check_radius("eps", self.eps)
+        sound = self.samples >= 0 and self.steps >= 1 and self.lr > 0 and self.certificates >= 0
+        if not sound:
+            raise ArgumentError(
+                expected="samples, certificates >= 0, steps >= 1, lr > 0",
+                got=repr(self),
+                remedy="See the documentation of A5Offline.",
+            )
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        started, tell = time.monotonic(), on_progress or (lambda *_: None)
+        batch = data[: self.samples] if self.samples else data
+        found = self.robustify(model, batch, engine=engine, batch_size=batch_size, on_progress=tell)
+        kept = copy.deepcopy(model)
+        made = certificates_of(
+            kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O"
+        ) if self.certificates else ()  # fmt: skip
+        kept.train(model.training)
+        certified = int(found.certified.sum())
+        trace = {
+            "recipe": "O", "samples": len(batch), "certified_by_intervals": certified,
+            "steps": found.steps.double().mean().item(), "eps": self.eps,
+            "defence": asdict(self.defence), "seconds": round(time.monotonic() - started, 3),
+        }  # fmt: skip
+        status = _status(certified, len(batch))
+        return RepairResult(kept, status, trace, made, {"robustified": found.batch})
+
+    def robustify(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        *,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> Robustified:
+        """The images as they are to be stored.
+
+        Args:
+            model: the classifier; bounds are computed through it.
+            batch: images with their true classes.
+            engine: pieces of 1 000 images are its items.
+            batch_size: images per gradient; a matter of memory.
+            on_progress: told about pieces.
+        """
+        engine, tell = engine or Inline(threads_per_item=None), on_progress or (lambda *_: None)
+        pieces, parts = list(batch.split(_PIECE)), list[dict[str, Tensor]]()
+        work = f"{self!r} {identity(model, batch)}"
+        with engine.shared(model) as handle:
+            task = partial(_robustified, handle, self, batch_size)
+            for part in engine.keep("robustify", task, pieces, work=work):
+                parts.append(part)
+                tell("robustifying", sum(len(p["steps"]) for p in parts), len(batch))
+        whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        images = whole["images"].to(batch.images.device)
+        return Robustified(Batch(images, batch.labels), whole["certified"], whole["steps"])
+
+
+@dataclass(frozen=True, eq=False)
+class Robustified:
+    """Images after robustification.
+
+    Attributes:
+        batch: as they are to be stored, with their classes.
+        certified: bool ``(n,)``; by intervals in float32, at ε_A^R.
+        steps: int64 ``(n,)``, steps taken.
+    """
+
+    batch: Batch
+    certified: Tensor
+    steps: Tensor
+
+
+def _status(certified: int, n: int) -> Status:
+    if certified == n:
+        return Status.REPAIRED
+    return Status.PARTLY if certified else Status.UNCHANGED
+
+
+def _robustified(
+    handle: Handle[nn.Module], method: A5Offline, batch_size: int, batch: Batch
+) -> dict[str, Any]:
+    """One batch of images that share the loop; each ends as it would alone."""
+    network = bounds.read(handle.get(), batch.shape)
+    state = _State(batch, method.defence)
+    for step in range(method.steps + 1):
+        losses, slopes = state.ask(network, method.eps, batch_size)
+        state.leave(step, losses, network, method.eps, batch_size)
+        if not len(state.left) or step == method.steps:
+            break
+        state.move(slopes, method.lr)
+    return {
+        "images": state.best.cpu(), "certified": state.certified.cpu(), "steps": state.steps.cpu()
+    }  # fmt: skip
+
+
+class _State:
+    """All images of a piece, and the free vectors of those that are still in work."""
+
+    def __init__(self, batch: Batch, defence: Defence) -> None:
+        self.batch, self.defence = batch, defence
+        self.best = defence.stored(batch.images, batch.images)
+        self.least = torch.full_like(batch.images[:, 0, 0, 0], float("inf"))
+        self.certified = torch.zeros_like(batch.labels, dtype=torch.bool)
+        self.steps = torch.zeros_like(batch.labels)
+        self.left = torch.arange(len(batch), device=batch.labels.device)
+        self.z = torch.zeros_like(batch.images)
+        self.square = torch.zeros_like(batch.images)
+
+    def ask(self, network: Network, eps: float, size: int) -> tuple[Tensor, Tensor]:
+        """Worst-case losses ``(k,)`` of the images in work, and their slopes in z."""
+        found = [self._slope(network, eps, rows) for rows in _rows(len(self.left), size)]
+        return torch.cat([losses for losses, _ in found]), torch.cat([s for _, s in found])
+
+    def _slope(self, network: Network, eps: float, rows: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = self.left[rows]
+        with torch.enable_grad():
+            z = self.z[rows].requires_grad_()
+            moved = self.defence.apply(self.batch.images[chosen], z)
+            box = Box((moved - eps).clamp(0, 1), (moved + eps).clamp(0, 1))
+            margins = bounds.margins(network, box, self.batch.labels[chosen], "ibp")
+            losses = F.cross_entropy(-margins, self.batch.labels[chosen], reduction="none")
+            # A sum, so that no image's slope depends on the others.
+            (slope,) = torch.autograd.grad(losses.sum(), z)
+        return losses.detach(), slope
+
+    @torch.no_grad()
+    def leave(self, step: int, losses: Tensor, network: Network, eps: float, size: int) -> None:
+        """Remember the best image of each, and let go whose stored image is certified."""
+        images, labels = self.batch.images[self.left], self.batch.labels[self.left]
+        stored = self.defence.stored(images, self.defence.apply(images, self.z))
+        parts = [interval_margins(network, stored[r], labels[r], eps)
+                 for r in _rows(len(stored), size)]  # fmt: skip
+        gone = torch.cat(parts) > 0
+        better = gone | (losses < self.least[self.left])
+        self.best[self.left[better]] = stored[better]
+        self.least[self.left[better]] = losses[better]
+        self.certified[self.left[gone]] = True
+        self.steps[self.left] = step
+        self.left, self.z, self.square = self.left[~gone], self.z[~gone], self.square[~gone]
+        self.going = ~gone
+
+    def move(self, slopes: Tensor, lr: float) -> None:
+        """A step of RMSprop."""
+        slopes = slopes[self.going]
+        self.square.mul_(_DECAY).addcmul_(slopes, slopes, value=1 - _DECAY)
+        self.z.addcdiv_(slopes, self.square.sqrt().add_(_TINY), value=-lr)
+
+
+def _rows(count: int, size: int) -> tuple[Tensor, ...]:
+    return torch.arange(count).split(size) if count else ()

@@ -1,0 +1,125 @@
+"""A5/R: a robustifier trained for a classifier that stays as it is (section 3, Eq. 7)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from suture.attacks.spread import identity
+from suture.engine import Engine
+from suture.errors import ArgumentError
+from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.pupils import DefendedPupil
+from suture.repairs.a5.robustifier import (
+    Body,
+    DefendedClassifier,
+    build_robustifier,
+    defended,
+)
+from suture.repairs.base import OnProgress, Repair, RepairResult
+from suture.repairs.certified_training.loop import Schedule, Trained
+from suture.repairs.certified_training.method import (
+    check_radius,
+    held_out,
+    status_of,
+    teach,
+    trace_of,
+)
+from suture.repairs.certified_training.ramp import Ramp
+from suture.rng import Stream, as_stream
+from suture.types import Batch
+
+AT_ONCE = Schedule(ramp=Ramp(start=1, length=0))
+"""The full radius from the first step on: the classifier withstands it already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class A5Robustifier(Repair):
+    """Train R so that ``x + δ_D(R(x))`` withstands attacks on the given classifier.
+
+    R sees no labels and knows no class: it moves what it is shown, also what is classified wrong.
+    It can be deployed alone (``suture export --part robustifier``).
+
+    Args:
+        eps: ε_A^R, the L∞ radius of the attack to be withstood after robustification.
+        defence: ε_D and its norm.
+        body: the robustifier, "mnist" or "cifar" as in the paper, or "small".
+        schedule: how R is trained.
+        certificates: validation images whose certificates are made.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+
+    eps: float = 0.3
+    defence: Defence = Defence()  # noqa: RUF009 - frozen
+    body: Body = "mnist"
+    schedule: Schedule = AT_ONCE
+    certificates: int = 20
+
+    def __post_init__(self) -> None:
+        check_radius("eps", self.eps)
+        check_certificates(self.certificates)
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        stream = as_stream(generator).child("a5-r")
+        both = defended(
+            build_robustifier(
+                self.body, data.shape, self.defence, seed=stream.child("weights").key
+            ).to(data.images.device),
+            copy.deepcopy(model),
+        )
+        found = self.train(both, data, stream, engine, on_progress, model)
+        made = certify_held_out(both, data, self.schedule, stream, self.eps, self.certificates)
+        both.train(model.training)
+        facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
+        return RepairResult(both, status_of(found), facts | trace_of(found), made)
+
+    def train(
+        self, both: DefendedClassifier, data: Batch, stream: Stream, engine: Engine | None,
+        on_progress: OnProgress | None, base: nn.Module,
+    ) -> Trained:  # fmt: skip
+        """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
+        pupil = DefendedPupil(both, data.shape, self.eps, together=False)
+        work = f"{self!r} {stream.key} {identity(base, data)}"
+        return teach(
+            pupil, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
+        )
+
+
+def certify_held_out(
+    both: DefendedClassifier, data: Batch, schedule: Schedule, stream: Stream, eps: float,
+    count: int,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Certificates of the first validation images, as R would store them."""
+    if not count:
+        return ()
+    _, validation = held_out(data, schedule.validation, stream.child("split"))
+    chosen = validation[:count]
+    with torch.no_grad():
+        stored = both.eval().robustifier(chosen.images)
+    return certificates_of(both.classifier, Batch(stored, chosen.labels), eps, repair="A5/R")
+
+
+def check_certificates(count: int) -> None:
+    """Raise ``ArgumentError`` for a negative number."""
+    if count < 0:
+        raise ArgumentError(
+            expected="certificates >= 0",
+            got=f"certificates={count!r}",
+            remedy="0 makes none.",
+        )

@@ -1,0 +1,162 @@
+"""R: a small network that moves an image away from attacks before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from suture.errors import ArgumentError, ModelError, unknown_name
+from suture.models import attach, build_from_spec, files_of, register_builder, spec_of
+from suture.models.zoo import check_shape
+from suture.repairs.a5.defence import Defence
+
+Body = Literal["mnist", "cifar", "small"]
+KIND, DEFENDED = "a5-robustifier", "a5-defended"
+
+
+def _mnist(channels: int) -> nn.Sequential:
+    """The paper's for MNIST: conv 3×3 to 32, ReLU, conv 5×5 back."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, channels, 5, padding=2)
+    )
+
+
+def _cifar(channels: int) -> nn.Sequential:
+    """The paper's for CIFAR-10: conv 5×5 to 64, 64 and back."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 64, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(64, channels, 5, padding=2),
+    )  # fmt: skip
+
+
+def _small(channels: int) -> nn.Sequential:
+    """For two cores: conv 5×5 to 16, ReLU, conv 5×5 to 16, ReLU, conv 5×5 back."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(16, 16, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(16, channels, 5, padding=2),
+    )  # fmt: skip
+
+
+_BODIES: dict[str, Callable[[int], nn.Sequential]] = {
+    "mnist": _mnist,
+    "cifar": _cifar,
+    "small": _small,
+}
+
+
+class Robustifier(nn.Module):
+    """Images to robustified images: ``clamp(x + δ_D(R(x)))``, with 8 bits (A5, section 3).
+
+    It sees neither the label nor the classifier, and can be deployed alone: in a camera, before
+    anything is sent. White-box attacks through it meet gradients (rounding is straight through).
+
+    Args:
+        body: image ``(n, c, h, w)`` to z of the same shape.
+        defence: the ball it moves in.
+    """
+
+    def __init__(self, body: nn.Module, defence: Defence) -> None:
+        super().__init__()
+        self.body, self.defence = body, defence
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(n, c, h, w)`` in [0, 1] to the same, at most ε_D away."""
+        return self.defence.stored(images, self.moved(images))
+
+    def moved(self, images: Tensor) -> Tensor:
+        """The same before rounding: what training descends on."""
+        return self.defence.apply(images, self.body(images))
+
+
+class DefendedClassifier(nn.Module):
+    """``C ∘ clamp(x + δ_D(R(x)))``: what an image meets that is robustified and then classified.
+
+    Certificates speak of ``classifier``, for images that were robustified before: the attacker is
+    between the two (see ``certified_part``). About attacks on the image that the robustifier reads
+    they say nothing.
+    """
+
+    def __init__(self, robustifier: Robustifier, classifier: nn.Module) -> None:
+        super().__init__()
+        self.robustifier, self.classifier = robustifier, classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(n, classes)``."""
+        logits: Tensor = self.classifier(self.robustifier(images))
+        return logits
+
+    def certified_part(self) -> nn.Module:
+        """The network whose inputs certificates speak of."""
+        return self.classifier
+
+
+def build_robustifier(
+    body: Body, in_shape: tuple[int, ...], defence: Defence, *, seed: int = 0
+) -> Robustifier:
+    """An untrained robustifier that changes nothing yet: its last layer gives 0.
+
+    Args:
+        body: "mnist" or "cifar" as in the paper, or "small".
+        in_shape: ``(c, h, w)``.
+        defence: the ball it moves in.
+        seed: of the initial weights; torch's global random state is not touched.
+
+    Raises:
+        ArgumentError: an unknown name or a malformed shape.
+    """
+    if body not in _BODIES:
+        raise ArgumentError(
+            expected=f"a robustifier out of {', '.join(get_args(Body))}",
+            got=unknown_name("robustifier", body, get_args(Body)),
+            remedy="Correct the name.",
+        )
+    shape = check_shape(in_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed & ((1 << 63) - 1))
+        made = _BODIES[body](shape[0])
+    last = made[-1]
+    assert isinstance(last, nn.Conv2d)
+    with torch.no_grad():
+        last.weight.mul_(1e-2)
+        assert last.bias is not None
+        last.bias.zero_()
+    spec = {
+        "kind": KIND, "body": body, "in_shape": list(shape),
+        "eps": defence.eps, "norm": defence.norm, "rounded": defence.rounded,
+    }  # fmt: skip
+    robustifier = Robustifier(made, defence).eval()
+    attach(robustifier, spec)
+    return robustifier
+
+
+def defended(robustifier: Robustifier, classifier: nn.Module) -> DefendedClassifier:
+    """Both in a row; it can be saved if the classifier can."""
+    both = DefendedClassifier(robustifier, classifier)
+    try:
+        base = spec_of(classifier)
+    except ModelError:
+        return both
+    spec = {"kind": DEFENDED, "base": base, "robustifier": spec_of(robustifier)}
+    attach(both, spec, files_of(classifier))
+    return both
+
+
+def _robustifier(spec: dict[str, Any], folder: Path | None) -> nn.Module:
+    defence = Defence(spec["eps"], spec["norm"], spec["rounded"])
+    return build_robustifier(spec["body"], spec["in_shape"], defence)
+
+
+def _defended(spec: dict[str, Any], folder: Path | None) -> nn.Module:
+    robustifier = build_from_spec(spec["robustifier"], folder)
+    assert isinstance(robustifier, Robustifier)
+    return DefendedClassifier(robustifier, build_from_spec(spec["base"], folder))
+
+
+register_builder(KIND, _robustifier)
+register_builder(DEFENDED, _defended)

@@ -1,0 +1,296 @@
+"""Certified training of anything: a classifier, a robustifier, letters, or several of them.
+
+One loop for CROWN-IBP training and for all recipes of A5. What is trained is a ``Pupil``; the loop
+knows radii, batches, learning rates, checkpoints, and which epoch was best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from suture.data.splits import permutation
+from suture.engine import Engine
+from suture.errors import ArgumentError, ModelError
+from suture.repairs.base import OnProgress
+from suture.repairs.certified_training.loss import Judged
+from suture.repairs.certified_training.ramp import Ramp
+from suture.rng import Stream
+from suture.training.augment import augmented
+from suture.training.config import Augment
+from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
+from suture.types import Batch
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train; the defaults are the paper's (A5, supplement).
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        optimiser: "rmsprop" or "adam".
+        lr: learning rate at the start.
+        step_at: epochs, counted from 1, after which it is multiplied by ``step_factor``.
+        step_factor: by how much.
+        ramp: how the radius grows.
+        crown: bound by CROWN-IBP while the radius grows; otherwise by intervals alone.
+        clip: largest norm of a gradient; 0 for none.
+        augment: "crop-rotate" (MNIST), "flip-crop" (CIFAR-10) or "none".
+        validation: share of the training images that judges the epochs.
+
+    Raises:
+        ArgumentError: a value out of range, or no epoch at the full radius.
+    """
+
+    epochs: int = 100
+    batch_size: int = 100
+    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
+    lr: float = 1e-3
+    step_at: tuple[int, ...] = (25, 42)
+    step_factor: float = 0.1
+    ramp: Ramp = Ramp()  # noqa: RUF009 - frozen
+    crown: bool = True
+    clip: float = 8.0
+    augment: Augment = "none"
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epochs, batch_size >= 1": min(self.epochs, self.batch_size) >= 1,
+            'optimiser "rmsprop" or "adam"': self.optimiser in ("rmsprop", "adam"),
+            "lr > 0": 0 < self.lr < math.inf,
+            "step_at: epochs from 1 on": all(at >= 1 for at in self.step_at),
+            "step_factor in (0, 1]": 0 < self.step_factor <= 1,
+            "clip >= 0": self.clip >= 0,
+            'augment "none", "crop-rotate" or "flip-crop"': self.augment
+            in ("none", "crop-rotate", "flip-crop"),
+            "validation in (0, 0.5]": 0 < self.validation <= 0.5,
+            "a ramp that ends before the last epoch": self.ramp.full_from <= self.epochs,
+        }
+        for expected, holds in checks.items():
+            if not holds:
+                raise ArgumentError(
+                    expected=expected, got=repr(self), remedy="See the documentation of Schedule."
+                )
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate in an epoch, counted from 1."""
+        return self.lr * self.step_factor ** sum(at < epoch for at in self.step_at)
+
+
+class Pupil(Protocol):
+    """What is trained."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Holds all weights that are trained, and all that decides what it computes."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that are trained."""
+
+    def loss(
+        self, images: Tensor, labels: Tensor, share: float, crown: float, stream: Stream
+    ) -> Judged:
+        """Of a batch.
+
+        Args:
+            share: of the full radius.
+            crown: share of CROWN-IBP in the bounds, and of the natural loss.
+            stream: for what is drawn at random.
+        """
+
+    def judge(self, batch: Batch, stream: Stream) -> tuple[Tensor, Tensor]:
+        """Which images are right, and which are certified by intervals at the full radius."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One epoch in numbers; errors are shares in [0, 1].
+
+    Attributes:
+        epoch: counted from 1.
+        share: of the full radius, at the epoch's end.
+        loss: mean over the batches.
+        clean_error, certified_error: on the training batches, as they were trained on.
+        validation_clean_error, validation_certified_error: after the epoch, by intervals at the
+            full radius.
+    """
+
+    epoch: int
+    share: float
+    loss: float
+    clean_error: float
+    certified_error: float
+    validation_clean_error: float
+    validation_certified_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """How a training went; the pupil has the best epoch's weights.
+
+    Attributes:
+        curves: one entry per epoch.
+        best_epoch: the one with the least certified error on the validation images among those
+            trained at the full radius; of equals the one with less clean error, then the earlier.
+    """
+
+    curves: tuple[Curve, ...]
+    best_epoch: int
+
+
+@dataclass
+class Loop:
+    """A training run, resumable after every epoch.
+
+    Args:
+        pupil: trained in place.
+        schedule: how.
+        train, validation: images and labels.
+        stream: of the run.
+        engine: keeps a point to resume from after every epoch, if it belongs to a run.
+        work: says what is trained, on what, from which weights and seed.
+        eps: the full radius, for the progress report.
+        stage: what to call it in the progress report.
+        tell: told about every batch.
+    """
+
+    pupil: Pupil
+    schedule: Schedule
+    train: Batch
+    validation: Batch
+    stream: Stream
+    engine: Engine
+    work: str
+    eps: float
+    stage: str
+    tell: OnProgress
+
+    def run(self) -> Trained:
+        """Train, from the last epoch that was kept.
+
+        Raises:
+            ModelError: a loss that is no longer a number.
+        """
+        self.optimiser = _optimiser(self.pupil.parameters(), self.schedule)
+        self.curves: tuple[Curve, ...] = ()
+        self.best: dict[str, Tensor] = {}
+        self._restore()
+        self.pupil.module.eval()  # batch norm and dropout as bounds read them
+        for epoch in range(len(self.curves) + 1, self.schedule.epochs + 1):
+            self._epoch(epoch)
+            self._remember()
+        best = best_of(self.curves, self.schedule.ramp)
+        self.pupil.module.load_state_dict(self.best)
+        return Trained(self.curves, best)
+
+    def _epoch(self, epoch: int) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.rate(epoch)
+        pieces = list(self._pieces(epoch))
+        sums, share = torch.zeros(3, dtype=torch.float64), 0.0
+        label = self._label(epoch)
+        for index, positions in enumerate(pieces):
+            share = self.schedule.ramp.share(epoch, index / len(pieces))
+            judged = self._step(positions, share, epoch, index)
+            wrong = (~judged.right).sum(), (~judged.certified).sum()
+            value = float(judged.loss.detach())
+            sums += torch.tensor([value * len(positions), *map(float, wrong)], dtype=torch.float64)
+            done = (epoch - 1) * len(pieces) + index + 1
+            self.tell(label, done, self.schedule.epochs * len(pieces))
+        errors = self._validated(epoch)
+        loss, clean, certified = (sums / len(self.train)).tolist()
+        curve = Curve(epoch, share, loss, clean, certified, *errors)
+        self.curves = (*self.curves, curve)
+
+    def _pieces(self, epoch: int) -> Iterator[Tensor]:
+        order = permutation(len(self.train), self.stream.child("order").child(epoch))
+        yield from order.split(self.schedule.batch_size)
+
+    def _step(self, positions: Tensor, share: float, epoch: int, index: int) -> Judged:
+        batch = self.train[positions]
+        draws = self.stream.child("augment").child(epoch)
+        images = augmented(batch.images.cpu(), positions, self.schedule.augment, draws)
+        crown = 1.0 - share if self.schedule.crown else 0.0
+        stream = self.stream.child("draws").child(epoch).child(index)
+        judged = self.pupil.loss(images.to(batch.images.device), batch.labels, share, crown, stream)
+        if not bool(torch.isfinite(judged.loss)):
+            raise _diverged(epoch, self.schedule)
+        self.optimiser.zero_grad(set_to_none=True)
+        judged.loss.backward()  # type: ignore[no-untyped-call]
+        if self.schedule.clip:
+            nn.utils.clip_grad_norm_(self.pupil.parameters(), self.schedule.clip)
+        self.optimiser.step()
+        return judged
+
+    @torch.no_grad()
+    def _validated(self, epoch: int) -> tuple[float, float]:
+        wrong = torch.zeros(2)
+        for index, piece in enumerate(self.validation.split(500)):
+            # The same draws after every epoch, so that epochs can be compared.
+            stream = self.stream.child("validation").child(index)
+            right, held = self.pupil.judge(piece, stream)
+            wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
+        clean, certified = (wrong / len(self.validation)).tolist()
+        return clean, certified
+
+    def _label(self, epoch: int) -> str:
+        share = self.schedule.ramp.share(epoch, 0.999)
+        text = f"{self.stage} {epoch}/{self.schedule.epochs}, eps {share * self.eps:.3f}"
+        if not self.curves:
+            return text
+        last = self.curves[-1]
+        errors = last.validation_clean_error, last.validation_certified_error
+        told = " / ".join(f"{100 * error:.2f} %" for error in errors)
+        return f"{text}, loss {last.loss:.3f}, clean / certified error {told}"
+
+    def _remember(self) -> None:
+        if best_of(self.curves, self.schedule.ramp) == self.curves[-1].epoch:
+            self.best = model_tensors(self.pupil.module)
+        epoch = len(self.curves)
+        point = {
+            "curves": [asdict(curve) for curve in self.curves],
+            "weights": model_tensors(self.pupil.module),
+            "best": self.best,
+            "optimiser": optimiser_tensors(self.optimiser),
+        }
+        before = f"{self.stage} {epoch - 1}" if epoch > 1 else None
+        self.engine.note(f"{self.stage} {epoch}", point, work=self.work, instead_of=before)
+
+    def _restore(self) -> None:
+        for epoch in range(self.schedule.epochs, 0, -1):
+            point: dict[str, Any] | None = self.engine.recall(f"{self.stage} {epoch}", self.work)
+            if point is not None:
+                self.curves = tuple(Curve(**curve) for curve in point["curves"])
+                self.best = point["best"]
+                self.pupil.module.load_state_dict(point["weights"])
+                restore_optimiser(self.optimiser, point["optimiser"])
+                return
+
+
+def best_of(curves: tuple[Curve, ...], ramp: Ramp) -> int:
+    """The best epoch among those trained at the full radius; the last one while there is none."""
+    full = [curve for curve in curves if curve.epoch >= ramp.full_from]
+    if not full:
+        return curves[-1].epoch
+    return min(full, key=lambda c: (c.validation_certified_error, c.validation_clean_error)).epoch
+
+
+def _optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=schedule.lr)
+    return torch.optim.RMSprop(parameters, lr=schedule.lr)
+
+
+def _diverged(epoch: int, schedule: Schedule) -> ModelError:
+    return ModelError(
+        expected="a finite loss",
+        got=f"none in epoch {epoch}",
+        remedy=f"Lower the learning rate (it is {schedule.lr:g}), or let the radius grow slower.",
+    )

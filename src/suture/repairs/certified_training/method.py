@@ -1,0 +1,144 @@
+"""CROWN-IBP training: a classifier with small certified error (Zhang et al. 2020)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suture import bounds
+from suture.attacks.spread import identity
+from suture.data.splits import stratified, validation_count
+from suture.engine import Engine, Inline
+from suture.errors import ArgumentError, DataError
+from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.certified_training.loop import Loop, Pupil, Schedule, Trained
+from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
+from suture.rng import Stream, as_stream
+from suture.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrownIBP(Repair):
+    """Train a copy of the given classifier, from the weights it has, to be certifiably robust.
+
+    While the radius grows, bounds are ``f · CROWN-IBP + (1 - f) · IBP`` and the loss
+    ``f · CE + (1 - f) · CE_worst``, with ``f = (eps - radius) / eps``: intervals alone decide in
+    the end.
+
+    Args:
+        eps: ε_A^C, the L∞ radius to be certified, pixel values in [0, 1].
+        schedule: epochs, batches, rates, how the radius grows; the paper's.
+
+    Raises:
+        ArgumentError: eps out of (0, 1].
+    """
+
+    eps: float = 0.3
+    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        check_radius("eps", self.eps)
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        trained = copy.deepcopy(model)
+        modes = {name: part.training for name, part in model.named_modules()}
+        pupil = ClassifierPupil(trained, data.shape, self.eps)
+        stream = as_stream(generator).child("crown-ibp")
+        found = teach(
+            pupil, data, self.schedule, self.eps, "training", stream,
+            engine, on_progress, f"{self!r} {stream.key} {identity(model, data)}",
+        )  # fmt: skip
+        for name, part in trained.named_modules():
+            part.training = modes[name]
+        return RepairResult(trained, status_of(found), trace_of(found))
+
+
+class ClassifierPupil:
+    """A classifier that is trained on its own images."""
+
+    def __init__(self, model: nn.Module, in_shape: tuple[int, ...], eps: float) -> None:
+        self.module, self.eps = model, eps
+        self.network = bounds.read(model, in_shape)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that want a gradient."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def loss(
+        self, images: Tensor, labels: Tensor, share: float, crown: float, stream: Stream
+    ) -> Judged:
+        """``certified_loss`` at a share of the radius."""
+        natural = 1.0 - share
+        return certified_loss(self.network, images, labels, share * self.eps, crown, natural)
+
+    def judge(self, batch: Batch, stream: Stream) -> tuple[Tensor, Tensor]:
+        """By intervals, at the full radius."""
+        right = self.network(batch.images).argmax(1) == batch.labels
+        held = interval_margins(self.network, batch.images, batch.labels, self.eps) > 0
+        return right, right & held
+
+
+def teach(
+    pupil: Pupil, data: Batch, schedule: Schedule, eps: float, stage: str, stream: Stream,
+    engine: Engine | None, on_progress: OnProgress | None, work: str,
+) -> Trained:  # fmt: skip
+    """Hold validation images out of the data, and run the loop."""
+    train, validation = held_out(data, schedule.validation, stream.child("split"))
+    loop = Loop(
+        pupil, schedule, train, validation, stream, engine or Inline(threads_per_item=None), work,
+        eps, stage, on_progress or (lambda *_: None),
+    )  # fmt: skip
+    return loop.run()
+
+
+def held_out(data: Batch, share: float, stream: Stream) -> tuple[Batch, Batch]:
+    """Images to train on, and a stratified share to judge epochs by.
+
+    Raises:
+        DataError: too few images for both.
+    """
+    count = validation_count(len(data), share)
+    if not 1 <= count < len(data):
+        raise DataError(
+            expected=f"enough images that {share:g} of them can be held out",
+            got=f"{len(data)}",
+            remedy="Give more training images.",
+        )
+    mask = stratified(data.labels.cpu(), count, stream)
+    return data[(~mask).nonzero()[:, 0]], data[mask.nonzero()[:, 0]]
+
+
+def status_of(found: Trained) -> Status:
+    """Judged on the validation images: some are certified now, all, or none."""
+    error = found.curves[found.best_epoch - 1].validation_certified_error
+    if error == 0:
+        return Status.REPAIRED
+    return Status.PARTLY if error < 1 else Status.UNCHANGED
+
+
+def trace_of(found: Trained) -> dict[str, Any]:
+    """The curves, ready for JSON."""
+    return {"best_epoch": found.best_epoch, "curves": [asdict(curve) for curve in found.curves]}
+
+
+def check_radius(name: str, value: float) -> None:
+    """Raise ``ArgumentError`` unless it is a radius in (0, 1]."""
+    if not 0 < value <= 1:
+        raise ArgumentError(
+            expected=f"{name} in (0, 1], pixel values in [0, 1]",
+            got=f"{name}={value!r}",
+            remedy=f"Grey levels are divided by 255: {value:g}/255 = {value / 255:.4g}.",
+        )
