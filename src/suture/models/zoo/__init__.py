@@ -44,6 +44,7 @@ _ZOO = {
     "conv_cifar": Architecture(plain.conv_cifar, CIFAR),
     "vgg16": Architecture(plain.vgg16, CIFAR),
     "vgg19": Architecture(plain.vgg19, CIFAR),
+    "vgg_narrow": Architecture(plain.vgg_narrow, CIFAR),
     "alexnet": Architecture(plain.alexnet, CIFAR),
     "resnet18": Architecture(residual.resnet18, CIFAR),
     "wrn28_4": Architecture(residual.wrn28_4, CIFAR),

@@ -103,6 +103,12 @@ def vgg19(in_shape: Shape, classes: int) -> Layers:
     return _vgg((64, 64, 0, 128, 128, 0, *deep), in_shape, classes)
 
 
+def vgg_narrow(in_shape: Shape, classes: int) -> Layers:
+    """VGG's beginning at a quarter of its width (16-32-64-64), with batch norm and FC 128."""
+    layers = _vgg((16, 0, 32, 0, 64, 64, 0), in_shape, classes)[:-2]
+    return _dense(layers, in_shape, (128,), classes)
+
+
 def alexnet(in_shape: Shape, classes: int) -> Layers:
     """AlexNet for 32×32 images: first stride 4, pools of 2, one linear layer of 256 features."""
 
