@@ -1,0 +1,116 @@
+"""DARE, Tables 2 to 5: its columns, its ablations and the five baselines, and what is left of them
+under an attacker who knows the tuned model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from suture.report import Drawing
+from suture.rng import Stream
+from suture.studies import dare_heatmaps, dare_sheets
+from suture.studies.base import Cell, Row, Study
+from suture.studies.dare_methods import ABLATIONS, JUDGED, ONLINE, OURS, Budget, measure
+from suture.studies.dare_paper import ATTACKS
+from suture.studies.dare_subject import Plan
+from suture.studies.sheets import Sheet
+
+_FULL = ("alexnet", "vgg16", "vgg19")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DareTables(Study):
+    """Train on half of the training images; repair with the other half; attack both ways.
+
+    Attributes:
+        data: data set.
+        networks: zoo names; with ``full`` the paper's AlexNet, VGG16 and VGG19.
+        images: training images used, half to train and half to repair; with ``full`` all.
+        epochs: of the training; the last half are DARE's historical models.
+        looked: images of the other half that every method gets; with ``full`` all of it.
+        adversarial: images an attack must turn; with ``full`` 5 000.
+        rates: learning rates, each with Adam and SGD.
+        tuning_epochs: at most, for every setting.
+        limit: points of clean accuracy that may be lost.
+        q: further shares of key synapses (95 is DARE's own).
+        autoattack: test images for AutoAttack on every model; 0 leaves it out.
+        online: PGD training and TRADES too.
+    """
+
+    name: ClassVar[str] = "dare-tables"
+    title: ClassVar[str] = "DARE beside adversarial fine-tuning"
+    paper: ClassVar[str] = (
+        "Zhang et al., Toward Improving the Robustness of Deep Learning Models via Model "
+        "Transformation, ASE 2022."
+    )
+    data: str = "cifar10"
+    networks: tuple[str, ...] = ("vgg_narrow",)
+    images: int = 20_000
+    epochs: int = 10
+    looked: int = 3_000
+    adversarial: int = 1_000
+    rates: tuple[float, ...] = (3e-3, 3e-4)
+    tuning_epochs: int = 5
+    limit: float = 10.0
+    q: tuple[float, ...] = (75.0, 80.0, 85.0, 90.0, 100.0)
+    autoattack: int = 100
+    online: bool = True
+
+    def cells(self) -> list[Cell]:
+        """One cell a network and column, and one for the heatmaps."""
+        return [cell for network in self._networks() for cell in self._of(network)]
+
+    def _networks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.networks, *_FULL))) if self.full else self.networks
+
+    def _of(self, network: str) -> list[Cell]:
+        plan, budget = self._plan(network), Budget(self.rates, self.tuning_epochs, self.limit)
+        streams = Stream(0).child("dare methods")
+        names = ["original", OURS, JUDGED, *ATTACKS, *ABLATIONS, *(ONLINE if self.online else ())]
+        cells = [
+            Cell(
+                f"{network}-{name}", partial(measure, name, plan, budget, self.autoattack, streams)
+            )
+            for name in names
+        ]
+        cells += [
+            Cell(f"{network}-q={q:g}", partial(measure, f"q={q:g}", plan, budget, 0, streams))
+            for q in self.q
+        ]
+        heat = partial(dare_heatmaps.measure, plan, budget, streams)
+        return [*cells, Cell(f"{network}-heatmaps", heat)]
+
+    def _plan(self, network: str) -> Plan:
+        most = 10**9
+        return Plan(
+            data=self.data,
+            network=network,
+            images=most if self.full else self.images,
+            epochs=self.epochs,
+            looked=most if self.full else self.looked,
+            adversarial=5_000 if self.full else self.adversarial,
+            full=self.full,
+        )
+
+    def sheets(self, rows: list[Row]) -> list[Sheet]:
+        """The tables, a network after the other."""
+        return [
+            sheet
+            for network in self._networks()
+            for sheet in dare_sheets.sheets(network, _own(rows, network), self.data)
+        ]
+
+    def figures(self, rows: list[Row]) -> list[Drawing]:
+        """Grad-CAM before and after."""
+        found = [dare_heatmaps.drawing(n, _own(rows, n)) for n in self._networks()]
+        return [one for one in found if one is not None]
+
+    def notes(self, rows: list[Row]) -> list[str]:
+        """What was won, under both protocols, and what differs from the paper."""
+        per = {network: _own(rows, network) for network in self._networks()}
+        return dare_sheets.notes(per)
+
+
+def _own(rows: list[Row], network: str) -> list[Row]:
+    return [row for row in rows if row["cell"].startswith(f"{network}-")]

@@ -1,0 +1,151 @@
+"""The methods of DARE's studies, their models, and what is measured on each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from suture.attacks import AutoAttack
+from suture.repairs import Repair, RepairResult, repair
+from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
+from suture.repairs.dare import DARE, Grid
+from suture.rng import Stream
+from suture.studies.base import Row
+from suture.studies.dare_paper import ATTACKS
+from suture.studies.dare_subject import Plan, attacks, prepared, radius, transferred
+from suture.types import Batch
+
+OURS, JUDGED = "DARE", "DARE, judged by FGSM"
+ABLATIONS = ("DARE_-s", "DARE_-sl", "DARE_rand")
+ONLINE = ("PGD training", "TRADES")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method may spend: settings, epochs, and the limit of lost accuracy."""
+
+    rates: tuple[float, ...]
+    epochs: int
+    limit: float
+
+    def grid(self) -> Grid:
+        """The search of all methods that tune on fixed images."""
+        return Grid(rates=self.rates, epochs=self.epochs, patience=2, limit=self.limit)
+
+    def online(self) -> Grid:
+        """For methods that attack in every step, and so cost several times as much."""
+        return Grid(optimisers=("adam",), rates=self.rates[:1], epochs=self.epochs,
+                    patience=2, limit=self.limit)  # fmt: skip
+
+
+def method(name: str, plan: Plan, budget: Budget) -> Repair:
+    """A method by its column's name, with a history that is named, not placed."""
+    eps, grid = radius(plan.data), budget.grid()
+    dare = DARE(history="history", grid=grid)
+    known: dict[str, Repair] = {
+        OURS: dare,
+        JUDGED: replace(dare, judge=attacks(eps, plan.full)["FGSM"]),
+        "DARE_-s": replace(dare, slicing=False),
+        "DARE_-sl": replace(dare, slicing=False, loss="classification"),
+        "DARE_rand": replace(dare, tutors="random"),
+        "PGD training": PGDTraining(eps=eps, steps=5, grid=budget.online()),
+        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, grid=budget.online()),
+    }
+    for attack in ATTACKS:
+        known[attack] = AdversarialTuning(attack=attacks(eps, plan.full)[attack], grid=grid)
+    if name.startswith("q="):
+        return replace(dare, q=float(name[2:]))
+    return known[name]
+
+
+@cache
+def repaired(name: str, plan: Plan, budget: Budget, stream: Stream) -> RepairResult:
+    """The method's result on the subject; within a process it is made once."""
+    subject, way = prepared(plan), method(name, plan, budget)
+    if isinstance(way, DARE):
+        way = replace(way, history=str(subject.folder))
+    return repair(subject.model, subject.looked, way, generator=stream)
+
+
+def measure(
+    name: str, plan: Plan, budget: Budget, autoattack: int, methods: Stream, stream: Stream
+) -> list[Row]:
+    """One column of Tables 2 to 5: the method's model on everything.
+
+    Args:
+        methods: the same stream for all of them: they hold out the same images.
+    """
+    subject = prepared(plan)
+    started = time.perf_counter()
+    if name == "original":
+        facts: dict[str, Any] = {
+            "status": "as trained", "method": plan.network,
+            "train_seconds": round(subject.seconds, 3),
+        }  # fmt: skip
+        model = subject.model
+    else:
+        result = repaired(name, plan, budget, methods)
+        facts = _facts(name, plan, budget, result)
+        model = result.model
+    facts |= {"repair_seconds": round(time.perf_counter() - started, 3)}
+    rows = [{"what": "method", "name": name, **facts, **_clean(model, plan)}]
+    for attack in ATTACKS:
+        found = transferred(plan, attack)
+        rows.append({
+            "what": "transferred", "name": name, "attack": attack, "n": len(found.batch),
+            "right": right(model, found.batch), "tried": found.tried,
+            "seconds": round(found.seconds, 3),
+        })  # fmt: skip
+    if autoattack:
+        rows.append({"what": "adaptive", "name": name, **_adaptive(model, plan, autoattack)})
+    return rows
+
+
+def _facts(name: str, plan: Plan, budget: Budget, result: RepairResult) -> dict[str, Any]:
+    trace = result.trace
+    facts = {
+        "status": result.status.name.lower(),
+        "method": repr(method(name, plan, budget)),
+        "stages": trace["stages"],
+        "looked": trace["samples"],
+    }
+    names = ("collected", "collected_wrong", "collected_held_out", "collected_right", "tutors",
+             "watched", "neurons", "key_neurons", "adversarial", "adversarial_held_out",
+             "clean")  # fmt: skip
+    facts |= {key: trace[key] for key in names if key in trace}
+    if "search" in trace:
+        facts |= {"before": trace["search"]["before"], "chosen": trace["search"]["chosen"],
+                  "settings": trace["search"]["settings"]}  # fmt: skip
+    return facts
+
+
+@torch.no_grad()
+def right(model: nn.Module, batch: Batch) -> int:
+    """How many of a batch the model gets right."""
+    hits = [(model(p.images).argmax(1) == p.labels).sum() for p in batch.split(256)]
+    return int(sum(hits))
+
+
+def _clean(model: nn.Module, plan: Plan) -> dict[str, int]:
+    """Clean accuracy on the whole test set, in counts."""
+    counts = [(right(model, b), len(b)) for b in prepared(plan).dataset.test.batches(1000)]
+    return {"test_right": sum(r for r, _ in counts), "test_n": sum(n for _, n in counts)}
+
+
+def _adaptive(model: nn.Module, plan: Plan, count: int) -> dict[str, Any]:
+    """AutoAttack, the authors' standard version, made on this very model."""
+    batch = prepared(plan).dataset.test.batch(count)
+    started = time.perf_counter()
+    found = AutoAttack(eps=radius(plan.data))(model, batch, generator=Stream(0))
+    return {
+        "n": len(batch),
+        "clean_right": int(found.clean_right.sum()),
+        "right": int(found.robust.sum()),
+        "seconds": round(time.perf_counter() - started, 3),
+        "notes": list(found.notes),
+    }
