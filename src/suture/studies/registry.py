@@ -16,6 +16,8 @@ STUDIES: dict[str, str] = {
     "aigent-mnist": "aigent_images:AigentMnist",
     "aigent-transfer": "aigent_transfer:AigentTransfer",
     "certified": "certified:Certified",
+    "dare-tables": "dare:DareTables",
+    "defensyn-tables": "defensyn_tables:DefEnSynTables",
     "vnncomp": "vnncomp:VnnComp",
 }
 """Name → ``module:Class`` below ``suture.studies``."""
