@@ -59,7 +59,8 @@ class Linear:
     def _times(self, x: Tensor, weight: Tensor) -> Tensor:
         if weight.ndim == 2:
             return F.linear(x, weight)
-        return torch.bmm(weight, x.unsqueeze(-1)).squeeze(-1)
+        # A row times the transposed matrices: four times faster than matrices times a column.
+        return torch.bmm(x.unsqueeze(1), weight.transpose(1, 2)).squeeze(1)
 
     def pull(self, rows: Tensor) -> Pulled:
         """``c W`` and ``c·b``."""
@@ -83,6 +84,12 @@ class Linear:
         example = torch.arange(len(self.weight), device=chosen.device)[:, None]
         const = bias[chosen] if bias.ndim == 1 else bias[example, chosen]
         return self.weight[example, chosen], const
+
+    def part(self, examples: slice) -> Linear:
+        """The weights of some examples, where each has its own."""
+        weight = self.weight[examples] if self.weight.ndim == 3 else self.weight
+        own = self.bias is not None and self.bias.ndim == 2
+        return Linear(weight, self.bias[examples] if own and self.bias is not None else self.bias)
 
     def to(self, dtype: torch.dtype) -> Linear:
         """With constants of that type."""
@@ -123,12 +130,18 @@ class Conv:
     def pull(self, rows: Tensor) -> Pulled:
         """Transposed convolution of the coefficients."""
         add = 0.0 if self.bias is None else torch.einsum("nrchw,c->nr", rows, self.bias)
-        flat = rows.reshape(-1, *rows.shape[2:])
-        back = F.conv_transpose2d(
-            flat, self.weight, None, self.stride, self.padding, self._rest(rows), self.groups,
-            self.dilation,
-        )  # fmt: skip
+        back = self._back(rows.reshape(-1, *rows.shape[2:]), self._rest(rows))
         return [back.reshape(*rows.shape[:2], *back.shape[1:])], add
+
+    def _back(self, rows: Tensor, rest: tuple[int, int]) -> Tensor:
+        if self.in_shape[0] == 1:
+            # Onto a single channel the library's transposed convolution is twice as slow.
+            columns = torch.einsum("nol,ok->nkl", rows.flatten(2), self.weight.flatten(1))
+            size, kernel = self.in_shape[1:], self.weight.shape[2:]
+            return F.fold(columns, size, kernel, self.dilation, self.padding, self.stride)
+        return F.conv_transpose2d(
+            rows, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
+        )
 
     def _rest(self, rows: Tensor) -> tuple[int, int]:
         """Rows and columns at the far edge that no window reaches."""

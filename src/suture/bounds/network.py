@@ -90,6 +90,21 @@ class Network:
         """The same network with constants of another floating-point type."""
         return Network(tuple(replace(node, op=node.op.to(dtype)) for node in self.nodes))
 
+    @property
+    def own_numbers(self) -> int:
+        """Constants that one example has for itself, where examples have weights of their own."""
+        ops: list[Any] = [node.op for node in self.nodes]
+        return sum(op.weight[0].numel() for op in ops if getattr(op, "examples", 1) > 1)
+
+    def part(self, examples: slice) -> Network:
+        """The networks of some examples; shared constants stay shared."""
+        return Network(
+            tuple(
+                replace(node, op=node.op.part(examples)) if hasattr(node.op, "part") else node
+                for node in self.nodes
+            )
+        )
+
 
 def chain(ops: Sequence[Op], in_shape: Shape) -> Network:
     """Operations one after another; with *per-example* constants ``(n, …)``, n networks at once.

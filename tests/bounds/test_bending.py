@@ -1,0 +1,89 @@
+"""The one-pass kernels against the same thing as tensor operations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suture import bounds
+from suture.bounds.activations import Lines, _pull, pull_dense
+from suture.bounds.bending import bend, fits
+from suture.types import Box
+
+
+def drawn(seed: int, n: int, own: bool, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((n if own else 1, 3, 2, 4), (n, 2, 4), (n, 2, 4), (n, 2, 4))
+    values = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
+    values[0][..., 0] = 0.0
+    return tuple(v.requires_grad_() for v in values)
+
+
+def plain(rows, low, up, shift):
+    return _pull(rows, Lines(low, up, None, shift), lambda t: t[:, None], 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.booleans(),
+       st.sampled_from([torch.float32, torch.float64]))  # fmt: skip
+def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype):
+    results = []
+    for way in (bend, plain):
+        given_ = drawn(seed, n, own, dtype)
+        assert fits(*given_)
+        out, add = way(*given_)
+        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+        ((out * weight).sum() + (add * add).sum()).backward()
+        results.append([out, add, *(value.grad for value in given_)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_by_hand():
+    rows = torch.tensor([[[2.0, -3.0]]], dtype=torch.float64)
+    low, up, shift = (
+        torch.tensor([v], dtype=torch.float64) for v in ([0.0, 1.0], [0.5] * 2, [4, 5.0])
+    )
+    out, add = bend(rows, low, up, shift)
+    assert out.tolist() == [[[0.0, -1.5]]] and add.tolist() == [[-15.0]]
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_what_is_unknown_makes_every_row_unknown(which: int):
+    """Where a neuron has no line, neither sign of the coefficient may hide it."""
+    values = [v.detach() for v in drawn(0, 1, True, torch.float32)]
+    values[0].abs_()
+    values[which][0, 0, 0] = float("nan")
+    out, add = bend(*values)
+    expected, constant = plain(*values)
+    assert torch.equal(out.isnan(), expected.isnan())
+    assert torch.equal(add.isnan(), constant.isnan())
+    assert bool(out.isnan().any(-1).any(-1).all()) or bool(add.isnan().all())
+
+
+def test_other_types_take_the_other_way():
+    rows, low, up, shift = (v.detach().to(torch.bfloat16) for v in drawn(0, 2, True, torch.float32))
+    assert not fits(rows, low, up, shift)
+    out, _ = pull_dense(rows, Lines(low, up, None, shift))
+    assert out.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("count", [1, 7, 30])
+def test_own_weights_in_pieces_are_own_weights_at_once(count: int, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    ops = []
+    for out, width in ((8, 6), (5, 8)):
+        weight = torch.randn(count, out, width, generator=generator)
+        bias = torch.randn(count, out, generator=generator)
+        ops += [bounds.Linear(weight, bias), bounds.Relu()]
+    network = bounds.chain(ops[:-1], (6,))
+    box = Box.around(torch.rand(count, 6, generator=generator), 0.1)
+    labels = torch.arange(count) % 5
+    for method in ("ibp", "crown-ibp", "crown"):
+        whole = bounds.margins(network, box, labels, method)
+        monkeypatch.setattr("suture.bounds.crown.BUDGET", 4 * 88)
+        pieces = bounds.margins(network, box, labels, method)
+        monkeypatch.undo()
+        torch.testing.assert_close(whole, pieces, rtol=1e-4, atol=1e-5)
