@@ -35,7 +35,16 @@ from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError, unknown_name
 from suture.openers import load
-from suture.repairs import AdvRepair, DefEnSyn, Repair, WeightPatch
+from suture.repairs import (
+    DARE,
+    TRADES,
+    AdversarialTuning,
+    AdvRepair,
+    DefEnSyn,
+    PGDTraining,
+    Repair,
+    WeightPatch,
+)
 
 ATTACKS: Mapping[str, type[Attack]] = {
     "pgd": PGD,
@@ -60,6 +69,10 @@ REPAIRS: Mapping[str, type[Repair]] = {
     "defensyn": DefEnSyn,
     "advrepair": AdvRepair,
     "weight-patch": WeightPatch,
+    "dare": DARE,
+    "adversarial": AdversarialTuning,
+    "pgd-training": PGDTraining,
+    "trades": TRADES,
 }
 
 Norm = Annotated[
@@ -111,11 +124,19 @@ def make_attack(name: str, **fields: Any) -> Attack:
     return kind(**given)
 
 
-def make_repair(name: str, **fields: Any) -> Repair:
-    """The repair of that name; ``None`` means the method's own default."""
+def make_repair(
+    name: str, *, attack: Attack, eps: float | None, steps: int | None, **fields: Any
+) -> Repair:
+    """The repair of that name; ``None`` means the method's own default.
+
+    Args:
+        attack: for methods that have one.
+        eps, steps: for those that attack in every step themselves.
+    """
     kind = _find("repair method", name, REPAIRS)
-    given = {key: value for key, value in fields.items() if value is not None}
     known = {field.name for field in dataclasses.fields(kind)}
+    fields |= {"attack": attack} if "attack" in known else {"eps": eps, "steps": steps}
+    given = {key: value for key, value in fields.items() if value is not None}
     surplus = sorted(set(given) - known)
     if surplus:
         raise ArgumentError(

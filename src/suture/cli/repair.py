@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,17 +33,25 @@ from suture.cli.common import (
     check_device,
     emit,
     open_data,
+    say,
     timed,
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
+from suture.data import Dataset
 from suture.pipeline import mend
-from suture.repairs import RepairResult
+from suture.repairs import DARE, Repair, RepairResult
+from suture.training import History
 
 
 def command(
     model: Model,
     data: Data,
-    method: Annotated[str, typer.Option(help="defensyn, advrepair, weight-patch.")] = "defensyn",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="defensyn, advrepair, weight-patch, dare, adversarial, pgd-training, trades."
+        ),
+    ] = "defensyn",
     against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
     norm: Norm = None,
     eps: Eps = None,
@@ -78,6 +87,16 @@ def command(
     keep: Annotated[
         int | None, typer.Option(help="Weights: training images that stay right.", min=0)
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="DARE: the training's history; default: the one in MODEL's run."),
+    ] = None,
+    retrain: Annotated[
+        int | None, typer.Option(help="DARE without a history: epochs to train on.", min=1)
+    ] = None,
+    q: Annotated[
+        float | None, typer.Option("--q", help="DARE: percent of synapses that are key.")
+    ] = None,
     batch_size: BatchSize = 256,
     engine: EngineName = "inline",
     workers: Workers = None,
@@ -100,6 +119,8 @@ def command(
     repair = make_repair(
         method,
         attack=attack,
+        eps=eps,
+        steps=steps,
         samples=samples,
         k=k,
         programs_per_length=programs,
@@ -112,7 +133,11 @@ def command(
         layer=layer,
         size=size,
         keep=keep,
+        history=_history(method, model, history, retrain),
+        retrain=retrain,
+        q=q,
     )
+    dataset = _looked_at(repair, dataset)
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     spread = make_engine(engine, workers, address)
     run = begin(
@@ -123,13 +148,14 @@ def command(
         force=force,
         parts={"model": model},
     )
-    run.info["threat"] = {
-        "attack": against,
-        "norm": attack.norm,
-        "eps": "inf" if math.isinf(attack.eps) else attack.eps,
-        "queries": queries,
-        "steps": steps,
-    }
+    if hasattr(repair, "attack"):
+        run.info["threat"] = {
+            "attack": against,
+            "norm": attack.norm,
+            "eps": "inf" if math.isinf(attack.eps) else attack.eps,
+            "queries": queries,
+            "steps": steps,
+        }
     with run, spread, timed() as clock, Bars() as bars:
         result = mend(
             classifier,
@@ -145,6 +171,22 @@ def command(
     run.finish()
     facts = _facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
     emit(as_json, facts, _text(facts))
+
+
+def _history(method: str, model: str, given: Path | None, retrain: int | None) -> str | None:
+    """The history that DARE looks into: as given, or the one that the model's run holds."""
+    if given is not None or method != "dare" or retrain is not None:
+        return None if given is None else str(given)
+    found = Path(model) / "checkpoints"
+    return str(found) if History.exists(found) else None
+
+
+def _looked_at(repair: Repair, dataset: Dataset) -> Dataset:
+    """For DARE the validation images stand in for those that the model was trained on."""
+    if not isinstance(repair, DARE) or len(dataset.validation) == 0:
+        return dataset
+    say(f"DARE looks at the {len(dataset.validation)} validation images: training saw the others")
+    return dataclasses.replace(dataset, train=dataset.validation)
 
 
 def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict[str, Any]:
@@ -183,6 +225,7 @@ def _text(facts: dict[str, Any]) -> str:
             "note: the search settled on very few features (see trace.json); a higher "
             "--temperature, such as 20, keeps more in play"
         )
-    lines.append("These counts are on training images; measure with:")
+    counted = bool(facts["programs"] or facts["regions"])
+    lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
     return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])
