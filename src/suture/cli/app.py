@@ -21,6 +21,7 @@ from suture.cli import (
     report,
     resume,
     runs,
+    slice,
     train,
 )
 from suture.cli.common import say
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
-for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench, resume):
+for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench, resume, slice):
     name = module.__name__.rsplit(".", 1)[-1]
     app.command(name)(remembered(module.command))
 

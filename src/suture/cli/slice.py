@@ -1,0 +1,135 @@
+"""``suture slice``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from suture.cli.choices import Model, Trust, Weights, open_model
+from suture.cli.common import (
+    Bars,
+    BatchSize,
+    Data,
+    Device,
+    Json,
+    Seed,
+    check_device,
+    emit,
+    open_data,
+    timed,
+)
+from suture.data import Dataset
+from suture.errors import ArgumentError
+from suture.repairs.dare import Slices, slice_classes
+from suture.repairs.dare.graph import Layer
+from suture.report.slices import LayerSlice, slice_drawing
+from suture.rng import Stream
+from suture.storage import write_text
+
+
+def command(
+    model: Model,
+    data: Data,
+    label: Annotated[
+        str, typer.Option("--class", help="A class' number or name, whose slice is shown.")
+    ],
+    q: Annotated[float, typer.Option("--q", help="Percent of synapses that are key.")] = 95.0,
+    n: Annotated[int, typer.Option("--n", help="Training images whose means count.", min=1)] = 5000,
+    batch_size: BatchSize = 256,
+    picture: Annotated[Path | None, typer.Option(help="Draw it: an .svg file to write.")] = None,
+    weights: Weights = None,
+    trust_code: Trust = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Which neurons and synapses decide a class, layer by layer (DARE's slicer).
+
+    Example: suture slice runs/cnn --data mnist --class 3 --picture slice.svg
+    """
+    dataset = open_data(data)
+    device = check_device(device)
+    index = _class(label, dataset)
+    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
+    batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(device)
+    with timed() as clock, Bars() as bars, torch.no_grad():
+        slices = slice_classes(
+            classifier, batch, q=q, batch_size=batch_size,
+            on_done=lambda done, total: bars("images", done, total),
+        )  # fmt: skip
+        rows = layer_slices(slices, index)
+    if picture is not None:
+        title = f"Slice of class {dataset.class_names[index]}: {Path(model).name}"
+        drawing = slice_drawing(title, rows)
+        write_text(picture, drawing.svg.replace("<svg", f"<svg {_NAMESPACES}", 1))
+    facts: dict[str, Any] = {
+        "model": model,
+        "data": dataset.source,
+        "class": index,
+        "class_name": dataset.class_names[index],
+        "q": q,
+        "n": len(batch),
+        "layers": [vars(row) for row in rows],
+        "picture": str(picture) if picture else None,
+        "seed": seed,
+        "seconds": clock["seconds"],
+    }
+    emit(as_json, facts, _text(facts, rows))
+
+
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
+
+def layer_slices(slices: Slices, label: int) -> list[LayerSlice]:
+    """Every layer's counts for a class."""
+    neurons = slices.key_neurons(label)
+    return [_counts(slices, layer, label, neurons[layer.name]) for layer in slices.graph.layers]
+
+
+def _counts(slices: Slices, layer: Layer, label: int, touched: torch.Tensor) -> LayerSlice:
+    contrib, key = slices.contrib(layer, label), slices.key(layer, label)
+    return LayerSlice(
+        name=layer.name,
+        neurons=len(touched),
+        key_neurons=int(touched.sum()),
+        synapses=key.numel(),
+        key_synapses=int(key.sum()),
+        positive=int((contrib > 0).sum()),
+        negative=int((contrib < 0).sum()),
+    )
+
+
+def _class(label: str, dataset: Dataset) -> int:
+    if label in dataset.class_names:
+        return dataset.class_names.index(label)
+    if label.isdigit() and int(label) < dataset.classes:
+        return int(label)
+    raise ArgumentError(
+        expected=f"a class from 0 to {dataset.classes - 1}, or one of "
+        f"{', '.join(dataset.class_names[:20])}",
+        got=repr(label),
+        remedy="For example --class 3.",
+    )
+
+
+def _text(facts: dict[str, Any], rows: list[LayerSlice]) -> str:
+    header = ("layer", "key neurons", "key synapses", "for the class", "against")
+    body = [
+        (
+            row.name,
+            f"{row.key_neurons} of {row.neurons}",
+            f"{row.key_synapses} of {row.synapses}",
+            f"{100 * row.positive / row.synapses:.1f} %",
+            f"{100 * row.negative / row.synapses:.1f} %",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in (header, *body)) for i in range(len(header))]
+    lines = ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
+             for line in (header, *body)]  # fmt: skip
+    head = f"class {facts['class_name']}, q = {facts['q']:g} %, {facts['n']} training images"
+    lines += [f"picture: {facts['picture']}"] if facts["picture"] else []
+    return "\n".join([head, *lines, f"{facts['seconds']:.1f} s"])
