@@ -8,6 +8,9 @@ from suture.errors import ArgumentError, unknown_name
 from suture.studies.base import Study
 
 STUDIES: dict[str, str] = {
+    "a5-cifar": "a5_images:A5Cifar",
+    "a5-fashion": "a5_images:A5Fashion",
+    "a5-mnist": "a5_images:A5Mnist",
     "advrepair-acasxu": "advrepair_acasxu:AdvRepairAcasXu",
     "advrepair-features": "advrepair_features:AdvRepairFeatures",
     "advrepair-mnist": "advrepair_mnist:AdvRepairMnist",

@@ -35,11 +35,11 @@ def _cifar(channels: int) -> nn.Sequential:
 
 
 def _small(channels: int) -> nn.Sequential:
-    """For two cores: conv 5×5 to 16, ReLU, conv 5×5 to 16, ReLU, conv 5×5 back."""
+    """For two cores: conv 6×6 (stride 2) to 16, conv 3×3 to 16, conv 3×3 to four pixels each."""
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 5, padding=2), nn.ReLU(),
-        nn.Conv2d(16, 16, 5, padding=2), nn.ReLU(),
-        nn.Conv2d(16, channels, 5, padding=2),
+        nn.Conv2d(channels, 16, 6, stride=2, padding=2), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(16, 4 * channels, 3, padding=1), nn.PixelShuffle(2),
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class DefendedClassifier(nn.Module):
 def build_robustifier(
     body: Body, in_shape: tuple[int, ...], defence: Defence, *, seed: int = 0
 ) -> Robustifier:
-    """An untrained robustifier that changes nothing yet: its last layer gives 0.
+    """An untrained robustifier that changes next to nothing yet: its last layer gives about 0.
 
     Args:
         body: "mnist" or "cifar" as in the paper, or "small".
@@ -117,11 +117,16 @@ def build_robustifier(
             remedy="Correct the name.",
         )
     shape = check_shape(in_shape)
+    if body == "small" and (shape[1] % 2 or shape[2] % 2):
+        raise ArgumentError(
+            expected='images with even sides for the robustifier "small"',
+            got=f"in_shape={shape}",
+            remedy='Use "mnist" or "cifar".',
+        )
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed & ((1 << 63) - 1))
         made = _BODIES[body](shape[0])
-    last = made[-1]
-    assert isinstance(last, nn.Conv2d)
+    last = [layer for layer in made if isinstance(layer, nn.Conv2d)][-1]
     with torch.no_grad():
         last.weight.mul_(1e-2)
         assert last.bias is not None
