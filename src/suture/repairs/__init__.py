@@ -1,6 +1,6 @@
 """Repairs: a classifier and training images in, a better classifier out."""
 
-from suture.repairs.a5 import A5CoTraining, A5Offline, A5Robustifier
+from suture.repairs.a5 import A5CoTraining, A5Offline, A5Physical, A5Robustifier
 from suture.repairs.advrepair import AdvRepair
 from suture.repairs.base import Repair, RepairResult, Status, repair
 from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
@@ -14,6 +14,7 @@ __all__ = [
     "TRADES",
     "A5CoTraining",
     "A5Offline",
+    "A5Physical",
     "A5Robustifier",
     "AdvRepair",
     "AdversarialTuning",

@@ -1,9 +1,12 @@
 """A5: move the input first, so that every attack on what was moved fails, provably."""
 
+from suture.repairs.a5.camera import Camera
 from suture.repairs.a5.cotraining import A5CoTraining
 from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.glyphs import CHARACTERS, glyphs
 from suture.repairs.a5.offline import A5Offline, Robustified
 from suture.repairs.a5.online import A5Robustifier
+from suture.repairs.a5.physical import A5Physical, acquisitions
 from suture.repairs.a5.robustifier import (
     DefendedClassifier,
     Robustifier,
@@ -12,13 +15,18 @@ from suture.repairs.a5.robustifier import (
 )
 
 __all__ = [
+    "CHARACTERS",
     "A5CoTraining",
     "A5Offline",
+    "A5Physical",
     "A5Robustifier",
+    "Camera",
     "Defence",
     "DefendedClassifier",
     "Robustified",
     "Robustifier",
+    "acquisitions",
     "build_robustifier",
     "defended",
+    "glyphs",
 ]

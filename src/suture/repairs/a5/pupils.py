@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.repairs.a5.robustifier import DefendedClassifier
+from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
+from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.robustifier import DefendedClassifier, Robustifier
+from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
 from suture.types import Batch
@@ -33,17 +37,88 @@ class DefendedPupil:
         source = self.module if self.together else self.robustifier
         return [p for p in source.parameters() if p.requires_grad]
 
-    def loss(
-        self, images: Tensor, labels: Tensor, share: float, crown: float, stream: Stream
-    ) -> Judged:
+    def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """``certified_loss`` of the robustified images, not rounded."""
-        moved = self.robustifier.moved(images)
-        natural = 1.0 - share
-        return certified_loss(self.network, moved, labels, share * self.eps, crown, natural)
+        moved, eps = self.robustifier.moved(sample.images), share * self.eps
+        return certified_loss(self.network, moved, sample.labels, eps, crown, natural=1.0 - share)
 
-    def judge(self, batch: Batch, stream: Stream) -> tuple[Tensor, Tensor]:
+    def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Of the images that would be stored: rounded to 8 bits."""
-        stored = self.robustifier(batch.images)
-        right = self.network(stored).argmax(1) == batch.labels
-        held = interval_margins(self.network, stored, batch.labels, self.eps) > 0
+        stored = self.robustifier(sample.images)
+        right = self.network(stored).argmax(1) == sample.labels
+        held = interval_margins(self.network, stored, sample.labels, self.eps) > 0
         return right, right & held
+
+
+class Scene(nn.Module):
+    """Objects, robustified by z, before a robustifier (or none) and a classifier.
+
+    Args:
+        z: ``(prototypes, c, h, w)``, the free vectors of the objects' changes.
+        robustifier: ``None`` without one.
+        classifier: what reads what the camera gave.
+    """
+
+    def __init__(self, z: Tensor, robustifier: Robustifier | None, classifier: nn.Module) -> None:
+        super().__init__()
+        self.z = nn.Parameter(z)
+        self.robustifier, self.classifier = robustifier, classifier
+
+
+class ScenePupil:
+    """``E = mean over acquisitions of CE_worst(A(w + δ_D(z)))`` (A5, Eq. 10 and 11).
+
+    Training and validation images are the prototypes, over and over: position p shows prototype
+    ``p mod prototypes``, each time acquired anew.
+
+    Args:
+        scene: trained in place.
+        prototypes: the objects as they were, with their classes.
+        defence: ε_D and its norm.
+        camera: the acquisition A.
+        eps: the attack on acquired images.
+        learns: names of the parts of ``scene`` that are trained.
+    """
+
+    def __init__(
+        self, scene: Scene, prototypes: Batch, defence: Defence, camera: Camera, eps: float,
+        learns: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        self.module, self.prototypes, self.defence = scene, prototypes, defence
+        self.camera, self.eps, self.learns = camera, eps, learns
+        self.network = bounds.read(scene.classifier, prototypes.shape)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the parts that learn."""
+        named = self.module.named_parameters()
+        return [p for name, p in named if name.split(".")[0] in self.learns and p.requires_grad]
+
+    def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
+        """Of one acquisition of each object, not rounded."""
+        which = sample.positions % len(self.prototypes)
+        objects = self.defence.apply(self.prototypes.images[which], self.module.z[which])
+        seen = self.camera(objects, keys_of(len(which), stream))
+        if self.module.robustifier is not None:
+            seen = self.module.robustifier.moved(seen)
+        return certified_loss(
+            self.network, seen, sample.labels, share * self.eps, crown, natural=1.0 - share
+        )
+
+    def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
+        """Of acquisitions as they would be stored."""
+        seen = self.acquired(sample.positions % len(self.prototypes), stream)
+        right = self.network(seen).argmax(1) == sample.labels
+        held = interval_margins(self.network, seen, sample.labels, self.eps) > 0
+        return right, right & held
+
+    @torch.no_grad()
+    def objects(self) -> Tensor:
+        """The prototypes as they would be printed: changed, rounded to 8 bits."""
+        images = self.prototypes.images
+        return self.defence.stored(images, self.defence.apply(images, self.module.z))
+
+    @torch.no_grad()
+    def acquired(self, which: Tensor, stream: Stream) -> Tensor:
+        """One picture of each of these objects, with 8 bits, robustified where there is an R."""
+        seen = in_8_bits(self.camera(self.objects()[which], keys_of(len(which), stream)))
+        return seen if self.module.robustifier is None else self.module.robustifier(seen)

@@ -84,6 +84,21 @@ class Schedule:
         return self.lr * self.step_factor ** sum(at < epoch for at in self.step_at)
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some of the images.
+
+    Attributes:
+        images: ``(n, c, h, w)``, augmented where they are trained on.
+        labels: int64 ``(n,)``.
+        positions: int64 ``(n,)``, where they stand in the training or validation images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    positions: Tensor
+
+
 class Pupil(Protocol):
     """What is trained."""
 
@@ -94,9 +109,7 @@ class Pupil(Protocol):
     def parameters(self) -> list[nn.Parameter]:
         """Those that are trained."""
 
-    def loss(
-        self, images: Tensor, labels: Tensor, share: float, crown: float, stream: Stream
-    ) -> Judged:
+    def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """Of a batch.
 
         Args:
@@ -105,7 +118,7 @@ class Pupil(Protocol):
             stream: for what is drawn at random.
         """
 
-    def judge(self, batch: Batch, stream: Stream) -> tuple[Tensor, Tensor]:
+    def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Which images are right, and which are certified by intervals at the full radius."""
 
 
@@ -219,7 +232,8 @@ class Loop:
         images = augmented(batch.images.cpu(), positions, self.schedule.augment, draws)
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
-        judged = self.pupil.loss(images.to(batch.images.device), batch.labels, share, crown, stream)
+        sample = Sample(images.to(batch.images.device), batch.labels, positions)
+        judged = self.pupil.loss(sample, share, crown, stream)
         if not bool(torch.isfinite(judged.loss)):
             raise _diverged(epoch, self.schedule)
         self.optimiser.zero_grad(set_to_none=True)
@@ -232,10 +246,11 @@ class Loop:
     @torch.no_grad()
     def _validated(self, epoch: int) -> tuple[float, float]:
         wrong = torch.zeros(2)
-        for index, piece in enumerate(self.validation.split(500)):
+        for index, rows in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
-            right, held = self.pupil.judge(piece, stream)
+            piece = self.validation[rows]
+            right, held = self.pupil.judge(Sample(piece.images, piece.labels, rows), stream)
             wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
         clean, certified = (wrong / len(self.validation)).tolist()
         return clean, certified

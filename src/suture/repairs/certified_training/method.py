@@ -15,7 +15,7 @@ from suture.data.splits import stratified, validation_count
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, DataError
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
-from suture.repairs.certified_training.loop import Loop, Pupil, Schedule, Trained
+from suture.repairs.certified_training.loop import Loop, Pupil, Sample, Schedule, Trained
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -77,17 +77,17 @@ class ClassifierPupil:
         """All that want a gradient."""
         return [p for p in self.module.parameters() if p.requires_grad]
 
-    def loss(
-        self, images: Tensor, labels: Tensor, share: float, crown: float, stream: Stream
-    ) -> Judged:
+    def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """``certified_loss`` at a share of the radius."""
-        natural = 1.0 - share
-        return certified_loss(self.network, images, labels, share * self.eps, crown, natural)
+        eps = share * self.eps
+        return certified_loss(
+            self.network, sample.images, sample.labels, eps, crown, natural=1.0 - share
+        )
 
-    def judge(self, batch: Batch, stream: Stream) -> tuple[Tensor, Tensor]:
+    def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """By intervals, at the full radius."""
-        right = self.network(batch.images).argmax(1) == batch.labels
-        held = interval_margins(self.network, batch.images, batch.labels, self.eps) > 0
+        right = self.network(sample.images).argmax(1) == sample.labels
+        held = interval_margins(self.network, sample.images, sample.labels, self.eps) > 0
         return right, right & held
 
 

@@ -1,0 +1,142 @@
+"""A5/P, PC and PRC: change the objects that a camera will see (section 3, Eq. 10 and 11)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks.spread import identity
+from suture.engine import Engine, Inline
+from suture.errors import ArgumentError
+from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
+from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.online import AT_ONCE, check_certificates
+from suture.repairs.a5.pupils import Scene, ScenePupil
+from suture.repairs.a5.robustifier import Body, build_robustifier, defended
+from suture.repairs.base import OnProgress, Repair, RepairResult
+from suture.repairs.certified_training.loop import Loop, Schedule
+from suture.repairs.certified_training.method import check_radius, status_of, trace_of
+from suture.rng import Stream, as_stream
+from suture.types import Batch
+
+Recipe = Literal["C", "P", "PC", "PRC"]
+LEARNS: dict[str, tuple[str, ...]] = {
+    "C": ("classifier",),
+    "P": ("z",),
+    "PC": ("z", "classifier"),
+    "PRC": ("z", "robustifier", "classifier"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class A5Physical(Repair):
+    """Robustify objects so that their pictures withstand attacks; the data are the objects.
+
+    The acquisition is random, so certified error is a mean over acquisitions. The attacker sits
+    between camera and classifier; attacks on the objects themselves are not covered. The result's
+    ``images["robustified"]`` are the objects as they are to be made.
+
+    Args:
+        recipe: what is trained: "P" the objects, "PC" also the classifier, "PRC" also a
+            robustifier behind the camera, "C" the classifier alone (the baseline).
+        eps: ε_A, the L∞ radius of the attack on pictures; 0 for natural training ("C" alone).
+        defence: ε_D and its norm, of the objects' change.
+        camera: the acquisition.
+        body: the robustifier of "PRC".
+        schedule: how; an epoch shows every object ``draws`` times.
+        draws: pictures of each object an epoch.
+        judged: pictures of each object by which epochs are judged.
+        certificates: pictures whose certificates are made.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+
+    recipe: Recipe = "PC"
+    eps: float = 0.1
+    defence: Defence = Defence()  # noqa: RUF009 - frozen
+    camera: Camera = Camera()  # noqa: RUF009 - frozen
+    body: Body = "mnist"
+    schedule: Schedule = AT_ONCE
+    draws: int = 100
+    judged: int = 10
+    certificates: int = 20
+
+    def __post_init__(self) -> None:
+        if self.eps or self.recipe != "C":
+            check_radius("eps", self.eps)
+        check_certificates(self.certificates)
+        if self.recipe not in LEARNS or min(self.draws, self.judged) < 1:
+            raise ArgumentError(
+                expected=f"a recipe out of {', '.join(LEARNS)}, draws and judged >= 1",
+                got=repr(self),
+                remedy="See the documentation of A5Physical.",
+            )
+
+    def run(
+        self,
+        model: nn.Module,
+        data: Batch,
+        *,
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> RepairResult:
+        stream = as_stream(generator).child("a5-p")
+        pupil = self.pupil(copy.deepcopy(model), data, stream)
+        work = f"{self!r} {stream.key} {identity(model, data)}"
+        loop = Loop(
+            pupil, self.schedule, _repeated(data, self.draws), _repeated(data, self.judged),
+            stream, engine or Inline(threads_per_item=None), work, self.eps, self.recipe,
+            on_progress or (lambda *_: None),
+        )  # fmt: skip
+        found, scene = loop.run(), pupil.module
+        made = self._certificates(pupil, data, stream)
+        result = scene.classifier
+        if scene.robustifier is not None:
+            result = defended(scene.robustifier, scene.classifier)
+        result.train(model.training)
+        facts: dict[str, Any] = {
+            "recipe": self.recipe, "eps": self.eps, "defence": asdict(self.defence)
+        }  # fmt: skip
+        objects = Batch(pupil.objects(), data.labels)
+        facts |= trace_of(found)
+        return RepairResult(result, status_of(found), facts, made, {"robustified": objects})
+
+    def pupil(self, model: nn.Module, data: Batch, stream: Stream) -> ScenePupil:
+        """Objects, camera and classifier, before training."""
+        robustifier = None
+        if "robustifier" in LEARNS[self.recipe]:
+            # What follows the camera moves as far as the objects do.
+            seed = stream.child("weights").key
+            robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
+        scene = Scene(torch.zeros_like(data.images), robustifier, model)
+        learns = LEARNS[self.recipe]
+        return ScenePupil(scene, data, self.defence, self.camera, self.eps, learns)
+
+    def _certificates(self, pupil: ScenePupil, data: Batch, stream: Stream) -> tuple[Any, ...]:
+        if not self.certificates or not self.eps:
+            return ()
+        which = torch.arange(self.certificates) % len(data)
+        seen = pupil.acquired(which, stream.child("certificates"))
+        batch = Batch(seen, data.labels[which])
+        return certificates_of(pupil.module.classifier, batch, self.eps, repair=f"A5/{self.recipe}")
+
+
+def acquisitions(
+    objects: Batch, camera: Camera, count: int, stream: Stream
+) -> tuple[Tensor, Tensor]:
+    """``count`` pictures of each object as stored, with their labels, by keys of their own."""
+    many = _repeated(objects, count)
+    seen = camera(many.images, keys_of(len(many), stream))
+    return in_8_bits(seen), many.labels
+
+
+def _repeated(data: Batch, count: int) -> Batch:
+    return Batch(data.images.repeat(count, 1, 1, 1), data.labels.repeat(count))
