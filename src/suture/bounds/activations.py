@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from suture.bounds import bending
+from suture.bounds import kernels
 from suture.bounds.affine import Boxes
 
 
@@ -165,8 +165,8 @@ def pull_dense(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
     """
     if lines.low_shift is None and lines.up_shift is not None:
         given = rows, lines.low, lines.up, lines.up_shift
-        if bending.fits(*given):
-            return bending.bend(*given)
+        if kernels.bends(*given):
+            return kernels.bend(*given)
     return _pull(rows, lines, lambda t: t if t.ndim == rows.ndim else t[:, None], 2)
 
 

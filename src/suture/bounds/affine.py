@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from suture.bounds import kernels
 from suture.bounds.coefficients import Patches
 
 _LARGEST_MATRIX = 1_000_000
@@ -53,7 +54,11 @@ class Linear:
     def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
         """Centre through the matrix, radius through its absolute values."""
         middle, radius = (upper[0] + lower[0]) / 2, (upper[0] - lower[0]) / 2
-        centre, spread = self.forward(middle), self._times(radius, self.weight.abs())
+        if self.weight.ndim == 3 and kernels.plain(self.weight, middle, radius):
+            centre, spread = kernels.both_products(self.weight, middle, radius)
+            centre = centre if self.bias is None else centre + self.bias
+        else:
+            centre, spread = self.forward(middle), self._times(radius, self.weight.abs())
         return centre - spread, centre + spread
 
     def _times(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suture.bounds import kernels
 from suture.bounds.activations import Lines, Relu, SShaped, pull_dense, pull_windows
 from suture.bounds.affine import Conv
 from suture.bounds.coefficients import Patches, merged
@@ -137,35 +138,10 @@ def concretise(rows: Rows, add: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     flat, middle, radius = rows.flatten(2), middle.flatten(1), radius.flatten(1)
     if rows.shape[0] == 1:
         return middle @ flat[0].T - radius @ flat[0].abs().T + add
-    least: Tensor = _Least.apply(flat, middle, radius)
-    return least + add
-
-
-class _Least(torch.autograd.Function):
-    """``rows·middle - |rows|·radius`` with the gradient in one pass over the rows.
-
-    Elementwise: batched products of a matrix and a vector are several times slower.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, middle: Tensor, radius: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, middle, radius)
-        least = (rows * middle[:, None]).sum(-1)
-        return least.sub_((rows.abs().mul_(radius[:, None])).sum(-1))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, middle, radius = ctx.saved_tensors
-        (grad,) = grads
-        of_rows = of_middle = of_radius = None
-        if ctx.needs_input_grad[0]:
-            corner = rows.sign().mul_(radius[:, None]).neg_().add_(middle[:, None])
-            of_rows = corner.mul_(grad[..., None])
-        if ctx.needs_input_grad[1]:
-            of_middle = torch.bmm(grad[:, None], rows)[:, 0]
-        if ctx.needs_input_grad[2]:
-            of_radius = -torch.bmm(grad[:, None], rows.abs())[:, 0]
-        return of_rows, of_middle, of_radius
+    if kernels.plain(flat, middle, radius) and len(flat) == len(middle):
+        return kernels.least(flat, middle, radius) + add
+    # Elementwise: batched products of a matrix and a vector are several times slower.
+    return (flat * middle[:, None]).sum(-1) - (flat.abs() * radius[:, None]).sum(-1) + add
 
 
 def unit_rows(

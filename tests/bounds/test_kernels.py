@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from suture import bounds
 from suture.bounds.activations import Lines, _pull, pull_dense
-from suture.bounds.bending import bend, fits
+from suture.bounds.kernels import bend, bends, both_products, least
 from suture.types import Box
 
 
@@ -32,13 +32,37 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
     results = []
     for way in (bend, plain):
         given_ = drawn(seed, n, own, dtype)
-        assert fits(*given_)
+        assert bends(*given_)
         out, add = way(*given_)
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
         ((out * weight).sum() + (add * add).sum()).backward()
         results.append([out, add, *(value.grad for value in given_)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([torch.float32, torch.float64]))
+def test_products_and_their_gradients(seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((3, 4, 5), (3, 5), (3, 5))
+    start = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
+    results = []
+    for kernel in (True, False):
+        rows, middle, radius = (v.clone().requires_grad_() for v in start)
+        if kernel:
+            small, (centre, spread) = (
+                least(rows, middle, radius),
+                both_products(rows, middle, radius),
+            )
+        else:
+            centre = torch.einsum("nrm,nm->nr", rows, middle)
+            spread = torch.einsum("nrm,nm->nr", rows.abs(), radius)
+            small = centre - spread
+        ((small**2).sum() + (centre * spread).sum()).backward()
+        results.append([small, centre, spread, rows.grad, middle.grad, radius.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_by_hand():
@@ -65,7 +89,7 @@ def test_what_is_unknown_makes_every_row_unknown(which: int):
 
 def test_other_types_take_the_other_way():
     rows, low, up, shift = (v.detach().to(torch.bfloat16) for v in drawn(0, 2, True, torch.float32))
-    assert not fits(rows, low, up, shift)
+    assert not bends(rows, low, up, shift)
     out, _ = pull_dense(rows, Lines(low, up, None, shift))
     assert out.dtype == torch.bfloat16
 
