@@ -1,0 +1,58 @@
+"""Slicing by class (DARE): a VGG-16 on 5 000 images, and a small network against plain loops.
+
+``vgg16`` has random weights and random images of CIFAR-10's size, ten classes: contributions of
+every synapse and neuron, and the key synapses and neurons of all classes. ``small`` does the same
+for one class as a loop over images, neurons and synapses.
+"""
+
+from __future__ import annotations
+
+import torch
+
+import harness
+from suture import models
+from suture.repairs.dare import Slices, slice_classes
+from suture.repairs.dare.graph import sliceable
+from suture.repairs.dare.plain import plain_contributions, plain_profile
+from suture.types import Batch
+
+IMAGES, CLASSES = 5_000, 10
+
+
+def rows() -> list[harness.Row]:
+    """Two cases."""
+    return [_vgg16(), _small()]
+
+
+def _images(count: int, shape: tuple[int, int, int]) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, *shape, generator=generator)
+    return Batch(images, torch.arange(count) % CLASSES)
+
+
+def _all_keys(slices: Slices) -> None:
+    """Key synapses and key neurons of every class."""
+    for label in range(slices.classes):
+        slices.key_neurons(label)
+
+
+def _vgg16() -> harness.Row:
+    model, batch = models.build("vgg16"), _images(IMAGES, (3, 32, 32))
+    spent = harness.seconds(lambda: _all_keys(slice_classes(model, batch)))
+    return {"case": "vgg16", "seconds": round(spent, 3), "images": IMAGES, "classes": CLASSES}
+
+
+def _small() -> harness.Row:
+    model, batch = models.build("digits_cnn"), _images(200, (1, 8, 8))
+
+    def ours() -> None:
+        _all_keys(slice_classes(model, batch))
+
+    def loop() -> None:
+        graph = sliceable(model, batch.shape)
+        plain_contributions(graph, plain_profile(graph, batch, CLASSES), 0)
+
+    return harness.speedup(
+        "small", ours, loop, named="loops over images, neurons and synapses, one class",
+        work=CLASSES, repeats=3,
+    )  # fmt: skip
