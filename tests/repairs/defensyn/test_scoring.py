@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from suture.repairs.defensyn.encoding import Encoded, encode
+from suture.repairs.defensyn.execution import run_many, run_program
 from suture.repairs.defensyn.language import parse
 from suture.repairs.defensyn.sampling import Sampler
 from suture.repairs.defensyn.scoring import (
@@ -64,6 +65,47 @@ def test_compiled_equals_plain_bit_for_bit(length: int, m: int, classes: int):
     fast = LinearProblem.of(head, samples).score(programs)
     agree(fast, score_plain(head, samples, programs))
     assert fast.clean.max() > fast.clean.min(), "scores that never differ test nothing"
+
+
+def both_kernels(head: nn.Linear, samples: Samples, programs: Encoded) -> Scores:
+    """The counts of the kernel that skips rivals, after a look that the plain one agrees."""
+    skipping = LinearProblem.of(head, samples, many=0).score(programs)
+    agree(skipping, LinearProblem.of(head, samples, many=10**6).score(programs))
+    return skipping
+
+
+@pytest.mark.parametrize("classes", [2, 5, 40, 301])
+@pytest.mark.parametrize("length", [1, 2, 5, 9])
+def test_skipping_rivals_changes_nothing(classes: int, length: int):
+    generator = torch.Generator().manual_seed(classes + length)
+    head = nn.Linear(30, classes)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(classes, 30, generator=generator))
+    features = torch.randn(290, 30, generator=generator).relu()
+    clean = head(features[:200]).argmax(1)
+    labels = torch.cat([clean, torch.randint(0, classes, (90,), generator=generator)])
+    uniform = np.full(30, 1 / 30)
+    for span in (0.01, 1.0, 30.0):
+        programs = Sampler(uniform, uniform, -span, span, Stream(length)).draw(0, 80, length)
+        found = both_kernels(head, Samples(features, labels, 120), programs)
+        assert found.clean.max() > found.clean.min()
+
+
+@pytest.mark.parametrize("classes", [3, 60])
+def test_skipping_sees_ties_as_argmax_does(classes: int):
+    head, samples = problem(6, classes, n=300, seed=classes)
+    programs = whole_number_programs(6, 3, count=60, seed=4)
+    with torch.no_grad():
+        head.weight[1::2], head.bias[1::2] = head.weight[:-1:2], head.bias[:-1:2]
+    agree(both_kernels(head, samples, programs), score_plain(head, samples, programs))
+
+
+def test_skipping_survives_what_no_bound_holds():
+    head, samples = problem(4, 50, n=40, seed=2)
+    samples.features[3, 0], samples.features[7, 0] = -3e38, 3e38
+    texts = ["v0 = 3e38", "v0 = 1e37; v1 = -1e37", "v1 = 3e38; v2 = 3e38", "v0 = v1", "v3 = 1e-30"]
+    found = both_kernels(head, samples, encode([parse(text) for text in texts]))
+    assert found.valid.all()
 
 
 def test_ties_fall_as_argmax_does():
@@ -145,6 +187,23 @@ def test_torch_keeps_its_threads():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_many_programs_at_once_are_one_program_at_a_time():
+    _, samples = problem(4, 3, n=30, seed=1)
+    samples.features[::2, 3] = 0.0
+    texts = [
+        "v0 = v1 / v3",
+        "v0 = 3e38; v1 = v0 * v0; v1 = 0",
+        "v2 = v0; v2 = v2 * v2; v0 = v2 - 1",
+    ]
+    programs = [parse(text) for text in texts]
+    arrays = [torch.from_numpy(array) for array in encode(programs).arrays]
+    tensors = tuple(a if a.is_floating_point() else a.long() for a in arrays)
+    values, finite = run_many(tensors, samples.features)
+    assert finite.tolist() == [True, False, True]
+    for one, program in zip(values, programs, strict=True):
+        assert torch.equal(one, run_program(program, samples.features)[0])
 
 
 def test_general_heads_in_batches_of_any_size():

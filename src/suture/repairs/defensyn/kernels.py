@@ -44,7 +44,7 @@ def _write(op, a, b, old, out):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _all_finite(values):  # type: ignore[no-untyped-def]
+def all_finite(values):  # type: ignore[no-untyped-def]
     """Whether no value is infinite or NaN: their bit patterns, without sign, are the highest."""
     patterns = values.view(np.int32)
     highest = np.int32(0)
@@ -54,7 +54,7 @@ def _all_finite(values):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _changes(row, target, op, left, right, lc, rc, values, work, feature, delta):  # type: ignore[no-untyped-def]
+def changes(row, target, op, left, right, lc, rc, values, work, feature, delta):  # type: ignore[no-untyped-def]
     """Run one program; returns how many features it writes, or -1 for a non-finite value.
 
     Step t writes to ``work[t]``, so that later steps read the latest value of a feature by its
@@ -72,7 +72,7 @@ def _changes(row, target, op, left, right, lc, rc, values, work, feature, delta)
         slot = _slot(target[row, t], feature, written)
         old = work[latest[slot]] if slot >= 0 else values[target[row, t]]
         _write(operation, a, b, old, work[t])
-        if 1 <= operation <= 4 and not _all_finite(work[t]):
+        if 1 <= operation <= 4 and not all_finite(work[t]):
             return -1
         if slot < 0:
             slot = written
@@ -184,7 +184,7 @@ def score_linear(  # type: ignore[no-untyped-def]
         own, other = np.empty(samples, np.float32), np.empty(samples, np.float32)
         lower, higher = np.empty(samples, np.float32), np.empty(samples, np.float32)
         for row in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
-            written = _changes(row, target, op, left, right, lc, rc, values, work, feature, delta)
+            written = changes(row, target, op, left, right, lc, rc, values, work, feature, delta)
             valid[row] = written > 0
             if written > 0:
                 args = (groups, weight, logits, feature, delta, written)

@@ -4,7 +4,8 @@ With ``logits = W·v + b`` a program that writes s features changes the logits b
 ``Σ W[:, i]·(v'_i - v_i)``: s·classes multiply-adds per sample instead of m·classes. The cost of a
 program of length L on N samples is about ``N·(L + s·classes)`` float32 operations on data that
 stays in cache: features are stored one row per feature, samples sorted by label, so that every
-inner loop runs over consecutive samples of one label.
+inner loop runs over consecutive samples of one label. From ``MANY`` classes on another kernel skips
+rivals that cannot win (``many_classes``): the same counts, bit for bit.
 
 ``score_plain`` is the slow, obvious twin, and the path for heads that are not linear.
 """
@@ -12,6 +13,7 @@ inner loop runs over consecutive samples of one label.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from suture.engine.threads import compiled
 from suture.repairs.defensyn.encoding import Encoded
 from suture.repairs.defensyn.execution import run_many, run_program
 from suture.repairs.defensyn.kernels import score_linear
+from suture.repairs.defensyn.many_classes import score_many
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,59 @@ class Scores:
     valid: NDArray[np.bool_]
 
 
+MANY = 400
+"""Classes from which on skipping pays, for programs of middling length (measured, one core)."""
+
+LIKELY = 4
+"""Rivals of every sample that are asked before all others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skipping:
+    """The logits sample by sample, and each sample's likeliest winners.
+
+    Attributes:
+        logits: float32 ``(n, classes)``, of the unrepaired head.
+        labels: int64 ``(n,)``.
+        own: float32 ``(n,)``, the own class' logit.
+        likely, heights: int32 and float32 ``(n, LIKELY)``, the best other classes, their logits.
+        columns: float32 ``(m, classes)``, the head's weight by feature.
+        most: float64 ``(m,)``, largest absolute weight of each feature.
+        highest: largest absolute logit.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    own: NDArray[np.float32]
+    likely: NDArray[np.int32]
+    heights: NDArray[np.float32]
+    columns: NDArray[np.float32]
+    most: NDArray[np.float64]
+    highest: float
+
+    @staticmethod
+    def of(weight: Tensor, logits: Tensor, labels: Tensor) -> Skipping:
+        """Everything once; the samples are in the order of the problem."""
+        others = logits.scatter(1, labels[:, None], float("-inf"))
+        best = others.topk(min(LIKELY, logits.shape[1] - 1), dim=1)
+        return Skipping(
+            logits=np.ascontiguousarray(logits.numpy()),
+            labels=labels.numpy(),
+            own=logits.gather(1, labels[:, None])[:, 0].numpy(),
+            likely=best.indices.int().numpy(),
+            heights=best.values.numpy(),
+            columns=np.ascontiguousarray(weight.numpy().T),
+            most=weight.abs().amax(0).double().numpy(),
+            highest=float(logits.abs().max()),
+        )
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """In the order that the kernel takes them."""
+        sample = (self.logits, self.labels, self.own, self.likely, self.heights)
+        return (*sample, self.columns, self.most, self.highest)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearProblem:
     """A linear head and samples, laid out for the compiled scorer.
@@ -63,6 +119,7 @@ class LinearProblem:
         logits: float32 ``(classes, n)``, of the unrepaired head.
         groups: int64 ``(classes + 1,)``: where each label's samples start.
         attacked: int32 ``(n,)``, 1 for adversarial samples.
+        skipping: what the kernel for many classes needs; ``None`` for few.
     """
 
     weight: NDArray[np.float32]
@@ -70,17 +127,24 @@ class LinearProblem:
     logits: NDArray[np.float32]
     groups: NDArray[np.int64]
     attacked: NDArray[np.int32]
+    skipping: Skipping | None = None
 
     @staticmethod
-    def of(head: nn.Linear, samples: Samples) -> LinearProblem:
-        """Sort the samples by label, and compute their logits once (in float64)."""
+    def of(head: nn.Linear, samples: Samples, *, many: int = MANY) -> LinearProblem:
+        """Sort the samples by label, and compute their logits once (in float64).
+
+        Args:
+            many: number of classes from which on rivals that cannot win are skipped.
+        """
         weight = head.weight.detach().cpu()
         bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().cpu()
         labels, order = samples.labels.cpu().sort(stable=True)
         features = samples.features.detach().cpu()[order]
         logits = features.double() @ weight.double().T + bias.double()
         starts = torch.searchsorted(labels, torch.arange(len(weight) + 1))
+        skips = len(weight) >= many
         return LinearProblem(
+            skipping=Skipping.of(weight.float(), logits.float(), labels) if skips else None,
             weight=np.ascontiguousarray(weight.float().numpy()),
             values=np.ascontiguousarray(features.float().numpy().T),
             logits=np.ascontiguousarray(logits.float().numpy().T),
@@ -91,9 +155,13 @@ class LinearProblem:
     def score(self, programs: Encoded) -> Scores:
         """Counts for every program; the same numbers on any number of threads."""
         scores = _no_scores(len(programs))
+        found = (*programs.arrays, scores.adversarial, scores.clean, scores.valid)
         arrays = (self.weight, self.values, self.logits, self.groups, self.attacked)
         with compiled():
-            score_linear(*arrays, *programs.arrays, scores.adversarial, scores.clean, scores.valid)
+            if self.skipping is None:
+                score_linear(*arrays, *found)
+            else:
+                score_many(self.values, *self.skipping.arrays, self.attacked, *found)
         return scores
 
 
