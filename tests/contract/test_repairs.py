@@ -14,7 +14,19 @@ from suture import models
 from suture.attacks import PGD, Square
 from suture.engine import Inline, Processes, Recorded, Run
 from suture.errors import DataError, ModelError
-from suture.repairs import AdvRepair, DefEnSyn, Repair, RepairResult, Status, WeightPatch, repair
+from suture.repairs import (
+    DARE,
+    TRADES,
+    AdversarialTuning,
+    AdvRepair,
+    DefEnSyn,
+    Repair,
+    RepairResult,
+    Status,
+    WeightPatch,
+    repair,
+)
+from suture.repairs.dare import Grid
 from suture.types import Batch
 from tests.small import accuracy, digits, trained
 
@@ -44,6 +56,9 @@ REPAIRS: list[Repair] = [
     WeightPatch(
         attack=PGD(eps=0.1, steps=5), samples=20, keep=40, size="l1", decoupled=True, layer="1"
     ),
+    DARE(retrain=2, grid=Grid(rates=(1e-2,), epochs=2)),
+    AdversarialTuning(attack=PGD(eps=0.1, steps=5), grid=Grid(rates=(1e-3,), epochs=2)),
+    TRADES(eps=0.1, steps=3, grid=Grid(rates=(1e-3,), epochs=1), judged=60),
 ]
 every_repair = pytest.mark.parametrize(
     "method", REPAIRS, ids=lambda m: f"{type(m).__name__}-{REPAIRS.index(m)}"
