@@ -32,7 +32,7 @@ def place(model: nn.Module) -> int:
 
 
 def test_the_last_half_is_remembered(tmp_path):
-    model, folder = with_history()
+    _, folder = with_history()
     found = memory()
     assert found.epochs == (4, 5, 6)
     last = History.open(folder).state(6)
@@ -118,7 +118,7 @@ def test_random_tutors_are_as_many_and_random():
 
 
 def test_a_model_has_no_better_self_than_itself():
-    model, folder = with_history()
+    model = with_history()[0]
     same = Remembered((6,), (model.state_dict(),), "itself")
     found = collect(model, same, digits().validation.batch(), place(model))
     assert len(found) == 0 and found.batch is None and found.targets.shape == (0, 64)
