@@ -56,7 +56,7 @@ def test_the_best_epoch_wins():
     assert result.status is Status.TUNED
     chosen = result.trace["chosen"]
     assert chosen["epoch"] == 2 and len(chosen["epochs"]) == 4
-    assert float(result.model[1].bias[0]) == pytest.approx(0.2, abs=1e-5)
+    assert result.model[1].bias[0].item() == pytest.approx(0.2, abs=1e-5)
     assert torch.equal(result.model[1].weight, model()[1].weight)
 
 
@@ -69,10 +69,10 @@ def test_the_best_setting_wins():
 def test_accuracy_stays_within_the_limit():
     """From a bias of 1 on, class 0 wins everywhere: half of the accuracy is lost."""
     loose = found(Pulls(best=3.0), rates=(0.4,), limit=50.0, patience=9)
-    assert float(loose.model[1].bias[0]) == pytest.approx(2.4, abs=1e-4)
+    assert loose.model[1].bias[0].item() == pytest.approx(2.4, abs=1e-4)
     tight = found(Pulls(best=3.0), rates=(0.4,), limit=49.0, patience=9)
     assert tight.status is Status.TUNED
-    assert float(tight.model[1].bias[0]) == pytest.approx(0.8, abs=1e-4)
+    assert tight.model[1].bias[0].item() == pytest.approx(0.8, abs=1e-4)
     assert accuracy(tight.model, HELD, 4) == 1.0
     rows = tight.trace["chosen"]["epochs"]
     assert [row["within"] for row in rows] == [True, True, False, False, False, False]
