@@ -14,6 +14,7 @@ from torch import Tensor
 from suture.bounds.activations import Relu
 from suture.bounds.backward import Known, Rows, concretise, pull_to_input, size_of, unit_rows
 from suture.bounds.crown import State, known_only, lower_bounds, prepare
+from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
 from suture.types import Box
 
@@ -47,12 +48,19 @@ def optimised(network: Network, box: Box, rows: Tensor, how: Optimiser | None = 
         rows: ``(n or 1, rows, *out_shape)``.
         how: settings.
     """
+    return optimised_inside(network, box, rows, how)[0]
+
+
+def optimised_inside(
+    network: Network, box: Box, rows: Tensor, how: Optimiser | None = None
+) -> tuple[Tensor, dict[int, Interval]]:
+    """The same, and the best bounds met on the way of every value that an activation reads."""
     how = how or Optimiser()
     with torch.no_grad():
         state = prepare(network, box, "crown")
         best = lower_bounds(state, rows)
     if not any(isinstance(node.op, Relu) for node in network.nodes):
-        return best
+        return best, state.known
     search = _Search(network, box, rows, state, how)
     optimiser = torch.optim.Adam(search.parameters, lr=how.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, how.decay)
@@ -71,7 +79,7 @@ def optimised(network: Network, box: Box, rows: Tensor, how: Optimiser | None = 
         optimiser.step()
         schedule.step()
         search.clip()
-    return best
+    return best, search.tightest
 
 
 @dataclass
@@ -85,8 +93,10 @@ class _Search:
     how: Optimiser
     slopes: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     targets: dict[int, Tensor] = field(default_factory=dict)
+    tightest: dict[int, Interval] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.tightest = dict(self.state.known)
         last = len(self.network.nodes) - 1
         if self.how.inner:
             for source in self._sources():
@@ -114,8 +124,16 @@ class _Search:
             start, unit, add = unit_rows(self.network, target, None, neurons, self.box.lower)
             found = self._lower(target, start, unit, add, known)
             known[target] = self._cut(known[target], neurons, found)
+            self._keep(target, known[target])
         last = len(self.network.nodes) - 1
         return self._lower(last + 1, last, self.rows, 0.0, known)
+
+    def _keep(self, target: int, interval: Interval) -> None:
+        lower, upper = self.tightest[target]
+        self.tightest[target] = (
+            torch.fmax(lower, interval[0].detach()),
+            torch.fmin(upper, interval[1].detach()),
+        )
 
     def _lower(
         self, target: int, start: int, rows: Rows, add: Tensor | float, known: Known

@@ -35,6 +35,7 @@ def pull_to_input(
     add: Tensor | float = 0.0,
     *,
     stop: int = 0,
+    extra: Mapping[int, Tensor] | None = None,
 ) -> tuple[Rows, Tensor]:
     """Coefficients and constants, in terms of the input, of a lower bound of ``rows · node``.
 
@@ -45,6 +46,8 @@ def pull_to_input(
         lines: of every activation before ``start``.
         add: constants that the rows have already, ``(n or 1, rows)``.
         stop: the node to end at, if every path passes it; 0 is the input.
+        extra: coefficients that are added to the rows at a node, ``(n, 1, *shape)``: what a
+            constraint on the node's value is worth.
 
     Returns:
         ``rows'`` and ``add'`` with ``rows'·x + add' <= rows·node(x) + add`` on the whole box.
@@ -54,8 +57,10 @@ def pull_to_input(
     for index in range(start, stop, -1):
         if index not in at:
             continue
-        node = network.nodes[index]
-        parts, constant = _pull(node, at.pop(index), known, lines.get(index))
+        node, rows = network.nodes[index], at.pop(index)
+        if extra is not None and index in extra:
+            rows = _dense(rows) + extra[index]
+        parts, constant = _pull(node, rows, known, lines.get(index))
         total = total + constant
         for source, part in zip(node.inputs, parts, strict=True):
             at[source] = _sum(at[source], part) if source in at else part

@@ -1,12 +1,15 @@
 """Claims about regions: made in float64, saved as files, and checked again by other code."""
 
 from suture.certify.accuracy import Certification, certify_images
+from suture.certify.branching import Branching, Cases, prove_by_cases
 from suture.certify.certificate import Certificate, files_in, load_certificate, save_all
 from suture.certify.checking import Checker, Verdict
 from suture.certify.export import export
 from suture.certify.proving import certify_box, network64, prove
 
 __all__ = [
+    "Branching",
+    "Cases",
     "Certificate",
     "Certification",
     "Checker",
@@ -18,5 +21,6 @@ __all__ = [
     "load_certificate",
     "network64",
     "prove",
+    "prove_by_cases",
     "save_all",
 ]
