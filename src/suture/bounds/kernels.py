@@ -1,7 +1,7 @@
 """What bounds do to large arrays element by element, in one pass over them, forward and backward.
 
 As tensor operations each takes several passes, and every one of them asks the system for fresh
-memory: on a processor, up to 15 times the time.
+memory, which costs more than the arithmetic.
 """
 
 from __future__ import annotations
