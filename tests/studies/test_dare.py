@@ -42,8 +42,9 @@ def test_sheets_hold_what_was_measured(measured):
     for line in table.rows:
         counts = {r["name"]: r for r in rows if r.get("attack") == line[0]}
         assert counts["original"]["right"] == 0, "all of them fool the original"
-        assert f"({counts[OURS]['right']}/{counts[OURS]['n']})" in line[1]
-        shown = dict(zip(table.header[1:7], line[1:7], strict=True))
+        assert line[1] == str(counts[OURS]["n"])
+        assert f"{100 * counts[OURS]['right'] / counts[OURS]['n']:.1f} [" in line[2]
+        shown = dict(zip(table.header[2:8], line[2:8], strict=True))
         shares = {name: counts[name]["right"] / counts[name]["n"] for name in shown}
         best = max(shares.values())
         assert {n for n in shown if "★" in shown[n]} == {n for n in shown if shares[n] == best}
