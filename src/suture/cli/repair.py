@@ -40,7 +40,9 @@ from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.data import Dataset
 from suture.pipeline import mend
 from suture.repairs import DARE, Repair, RepairResult
+from suture.repairs.dare.memory import opened
 from suture.training import History
+from suture.training.loop import fingerprint
 
 
 def command(
@@ -186,6 +188,8 @@ def _looked_at(repair: Repair, dataset: Dataset) -> Dataset:
     if not isinstance(repair, DARE) or len(dataset.validation) == 0:
         return dataset
     say(f"DARE looks at the {len(dataset.validation)} validation images: training saw the others")
+    if repair.history is not None and opened(repair.history).data != fingerprint(dataset):
+        say("note: the history was trained on other images than this data set's training split")
     return dataclasses.replace(dataset, train=dataset.validation)
 
 
