@@ -47,13 +47,13 @@ class Layer:
     norm: BatchNorm | None
 
     def weight(self) -> Tensor:
-        """The weight with the batch norm folded in, float64, outside of the gradient."""
-        weight = self.op.weight.detach().to(torch.float64)
+        """The weight with the batch norm folded in: float64, on the CPU, without gradient."""
+        weight = self.op.weight.detach().cpu().to(torch.float64)
         if self.norm is None:
             return weight
         scale = self.norm.scale().scale
         assert scale is not None
-        return weight * scale.detach().to(weight).reshape(-1, *(1,) * (weight.ndim - 1))
+        return weight * scale.detach().cpu().to(weight).reshape(-1, *(1,) * (weight.ndim - 1))
 
     @property
     def groups(self) -> int:

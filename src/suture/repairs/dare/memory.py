@@ -55,6 +55,16 @@ class Remembered:
             yield model
 
 
+def opened(folder: str) -> History:
+    """The history in a folder, or in the run folder that holds it under ``checkpoints``.
+
+    Raises:
+        BundleError: there is none.
+    """
+    inner = Path(folder) / "checkpoints"
+    return History.open(inner if History.exists(inner) else Path(folder))
+
+
 def from_history(folder: str, share: float) -> Remembered:
     """The last ``share`` of the epochs that ``suture train`` remembers; every hash is compared.
 
@@ -65,9 +75,7 @@ def from_history(folder: str, share: float) -> Remembered:
     Raises:
         BundleError: no history there, or one that was altered.
     """
-    place = Path(folder)
-    inner = place / "checkpoints"
-    history = History.open(inner if History.exists(inner) else place)
+    history = opened(folder)
     if not history.epochs:
         raise BundleError(
             expected=f"at least one remembered epoch in {folder}",

@@ -124,7 +124,7 @@ class Regression:
         if self.node is None:
             return cross_entropy(self.graph.network(images), labels, reduction="none")
         values = unit_values(values_at(self.graph.network, images, {self.node})[self.node])
-        key = self.mask.neurons[labels].to(values)
+        key = self.mask.neurons.to(labels.device)[labels].to(values)
         squared = (values - targets).square() * key
         return squared.sum(1) / key.sum(1).clamp_min(1)
 
@@ -139,7 +139,7 @@ class Regression:
             own = labels == label
             loss = self.losses(images[own], labels[own], targets[own]).sum() / len(labels)
             for name, gradient in _gradients(loss, weights).items():
-                total[name] += gradient * self.mask.synapses[name][label]
+                total[name] += gradient * self.mask.synapses[name][label].to(gradient.device)
         return total
 
     @torch.no_grad()
