@@ -25,12 +25,12 @@ def rows() -> list[harness.Row]:
     return [_row(head, samples, length) for length in (1, 5, 10)]
 
 
-def case() -> tuple[nn.Linear, Samples]:
+def case(classes: int = CLASSES) -> tuple[nn.Linear, Samples]:
     """A linear head and samples of about its own classes."""
     generator = torch.Generator().manual_seed(0)
-    head = nn.Linear(FEATURES, CLASSES)
+    head = nn.Linear(FEATURES, classes)
     with torch.no_grad():
-        head.weight.copy_(torch.randn(CLASSES, FEATURES, generator=generator) * FEATURES**-0.5)
+        head.weight.copy_(torch.randn(classes, FEATURES, generator=generator) * FEATURES**-0.5)
         head.bias.zero_()
         clean = torch.randn(SAMPLES // 2, FEATURES, generator=generator).relu()
         labels = head(clean).argmax(1)

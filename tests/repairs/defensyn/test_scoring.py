@@ -100,6 +100,26 @@ def test_skipping_sees_ties_as_argmax_does(classes: int):
     agree(both_kernels(head, samples, programs), score_plain(head, samples, programs))
 
 
+def test_the_bound_allows_for_rounding():
+    """A tie in float32 that exact arithmetic, or another order of additions, would not see."""
+    draw, close = np.random.default_rng(0), 0
+    program = encode([parse("v0 = 1; v1 = 1; v2 = 1")])
+    for _ in range(300):
+        weights, z = draw.normal(size=3).astype(np.float32), np.float32(draw.normal())
+        tie = np.float32(np.float32(np.float32(z + weights[0]) + weights[1]) + weights[2])
+        close += np.float32(z + np.float32(np.float32(weights[0] + weights[1]) + weights[2])) < tie
+        # Class 0 rises to the tie; five look likelier by logit, five by weight; 11 is right.
+        head = nn.Linear(3, 12)
+        with torch.no_grad():
+            head.weight.zero_()
+            head.weight[0], head.weight[1:6] = torch.from_numpy(weights), 50.0
+            head.bias[0], head.bias[1:6] = float(z), -1000.0
+            head.bias[6:11], head.bias[11] = float(tie) - 1e-3, float(tie)
+        sample = Samples(torch.zeros(1, 3), torch.tensor([11]), 0)
+        assert both_kernels(head, sample, program).clean.tolist() == [0], "the tie goes to class 0"
+    assert close > 30, "or the bound was never put to the test"
+
+
 def test_skipping_survives_what_no_bound_holds():
     head, samples = problem(4, 50, n=40, seed=2)
     samples.features[3, 0], samples.features[7, 0] = -3e38, 3e38
