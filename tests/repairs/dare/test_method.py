@@ -58,6 +58,12 @@ def test_it_learns_and_leaves_model_and_history_alone():
     assert changed == {"1.weight", "3.weight", "6.weight"}, "synapses up to the watched layer"
 
 
+def test_the_given_models_mode_stays():
+    model = copy.deepcopy(with_history()[0]).train()
+    repair(model, images(), method(grid=replace(GRID, rates=(1e-3,), epochs=1)), generator=1)
+    assert all(module.training for module in model.modules())
+
+
 def test_slicing_leaves_the_other_synapses_alone():
     model, _ = with_history()
     result = repair(model, images(), method(q=10.0), generator=1)
