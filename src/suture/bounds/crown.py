@@ -23,8 +23,8 @@ from suture.bounds.shapes import Permute, Reshape
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
-BUDGET = 500_000
-"""Numbers that the rows of one backward pass may hold, 2 MB in float32: larger pieces leave the
+BUDGET = 1_000_000
+"""Numbers that the rows of one backward pass may hold, 4 MB in float32: larger pieces leave the
 cache, and ask the system for fresh memory every time."""
 
 

@@ -17,6 +17,7 @@ from suture.cli import (
     data,
     demo,
     evaluate,
+    export,
     repair,
     report,
     resume,
@@ -37,7 +38,20 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
-for module in (demo, train, attack, repair, evaluate, report, audit, certify, bench, resume, slice):
+for module in (
+    demo,
+    train,
+    attack,
+    repair,
+    evaluate,
+    report,
+    audit,
+    certify,
+    export,
+    bench,
+    resume,
+    slice,
+):
     name = module.__name__.rsplit(".", 1)[-1]
     app.command(name)(remembered(module.command))
 

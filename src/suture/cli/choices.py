@@ -38,13 +38,20 @@ from suture.openers import load
 from suture.repairs import (
     DARE,
     TRADES,
+    A5CoTraining,
+    A5Offline,
+    A5Physical,
+    A5Robustifier,
     AdversarialTuning,
     AdvRepair,
+    CrownIBP,
     DefEnSyn,
     PGDTraining,
     Repair,
     WeightPatch,
 )
+from suture.repairs.a5 import Defence
+from suture.repairs.certified_training import Schedule
 
 ATTACKS: Mapping[str, type[Attack]] = {
     "pgd": PGD,
@@ -73,6 +80,11 @@ REPAIRS: Mapping[str, type[Repair]] = {
     "adversarial": AdversarialTuning,
     "pgd-training": PGDTraining,
     "trades": TRADES,
+    "crown-ibp": CrownIBP,
+    "a5-offline": A5Offline,
+    "a5-robustifier": A5Robustifier,
+    "a5-cotraining": A5CoTraining,
+    "a5-physical": A5Physical,
 }
 
 Norm = Annotated[
@@ -125,17 +137,23 @@ def make_attack(name: str, **fields: Any) -> Attack:
 
 
 def make_repair(
-    name: str, *, attack: Attack, eps: float | None, steps: int | None, **fields: Any
-) -> Repair:
+    name: str, *, attack: Attack, eps: float | None, steps: int | None,
+    eps_d: float | None = None, epochs: int | None = None, **fields: Any,
+) -> Repair:  # fmt: skip
     """The repair of that name; ``None`` means the method's own default.
 
     Args:
         attack: for methods that have one.
         eps, steps: for those that attack in every step themselves.
+        eps_d: radius of a defence, for A5.
+        epochs: of certified training; its schedule is shortened in proportion.
     """
     kind = _find("repair method", name, REPAIRS)
     known = {field.name for field in dataclasses.fields(kind)}
     fields |= {"attack": attack} if "attack" in known else {"eps": eps, "steps": steps}
+    fields |= {"defence": None if eps_d is None else Defence(eps_d)}
+    if epochs is not None:
+        fields["schedule"] = getattr(kind, "schedule", Schedule()).shortened(epochs)
     given = {key: value for key, value in fields.items() if value is not None}
     surplus = sorted(set(given) - known)
     if surplus:

@@ -51,7 +51,8 @@ def command(
     method: Annotated[
         str,
         typer.Option(
-            help="defensyn, advrepair, weight-patch, dare, adversarial, pgd-training, trades."
+            help="defensyn, advrepair, weight-patch, dare, adversarial, pgd-training, trades, "
+            "crown-ibp, a5-offline, a5-robustifier, a5-cotraining, a5-physical."
         ),
     ] = "defensyn",
     against: Annotated[str, typer.Option(help="The attack to withstand: square, pgd.")] = "square",
@@ -99,6 +100,16 @@ def command(
     q: Annotated[
         float | None, typer.Option("--q", help="DARE: percent of synapses that are key.")
     ] = None,
+    eps_d: Annotated[
+        float | None, typer.Option("--eps-d", help="A5: radius of the defence.", min=0)
+    ] = None,
+    body: Annotated[str | None, typer.Option(help="A5: robustifier mnist, cifar or small.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A5, physical objects: P, PC, PRC, or C alone.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Certified training: epochs; the paper's are 100.", min=1)
+    ] = None,
     batch_size: BatchSize = 256,
     engine: EngineName = "inline",
     workers: Workers = None,
@@ -138,6 +149,10 @@ def command(
         history=_history(method, model, history, retrain),
         retrain=retrain,
         q=q,
+        eps_d=eps_d,
+        body=body,
+        recipe=recipe,
+        epochs=epochs,
     )
     dataset = _looked_at(repair, dataset)
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)

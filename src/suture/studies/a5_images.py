@@ -60,14 +60,17 @@ class A5Mnist(Study):
 
     def cells(self) -> list[Cell]:
         """One cell a radius, recipe and ε_D; networks that several need are made once a process."""
-        made = []
-        for eps in self.radii:
-            made.append(self._cell("CROWN-IBP", eps, None))
-            defences = _FULL_RADII if self.full else self.defences
-            made += [self._cell(r, eps, d) for d in defences for r in ("R", "RC", "O")]
-        return made
+        defences = _FULL_RADII[::-1] if self.full else self.defences
+        made = [
+            self._cell(recipe, eps, eps_d)
+            for eps_d in defences
+            for eps in self.radii
+            for recipe in ("CROWN-IBP", "R", "RC", "O")
+        ]
+        return list({cell.key: cell for cell in made}.values())
 
-    def _cell(self, recipe: str, eps: float, eps_d: float | None) -> Cell:
+    def _cell(self, recipe: str, eps: float, defence: float) -> Cell:
+        eps_d = None if recipe == "CROWN-IBP" else defence
         key = f"eps={eps:.4g}-{recipe}" + ("" if eps_d is None else f"-eps_d={eps_d:.4g}")
         return Cell(key, partial(_measure, self, recipe, eps, eps_d))
 

@@ -51,6 +51,8 @@ class A5Physical(Repair):
         schedule: how; an epoch shows every object ``draws`` times.
         draws: pictures of each object an epoch.
         judged: pictures of each object by which epochs are judged.
+        gain: how much faster z learns than the weights: the optimisers here take steps of a size
+            that fits weights, and δ_D(z) wants z of the size of 1.
         certificates: pictures whose certificates are made.
 
     Raises:
@@ -65,15 +67,16 @@ class A5Physical(Repair):
     schedule: Schedule = AT_ONCE
     draws: int = 100
     judged: int = 10
+    gain: float = 30.0
     certificates: int = 20
 
     def __post_init__(self) -> None:
         if self.eps or self.recipe != "C":
             check_radius("eps", self.eps)
         check_certificates(self.certificates)
-        if self.recipe not in LEARNS or min(self.draws, self.judged) < 1:
+        if self.recipe not in LEARNS or min(self.draws, self.judged, self.gain) <= 0:
             raise ArgumentError(
-                expected=f"a recipe out of {', '.join(LEARNS)}, draws and judged >= 1",
+                expected=f"a recipe out of {', '.join(LEARNS)}, draws, judged and gain > 0",
                 got=repr(self),
                 remedy="See the documentation of A5Physical.",
             )
@@ -118,7 +121,7 @@ class A5Physical(Repair):
             robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
         scene = Scene(torch.zeros_like(data.images), robustifier, model)
         learns = LEARNS[self.recipe]
-        return ScenePupil(scene, data, self.defence, self.camera, self.eps, learns)
+        return ScenePupil(scene, data, self.defence, self.camera, self.eps, learns, self.gain)
 
     def _certificates(self, pupil: ScenePupil, data: Batch, stream: Stream) -> tuple[Any, ...]:
         if not self.certificates or not self.eps:

@@ -78,12 +78,14 @@ class ScenePupil:
         camera: the acquisition A.
         eps: the attack on acquired images.
         learns: names of the parts of ``scene`` that are trained.
+        gain: the change is ``δ_D(gain · z)``.
     """
 
     def __init__(
         self, scene: Scene, prototypes: Batch, defence: Defence, camera: Camera, eps: float,
-        learns: tuple[str, ...],
+        learns: tuple[str, ...], gain: float,
     ) -> None:  # fmt: skip
+        self.gain = gain
         self.module, self.prototypes, self.defence = scene, prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns
         self.network = bounds.read(scene.classifier, prototypes.shape)
@@ -96,7 +98,9 @@ class ScenePupil:
     def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """Of one acquisition of each object, not rounded."""
         which = sample.positions % len(self.prototypes)
-        objects = self.defence.apply(self.prototypes.images[which], self.module.z[which])
+        objects = self.defence.apply(
+            self.prototypes.images[which], self.gain * self.module.z[which]
+        )
         seen = self.camera(objects, keys_of(len(which), stream))
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
@@ -115,7 +119,7 @@ class ScenePupil:
     def objects(self) -> Tensor:
         """The prototypes as they would be printed: changed, rounded to 8 bits."""
         images = self.prototypes.images
-        return self.defence.stored(images, self.defence.apply(images, self.module.z))
+        return self.defence.stored(images, self.defence.apply(images, self.gain * self.module.z))
 
     @torch.no_grad()
     def acquired(self, which: Tensor, stream: Stream) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -78,6 +78,15 @@ class Schedule:
                 raise ArgumentError(
                     expected=expected, got=repr(self), remedy="See the documentation of Schedule."
                 )
+
+    def shortened(self, epochs: int) -> Schedule:
+        """The same in so many epochs: ramp and steps keep their share of the time."""
+        share = epochs / self.epochs
+        start = max(1, round(self.ramp.start * share)) if self.ramp.length else 1
+        length = min(round(self.ramp.length * share), epochs - start)
+        steps = tuple(sorted({max(1, round(at * share)) for at in self.step_at}))
+        ramp = replace(self.ramp, start=start, length=max(0, length))
+        return replace(self, epochs=epochs, step_at=steps, ramp=ramp)
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 1."""
