@@ -11,7 +11,16 @@ from suture.report import Drawing
 from suture.rng import Stream
 from suture.studies import dare_heatmaps, dare_sheets
 from suture.studies.base import Cell, Row, Study
-from suture.studies.dare_methods import ABLATIONS, JUDGED, ONLINE, OURS, Budget, measure
+from suture.studies.dare_methods import (
+    ABLATIONS,
+    JUDGED,
+    ONLINE,
+    ORIGINAL,
+    OURS,
+    Budget,
+    measure,
+    measure_adaptive,
+)
 from suture.studies.dare_paper import ATTACKS
 from suture.studies.dare_subject import Plan
 from suture.studies.sheets import Sheet
@@ -59,7 +68,7 @@ class DareTables(Study):
     online: bool = True
 
     def cells(self) -> list[Cell]:
-        """One cell a network and column, and one for the heatmaps."""
+        """One cell a network and column, one for heatmaps; then AutoAttack, column by column."""
         return [cell for network in self._networks() for cell in self._of(network)]
 
     def _networks(self) -> tuple[str, ...]:
@@ -68,19 +77,22 @@ class DareTables(Study):
     def _of(self, network: str) -> list[Cell]:
         plan, budget = self._plan(network), Budget(self.rates, self.tuning_epochs, self.limit)
         streams = Stream(0).child("dare methods")
-        names = ["original", OURS, JUDGED, *ATTACKS, *ABLATIONS, *(ONLINE if self.online else ())]
+        names = [ORIGINAL, OURS, JUDGED, *ATTACKS, *ABLATIONS, *(ONLINE if self.online else ())]
+        swept = tuple(dict.fromkeys((*self.q, *_FULL_Q))) if self.full else self.q
         cells = [
-            Cell(
-                f"{network}-{name}", partial(measure, name, plan, budget, self.autoattack, streams)
-            )
-            for name in names
-        ]
-        cells += [
-            Cell(f"{network}-q={q:g}", partial(measure, f"q={q:g}", plan, budget, 0, streams))
-            for q in self.q
+            Cell(f"{network}-{name}", partial(measure, name, plan, budget, streams))
+            for name in (*names, *(f"q={q:g}" for q in swept))
         ]
         heat = partial(dare_heatmaps.measure, plan, budget, streams)
-        return [*cells, Cell(f"{network}-heatmaps", heat)]
+        cells.append(Cell(f"{network}-heatmaps", heat))
+        count = self.autoattack
+        return cells + [
+            Cell(
+                f"{network}-{name}-autoattack",
+                partial(measure_adaptive, name, plan, budget, count, streams),
+            )
+            for name in (names if count else ())
+        ]
 
     def _plan(self, network: str) -> Plan:
         most = 10**9

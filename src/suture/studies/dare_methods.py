@@ -20,7 +20,7 @@ from suture.studies.dare_paper import ATTACKS
 from suture.studies.dare_subject import Plan, attacks, prepared, radius, transferred
 from suture.types import Batch
 
-OURS, JUDGED = "DARE", "DARE, judged by FGSM"
+ORIGINAL, OURS, JUDGED = "original", "DARE", "DARE, judged by FGSM"
 ABLATIONS = ("DARE_-s", "DARE_-sl", "DARE_rand")
 ONLINE = ("PGD training", "TRADES")
 
@@ -72,26 +72,20 @@ def repaired(name: str, plan: Plan, budget: Budget, stream: Stream) -> RepairRes
     return repair(subject.model, subject.looked, way, generator=stream)
 
 
-def measure(
-    name: str, plan: Plan, budget: Budget, autoattack: int, methods: Stream, stream: Stream
-) -> list[Row]:
-    """One column of Tables 2 to 5: the method's model on everything.
+def measure(name: str, plan: Plan, budget: Budget, methods: Stream, stream: Stream) -> list[Row]:
+    """One column of Tables 2 to 5: the method's model on clean and on transferred images.
 
     Args:
         methods: the same stream for all of them: they hold out the same images.
     """
-    subject = prepared(plan)
-    started = time.perf_counter()
-    if name == "original":
-        facts: dict[str, Any] = {
-            "status": "as trained", "method": plan.network,
-            "train_seconds": round(subject.seconds, 3),
-        }  # fmt: skip
-        model = subject.model
-    else:
-        result = repaired(name, plan, budget, methods)
-        facts = _facts(name, plan, budget, result)
-        model = result.model
+    subject, started = prepared(plan), time.perf_counter()
+    facts: dict[str, Any] = {
+        "status": "as trained", "method": plan.network,
+        "train_seconds": round(subject.seconds, 3),
+    }  # fmt: skip
+    if name != ORIGINAL:
+        facts = _facts(name, plan, budget, repaired(name, plan, budget, methods))
+    model = _model(name, plan, budget, methods)
     facts |= {"repair_seconds": round(time.perf_counter() - started, 3)}
     rows = [{"what": "method", "name": name, **facts, **_clean(model, plan)}]
     for attack in ATTACKS:
@@ -101,9 +95,21 @@ def measure(
             "right": right(model, found.batch), "tried": found.tried,
             "seconds": round(found.seconds, 3),
         })  # fmt: skip
-    if autoattack:
-        rows.append({"what": "adaptive", "name": name, **_adaptive(model, plan, autoattack)})
     return rows
+
+
+def measure_adaptive(
+    name: str, plan: Plan, budget: Budget, count: int, methods: Stream, stream: Stream
+) -> list[Row]:
+    """AutoAttack, the authors' standard version, made on the method's own model."""
+    model = _model(name, plan, budget, methods)
+    return [{"what": "adaptive", "name": name, **_adaptive(model, plan, count)}]
+
+
+def _model(name: str, plan: Plan, budget: Budget, methods: Stream) -> nn.Module:
+    if name == ORIGINAL:
+        return prepared(plan).model
+    return repaired(name, plan, budget, methods).model
 
 
 def _facts(name: str, plan: Plan, budget: Budget, result: RepairResult) -> dict[str, Any]:
@@ -138,7 +144,6 @@ def _clean(model: nn.Module, plan: Plan) -> dict[str, int]:
 
 
 def _adaptive(model: nn.Module, plan: Plan, count: int) -> dict[str, Any]:
-    """AutoAttack, the authors' standard version, made on this very model."""
     batch = prepared(plan).dataset.test.batch(count)
     started = time.perf_counter()
     found = AutoAttack(eps=radius(plan.data))(model, batch, generator=Stream(0))
