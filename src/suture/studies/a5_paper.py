@@ -37,14 +37,6 @@ _CIFAR: dict[str, tuple[Triple, ...]] = {
 """Tables 6 to 8 with ε_A = ε_A^C = ε_A^R = 8/255, over ε_D = 4, 8, 16, 32 grey levels."""
 _CIFAR_PLAIN: Triple = (54.60, 66.34, 67.11)
 
-GLYPHS: dict[str, tuple[float, float]] = {
-    "vanilla": (0.89, 100.00),
-    "CROWN-IBP": (3.85, 13.85),
-    "P": (3.08, 11.84),
-    "PC": (0.73, 4.20),
-}
-"""Table 9: (error, certified error) of 62 characters at ε_A = 0.1."""
-
 
 def printed(data: str, recipe: str, eps: float, eps_d: float | None) -> Triple | None:
     """The paper's errors for a row where ε_A^C = ε_A^R = ε_A, or ``None`` where it has none.
