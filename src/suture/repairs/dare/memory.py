@@ -15,8 +15,9 @@ from suture.data.dataset import Dataset, Split
 from suture.data.stores import Memory
 from suture.engine import Engine
 from suture.errors import ArgumentError, BundleError, ModelError
+from suture.repairs.base import OnProgress
 from suture.rng import Stream
-from suture.training import History, TrainConfig, train
+from suture.training import History, Progress, TrainConfig, train
 from suture.types import Batch
 
 State = dict[str, Tensor]
@@ -103,7 +104,14 @@ def no_history() -> ArgumentError:
 
 
 def retrained(
-    model: nn.Module, data: Batch, epochs: int, lr: float, stream: Stream, engine: Engine, work: str
+    model: nn.Module,
+    data: Batch,
+    epochs: int,
+    lr: float,
+    stream: Stream,
+    engine: Engine,
+    work: str,
+    tell: OnProgress,
 ) -> Remembered:
     """A short training from the given weights, remembered: all its epochs count.
 
@@ -113,17 +121,18 @@ def retrained(
     Args:
         engine: keeps the result in a run's ledger.
         work: says what is computed, for the ledger.
+        tell: told about every batch.
     """
     kept = engine.recall("retraining", work)
     if kept is None:
-        kept = {"states": _trained_on(model, data, epochs, lr, stream)}
+        kept = {"states": _trained_on(model, data, epochs, lr, stream, tell)}
         engine.note("retraining", kept, work=work)
     states = tuple(dict(state) for state in kept["states"])
     return Remembered(tuple(range(1, epochs + 1)), states, f"re-trained for {epochs} epochs")
 
 
 def _trained_on(
-    model: nn.Module, data: Batch, epochs: int, lr: float, stream: Stream
+    model: nn.Module, data: Batch, epochs: int, lr: float, stream: Stream, tell: OnProgress
 ) -> list[State]:
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(
@@ -132,9 +141,13 @@ def _trained_on(
             remedy="Unfreeze some: parameter.requires_grad_(True).",
         )
     config = TrainConfig(epochs=epochs, lr=lr, schedule="none", keep_best=False)
+
+    def told(at: Progress) -> None:
+        tell("re-training", (at.epoch - 1) * at.batches + at.batch, epochs * at.batches)
+
     with TemporaryDirectory(prefix="suture-") as folder:
         train(model, _dataset(data), config=config, seed=stream.key & ((1 << 62) - 1),
-              history=Path(folder) / "history")  # fmt: skip
+              history=Path(folder) / "history", on_progress=told)  # fmt: skip
         history = History.open(Path(folder) / "history")
         return [history.state(epoch) for epoch in history.epochs]
 

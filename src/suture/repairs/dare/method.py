@@ -27,7 +27,7 @@ from suture.repairs.dare.collecting import Collected, Tutors, collect
 from suture.repairs.dare.fitting import RegressionFit
 from suture.repairs.dare.graph import sliceable, units
 from suture.repairs.dare.memory import Remembered, from_history, no_history, retrained
-from suture.repairs.dare.regression import Mask, masks, no_masks, watch
+from suture.repairs.dare.regression import Mask, Watch, masks, no_masks, watch
 from suture.repairs.dare.search import Grid, accuracy, halves, search
 from suture.repairs.dare.slicing import slice_classes
 from suture.rng import Stream, as_stream
@@ -119,18 +119,14 @@ class DARE(Repair):
         stream, tell = as_stream(generator), on_progress or (lambda *_: None)
         engine = engine or Inline(threads_per_item=None)
         work = f"{self!r} {stream.key} {batch_size} {identity(model, data)}"
-        clock = _Clock()
-        model = copy.deepcopy(model).eval()
-        looked, held, memory = self._look(model, data, stream, engine, work)
-        place = watch(sliceable(model, data.shape), self.p)
+        clock, model = _Clock(), copy.deepcopy(model).eval()
+        looked, held, memory = self._look(model, data, stream, engine, work, tell)
         clock.lap("history")
+        place = watch(sliceable(model, data.shape), self.p)
         mask = self._mask(model, looked, batch_size, tell)
         clock.lap("slicing")
-        ways = {"tutors": self.tutors, "batch_size": batch_size}
-        tell("looking up tutors", 0, 2)
-        found = collect(model, memory, looked, place.node, stream=stream.child("tutors"), **ways)  # type: ignore[arg-type]
-        tell("looking up tutors", 1, 2)
-        judged = collect(model, memory, held, place.node, stream=stream.child("held"), **ways)  # type: ignore[arg-type]
+        pairs = [(looked, "tutors"), (held, "held")]
+        found, judged = self._collect(model, memory, pairs, place, stream, batch_size, tell)
         clock.lap("collection")
         trace = self._facts(memory, found, judged, place.layer, mask)
         if not len(found) or not len(judged):
@@ -147,9 +143,23 @@ class DARE(Repair):
         trace |= {"search": result.trace, **_after(result.model, found, batch_size)}
         return RepairResult(result.model, result.status, trace | clock.trace())
 
+    def _collect(
+        self, model: nn.Module, memory: Remembered, pairs: list[tuple[Batch, str]], place: Watch,
+        stream: Stream, batch_size: int, tell: OnProgress,
+    ) -> list[Collected]:  # fmt: skip
+        """Algorithm 1 over each batch, with its own random stream."""
+        made = list[Collected]()
+        for batch, name in pairs:
+            tell("looking up tutors", len(made), len(pairs))
+            made.append(collect(model, memory, batch, place.node, tutors=self.tutors,
+                                stream=stream.child(name), batch_size=batch_size))  # fmt: skip
+        tell("looking up tutors", len(made), len(pairs))
+        return made
+
     def _look(
-        self, model: nn.Module, data: Batch, stream: Stream, engine: Engine, work: str
-    ) -> tuple[Batch, Batch, Remembered]:
+        self, model: nn.Module, data: Batch, stream: Stream, engine: Engine, work: str,
+        tell: OnProgress,
+    ) -> tuple[Batch, Batch, Remembered]:  # fmt: skip
         """Images to look at, held-out ones, and the historical models."""
         if self.samples is not None and self.samples < len(data):
             data = halves(data, self.samples / len(data), stream.child("samples"))[1]
@@ -158,7 +168,7 @@ class DARE(Repair):
         else:
             data, rest = halves(data, 0.5, stream.child("retraining half"))
             memory = retrained(model, rest, self.retrain, self.retrain_rate,
-                               stream.child("retraining"), engine, work)  # fmt: skip
+                               stream.child("retraining"), engine, work, tell)  # fmt: skip
         looked, held = halves(data, self.held_out, stream.child("held out"))
         return looked, held, memory
 
