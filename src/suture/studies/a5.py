@@ -247,10 +247,12 @@ def _curves(trace: dict[str, Any]) -> list[list[float]]:
 
 
 def _pictures(batch: Batch, stored: Batch, reader: nn.Module, eps: float) -> Row:
-    """Images that became certified, then images that did not."""
+    """Images that are certified, moved ones first, then images that are not."""
     some = stored[:200]
     held = certify_images(reader, some, eps, "ibp").certified
-    good, bad = held.nonzero()[:, 0], (~held).nonzero()[:, 0]
+    moved = (some.images - batch.images[: len(some)]).abs().flatten(1).amax(1) > 2 / 255
+    good = torch.cat([(held & moved).nonzero()[:, 0], (held & ~moved).nonzero()[:, 0]])
+    bad = (~held).nonzero()[:, 0]
     chosen = torch.cat([good[: SHOWN - min(3, len(bad))], bad[:3]])[:SHOWN]
     return {
         "shape": list(batch.shape), "held": held[chosen].tolist(),

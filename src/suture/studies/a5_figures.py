@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from suture.report import Drawing
-from suture.report.figures.style import draw, percent_axis
+from suture.report.figures.style import draw
 from suture.studies.a5 import unpacked
 from suture.studies.a5_sheets import ORDER, ordered, radius
 from suture.studies.base import Row
@@ -96,10 +96,11 @@ def over_radius(rows: list[Row]) -> Drawing:
 
     return _lines(
         _key("radius", eps), f"Certified error against ε (trained for ε = {radius(eps)}, "
-        f"ε_D = {radius(widest)})", "By intervals; the dotted line is ε_A^C = ε_A^R.", paint,
+        f"ε_D = {radius(widest)})", "By intervals; the dotted line is ε_A^C = ε_A^R. What rises above the picture goes to 100 %.", paint,
         ("recipe", "ε", "certified error, wrong", "n"),
         [(r["recipe"], f"{e:g}", str(w), str(r["sweep_n"]))
          for r in rows for e, w in zip(r["sweep"], r["sweep_wrong"], strict=True)],
+        _top(rows),
     )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def over_defence(rows: list[Row]) -> Drawing:
         for recipe in ORDER[1:]:
             own = [r for r in rows if r["recipe"] == recipe]
             start = [(0.0, 100 * plain["ibp_wrong"] / plain["n"])] if plain else []
-            points = start + [(r["eps_d"], 100 * r["ibp_wrong"] / r["n"]) for r in own]
+            points = [*start, *((r["eps_d"], 100 * r["ibp_wrong"] / r["n"]) for r in own)]
             axes.plot([x for x, _ in points], [y for _, y in points], **_look(recipe))
         axes.set_xlabel("ε_D, radius of the defence (L∞)")
 
@@ -121,6 +122,7 @@ def over_defence(rows: list[Row]) -> Drawing:
         "By intervals, over all test images.", paint,
         ("recipe", "ε_D", "certified error, wrong", "n"),
         [(r["recipe"], radius(r["eps_d"]), str(r["ibp_wrong"]), str(r["n"])) for r in rows],
+        _top(rows),
     )  # fmt: skip
 
 
@@ -143,7 +145,14 @@ def curves(rows: list[Row]) -> Drawing:
         ("recipe", "epoch", "clean error, %", "certified error, %"),
         [(r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
          for r in rows for c in r["curves"]],
+        2 * _top(rows),
     )  # fmt: skip
+
+
+def _top(rows: list[Row]) -> float:
+    """Where the error axis ends: twice the largest certified error; more is off the picture."""
+    worst = max(100 * r["ibp_wrong"] / r["n"] for r in rows)
+    return min(102.0, 2 * worst + 2)
 
 
 def _look(recipe: str) -> dict[str, Any]:
@@ -152,12 +161,13 @@ def _look(recipe: str) -> dict[str, Any]:
 
 def _lines(
     key: str, title: str, caption: str, paint: Callable[[Any], None], header: tuple[str, ...],
-    rows: list[tuple[str, ...]],
+    rows: list[tuple[str, ...]], top: float,
 ) -> Drawing:  # fmt: skip
     def whole(figure: Any) -> None:
         axes = figure.add_axes((0.14, 0.17, 0.82, 0.78))
         paint(axes)
-        percent_axis(axes, "error (%)")
+        axes.set_ylim(0, top)
+        axes.set_ylabel("error (%)")
         axes.legend(frameon=False)
 
     return Drawing(
