@@ -1,0 +1,174 @@
+"""Random programs, several attacks, counterexample rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import suture
+from suture import models
+from suture.attacks import Backdoor, Square
+from suture.attacks.averaging import averaging
+from suture.engine import Inline
+from suture.errors import ArgumentError
+from suture.repairs import DefEnSyn, Status
+from suture.repairs.defensyn.encoding import NOTHING
+from suture.repairs.defensyn.execution import run_program
+from suture.repairs.defensyn.random_programs import RandomPrograms
+from suture.repairs.defensyn.rounds import Found, Rounds
+from suture.repairs.defensyn.sampling import Sampler
+from suture.rng import Stream, bits
+from suture.types import Batch
+from tests.small import digits, trained
+
+
+def noise(count: int, seed: int = 0) -> Tensor:
+    return bits(torch.arange(count), seed)
+
+
+def random_model(m: int = 5, max_length: int = 10) -> RandomPrograms:
+    return RandomPrograms(nn.Flatten(), nn.Linear(m, 3), m, max_length).eval()
+
+
+def test_each_row_runs_the_program_that_its_noise_stands_for():
+    model, drawn = random_model(), noise(200)
+    features = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    programs, repaired = model.programs_of(drawn), model.repaired(features, drawn)
+    compared = 0
+    for row in range(200):
+        alone, finite = run_program(programs.program(row), features[row : row + 1])
+        if finite and bool((alone.abs() < 1e30).all()):
+            compared += 1
+            assert torch.equal(alone[0], repaired[row])
+    assert compared > 150
+
+
+def test_random_programs_have_the_frequencies_of_algorithm_2():
+    found = random_model(m=4).programs_of(noise(6000))
+    lengths = (found.op != NOTHING).sum(1)
+    assert set(lengths) == set(range(1, 11))
+    assert np.bincount(lengths)[1:] == pytest.approx(600, abs=110)
+    uniform = np.full(4, 0.25)
+    theirs = Sampler(uniform, uniform, -30.0, 30.0, Stream(1)).draw(0, 6000, 10)
+    used = found.op != NOTHING
+    for ours, other in ((found.op, theirs.op), (found.left, theirs.left),
+                        (found.right, theirs.right), (found.target, theirs.target)):  # fmt: skip
+        shares = [np.bincount(a + 1, minlength=9) / len(a) for a in (ours[used], other.ravel())]
+        assert np.abs(shares[0] - shares[1]).max() < 0.015
+    constants = found.left_constant[used & (found.left == NOTHING)]
+    assert constants.min() < -29 and constants.max() > 29 and abs(constants.mean()) < 1
+
+
+def test_values_that_no_float_holds_change_nothing():
+    model = random_model(m=2)
+    features = torch.full((3000, 2), 3e29)
+    assert bool(torch.isfinite(model(features.reshape(3000, 2), noise=noise(3000))).all())
+    assert bool((model.repaired(features, noise(3000)).abs() <= 1e30).all())
+
+
+def test_random_programs_can_be_repeated():
+    model, images = random_model(), torch.rand(40, 1, 1, 5)
+    assert torch.equal(model(images, noise=noise(40)), model(images, noise=noise(40)))
+    assert not torch.equal(model(images, noise=noise(40)), model(images, noise=noise(40, 1)))
+    model.seed(3)
+    first, second = model(images), model(images)
+    model.seed(3)
+    assert torch.equal(first, model(images)) and not torch.equal(first, second)
+    draws = torch.stack([noise(40, d) for d in range(3)])
+    mean = torch.stack([model(images, noise=d) for d in draws]).mean(0)
+    assert torch.allclose(model.average(images, draws), mean, rtol=1e-4, atol=1e-3)
+
+
+def test_the_random_variant_searches_nothing_and_is_kept(tmp_path):
+    method = DefEnSyn(distribution="random", max_length=3, constants=(-2.0, 2.0))
+    result = suture.repair(trained(), digits().train.batch(30), method)
+    assert result.status is Status.UNCHANGED and "programs" not in result.trace
+    models.save(result.model, tmp_path / "bundle")
+    opened, images = suture.load(tmp_path / "bundle"), digits().test.batch(20).images
+    assert isinstance(opened, RandomPrograms)
+    assert (opened.max_length, opened.constants) == (3, (-2.0, 2.0))
+    same = opened(images, noise=noise(20)), result.model(images, noise=noise(20))
+    assert torch.equal(*same)
+
+
+def test_programs_are_scored_on_what_every_attack_makes():
+    corners = Backdoor(), Backdoor(place="top left", patch=((1.0,) * 5,) * 5)
+    method = DefEnSyn(attack=corners[0], also=corners[1:], samples=50, k=3, max_length=1,
+                      programs_per_length=200)  # fmt: skip
+    batch = digits().train.batch(50)
+    result = suture.repair(trained(), batch, method)
+    assert (result.trace["samples"], result.trace["adversarial"]) == (50, 100)
+    right = [int((trained()(c.stamp(batch.images)).argmax(1) == batch.labels).sum())
+             for c in corners]  # fmt: skip
+    assert result.trace["unrepaired_adversarial_right"] == sum(right)
+    assert right[0] != right[1], "or one attack would do for both"
+
+
+class Fixed(nn.Module):
+    """Says class 0 where the mean pixel is below a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.flatten(1).mean(1)
+        return torch.stack([self.threshold - mean, mean - self.threshold], 1)
+
+
+def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
+    levels = torch.linspace(0.0, 1.0, 21)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
+    images = Batch(levels, torch.zeros(21, dtype=torch.int64))
+    # The threshold after each round; the attack is able to add 0.1 to every pixel.
+    thresholds, seen = [0.57, 0.77, 0.67, 0.68], []
+
+    def synthesise(attacked: Batch, number: int) -> Found:
+        seen.append((number, len(attacked)))
+        return Found(Fixed(thresholds[number]), {"number": number})  # type: ignore[arg-type]
+
+    rounds = Rounds(synthesise, (Square(eps=0.1, queries=100),), images, images, 3, 2,
+                    Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
+    best, lines = rounds.run(synthesise(images, 0), images)
+    assert best.trace == {"number": 1}
+    assert [line["held_out_right"] for line in lines] == [10, 14, 12, 12]
+    assert [line["added"] for line in lines] == [0, 2, 2, 2]
+    assert seen == [(0, 21), (1, 23), (2, 25), (3, 27)]
+    assert rounds.attacks[0] != averaging(rounds.attacks[0], 2), "he averages"
+
+
+def test_rounds_on_a_real_network():
+    method = DefEnSyn(attack=Square(eps=0.15, queries=30), samples=60, k=4, max_length=2,
+                      programs_per_length=500, rounds=1, eot=3, held_out=40)  # fmt: skip
+    data, told = digits().train.batch(120), []
+    result = suture.repair(trained(), data, method, on_progress=lambda *a: told.append(a[0]))
+    again = suture.repair(trained(), data, method)
+    first, second = result.trace["rounds"]
+    assert first["held_out"] == second["held_out"] == 40 and second["added"] > 0
+    assert "programs of length 1 of round 1" in told
+    kept = 60 if first["held_out_right"] >= second["held_out_right"] else 60 + second["added"]
+    assert result.trace["adversarial"] == kept
+    texts = [[row["text"] for row in r.trace["programs"]] for r in (result, again)]
+    assert texts[0] == texts[1]
+
+
+def test_rounds_need_images_of_their_own():
+    with pytest.raises(ArgumentError, match="choose by others"):
+        suture.repair(trained(), digits().train.batch(20), DefEnSyn(samples=20, rounds=1, k=1,
+                      programs_per_length=5, attack=Backdoor()))  # fmt: skip
+    with pytest.raises(ArgumentError, match="no rounds"):
+        DefEnSyn(distribution="random", rounds=1)
+    with pytest.raises(ArgumentError, match="distribution"):
+        DefEnSyn(distribution="best")  # type: ignore[arg-type]
+
+
+def test_the_trace_has_the_best_of_each_length():
+    method = DefEnSyn(attack=Backdoor(), samples=40, k=3, max_length=2, programs_per_length=300,
+                      improve=0.1)  # fmt: skip
+    trace = suture.repair(trained(), digits().train.batch(40), method).trace
+    last = trace["lengths"][-1]["top"]
+    assert last == [{"text": p["text"], "score": p["score"]} for p in trace["programs"]]
+    for entry in trace["lengths"]:
+        assert entry["best"] == entry["top"][0]["score"]
+        assert entry["top_k_sum"] == sum(top["score"] for top in entry["top"])
