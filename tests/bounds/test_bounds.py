@@ -13,6 +13,7 @@ from scipy.optimize import linprog
 from torch import nn
 
 from suture import bounds
+from suture.bounds.activations import SShaped
 from suture.bounds.backward import concretise
 from suture.errors import ModelError
 from suture.types import Box
@@ -151,6 +152,41 @@ def test_bounds_lie_below_the_exact_minimum_and_alpha_gets_close(seed):
     )
     assert found["ibp"] <= found["crown"] + 1e-9 <= found["alpha-crown"] + 2e-9 <= truth + 3e-9
     assert truth - found["alpha-crown"] <= 0.6 * (truth - found["ibp"]) + 1e-9
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(["sigmoid", "tanh"]), st.floats(-6, 6), st.floats(0, 8),
+       st.floats(0, 1), st.floats(0, 1))  # fmt: skip
+def test_lines_touch_where_they_are_told_and_enclose_the_curve(name, low, width, up_at, low_at):
+    op = SShaped(name)
+    lower, upper = (torch.full((1, 1), v, dtype=torch.float64) for v in (low, low + width))
+    alpha = torch.tensor([up_at, low_at], dtype=torch.float64).view(2, 1, 1, 1)
+    x = low + width * torch.linspace(0, 1, 201, dtype=torch.float64)
+    lines = op.lines(lower, upper, alpha)
+    assert (lines.up[0, 0] * x + lines.up_shift[0, 0] >= op.forward(x) - 1e-7).all()
+    assert (lines.low[0, 0] * x + lines.low_shift[0, 0] <= op.forward(x) + 1e-7).all()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_without_an_alpha_the_lines_are_those_of_the_start(name):
+    op, ends = SShaped(name), torch.linspace(-5, 5, 21, dtype=torch.float64)
+    lower, upper = ends[:, None].expand(21, 21), ends[:, None] + ends.abs()[None]
+    plain, given_ = op.lines(lower, upper), op.lines(lower, upper, op.start(lower, upper))
+    for ours, theirs in zip(vars(given_).values(), vars(plain).values(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_optimised_lines_are_tighter_and_sound():
+    model, shape = networks()["s-shaped"]
+    box = Box.around(torch.full((2, *shape), 0.5).double(), 0.5)
+    network = bounds.read(model, shape).to(torch.float64)
+    rows = torch.tensor([[[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]]).double()
+    plain = bounds.bounds_of(network, box, rows, "crown").detach()
+    tight = bounds.bounds_of(network, box, rows, "alpha-crown").detach()
+    assert (tight >= plain).all() and (tight > plain + 1e-3).any()
+    with torch.no_grad():
+        values = torch.stack([network(p) for p in points(box, 300)])
+    assert (tight <= torch.einsum("pnc,krc->pnr", values, rows).amin(0) + 1e-9).all()
 
 
 def test_one_network_per_example_is_the_loop_over_them():

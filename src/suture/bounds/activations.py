@@ -67,6 +67,10 @@ class Relu:
         # Without bounds the chord is NaN, and so is the shift: nothing will be proved.
         return Lines(low, up, None, shift)
 
+    def start(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """The ``alpha`` whose lines ``lines`` takes without one: ``(n, *shape)``."""
+        return (upper > -lower).to(lower.dtype)
+
     def to(self, dtype: torch.dtype) -> Relu:
         """Itself."""
         return self
@@ -96,14 +100,24 @@ class SShaped:
 
     def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
         """Chord on the side where the function bends away from it, tangent on the other
-        (Zhang et al. 2018, CROWN, Table 2)."""
-        up, up_shift = self._upper(lower, upper)
+        (Zhang et al. 2018, CROWN, Table 2).
+
+        Args:
+            alpha: ``(2, n, *shape)`` or ``(2, n, rows, *shape)``: where the upper and the lower
+                line touch, as a share of the way over all points whose tangent is valid.
+        """
+        of_up, of_low = (None, None) if alpha is None else alpha
+        up, up_shift = self._upper(lower, upper, of_up)
         # f(-x) = c - f(x): the lower line is the mirrored upper line of the mirrored interval.
-        down, shift = self._upper(-upper, -lower)
+        down, shift = self._upper(-upper, -lower, of_low)
         centre = 1.0 if self.name == "sigmoid" else 0.0
         return Lines(down, up, centre - shift, up_shift)
 
-    def _upper(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    def start(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """The ``alpha`` whose lines ``lines`` takes without one: ``(2, n, *shape)``."""
+        return 0.5 * torch.stack([lower >= 0, upper <= 0]).to(lower.dtype)
+
+    def _upper(self, lower: Tensor, upper: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
         """Slope and shift of a line above the function on ``[lower, upper]``."""
         f_low, f_up = self.forward(lower), self.forward(upper)
         width = upper - lower
@@ -111,10 +125,18 @@ class SShaped:
         chord = torch.where(width > 1e-6, (f_up - f_low) / width.clamp(min=1e-6),
                             self._steepest(lower, upper))  # fmt: skip
         touch, before = self._touch(lower, upper)
-        slope = self._slope(touch)
         # The chord lies above while the function is still convex, or not yet past the tangent.
         use_chord = (upper <= 0) | (before >= upper)
-        line = torch.where(use_chord, chord, slope)
+        if share is not None:
+            first = torch.where(lower >= 0, lower, touch)
+            room = (upper - first).clamp(min=0)
+            if share.ndim > lower.ndim:
+                first, room, chord, use_chord, lower = (
+                    t[:, None] for t in (first, room, chord, use_chord, lower)
+                )
+            # Every tangent further right, up to the end, lies above too.
+            touch = first + share * room
+        line = torch.where(use_chord, chord, self._slope(touch))
         through = torch.where(use_chord, lower, touch)
         shift = self.forward(through) - line * through
         return line, shift

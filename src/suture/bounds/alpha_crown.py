@@ -1,4 +1,5 @@
-"""α-CROWN: the lower slopes of unstable ReLUs are optimised (Xu et al. 2021, "Fast and Complete").
+"""α-CROWN: the lower slopes of unstable ReLUs are optimised (Xu et al. 2021, "Fast and Complete"),
+and where the lines of sigmoid and tanh touch (Shi et al. 2025, GenBaB).
 
 Any slope between 0 and 1 gives a valid lower line, so every iterate is a sound bound and the best
 one is kept. Every row has slopes of its own; with ``inner`` so have the bounds of inner neurons.
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from suture.bounds.activations import Relu
+from suture.bounds.activations import Relu, SShaped
 from suture.bounds.backward import Known, Rows, concretise, pull_to_input, size_of, unit_rows
 from suture.bounds.crown import State, known_only, lower_bounds, prepare
 from suture.bounds.ibp import Interval
@@ -59,7 +60,7 @@ def optimised_inside(
     with torch.no_grad():
         state = prepare(network, box, "crown")
         best = lower_bounds(state, rows)
-    if not any(isinstance(node.op, Relu) for node in network.nodes):
+    if not any(isinstance(node.op, Relu | SShaped) for node in network.nodes):
         return best, state.known
     search = _Search(network, box, rows, state, how)
     optimiser = torch.optim.Adam(search.parameters, lr=how.learning_rate)
@@ -159,14 +160,18 @@ class _Search:
         return lower.view_as(interval[0]), upper.view_as(interval[1])
 
     def _sources(self) -> list[int]:
-        """Nodes that ReLUs read and that a backward pass can tighten, in order."""
-        first = next(i for i, n in enumerate(self.network.nodes) if isinstance(n.op, Relu))
-        reads = {n.inputs[0] for n in self.network.nodes if isinstance(n.op, Relu)}
-        return sorted(source for source in reads if source > first)
+        """Nodes that activations read and that a backward pass can tighten, in order."""
+        bent = [i for i, n in enumerate(self.network.nodes) if isinstance(n.op, Relu | SShaped)]
+        reads = {self.network.nodes[i].inputs[0] for i in bent}
+        return sorted(source for source in reads if source > bent[0])
 
     def _open(self, source: int) -> Tensor:
         lower, upper = (bound.flatten(1) for bound in self.state.known[source])
-        return (~((lower >= 0) | (upper <= 0)).all(0)).nonzero().flatten()
+        open_ = torch.zeros(lower.shape[1], dtype=torch.bool, device=lower.device)
+        for node in self.network.nodes:
+            if isinstance(node.op, Relu | SShaped) and node.inputs[0] == source:
+                open_ |= ~node.op.settled(lower, upper).all(0)
+        return open_.nonzero().flatten()
 
     def _small(self, target: int, rows: int) -> bool:
         sizes = [size_of(node) for node in self.network.nodes[: target + 1]]
@@ -175,8 +180,9 @@ class _Search:
     def _new(self, target: int, rows: int) -> None:
         """Slopes of a target, starting where DeepPoly's choice is."""
         for index, node in enumerate(self.network.nodes[:target]):
-            if isinstance(node.op, Relu):
-                lower, upper = self.state.known[node.inputs[0]]
-                start = (upper > -lower).to(lower.dtype)[:, None]
-                shape = (len(lower), rows, *node.shape)
-                self.slopes[target, index] = start.expand(shape).clone().requires_grad_()
+            if isinstance(node.op, Relu | SShaped):
+                start = node.op.start(*self.state.known[node.inputs[0]])
+                ahead = start.ndim - len(node.shape)
+                shape = (*start.shape[:ahead], rows, *node.shape)
+                wide = start.unsqueeze(ahead).expand(shape)
+                self.slopes[target, index] = wide.clone().requires_grad_()

@@ -64,7 +64,7 @@ class Cases:
 def prove_by_cases(network: Network, box: Box, rows: Tensor, how: Branching | None = None) -> Cases:
     """Whether ``rows · F(x) > 0`` for every row and every x of one box.
 
-    "Not proved" is not "false".
+    "Not proved" is not "false". Without ReLUs there is one case.
 
     Args:
         network: float64.
@@ -74,6 +74,8 @@ def prove_by_cases(network: Network, box: Box, rows: Tensor, how: Branching | No
     """
     how, started, count = how or Branching(), time.monotonic(), 1
     best, known = optimised_inside(network, box, rows, how.first)
+    if not any(isinstance(node.op, Relu) for node in network.nodes):
+        return Cases(bool((best > ABOVE).all()), count, time.monotonic() - started)
     for row in (~(best[0] > ABOVE)).nonzero()[:, 0].tolist():
         tree = _Tree(network, box, rows[:, row : row + 1], known, how)
         proved = tree.closed(started + how.seconds)
