@@ -169,7 +169,7 @@ def _keep_trace(result: RepairResult, run: Run) -> None:
     trace = dict(result.trace)
     programs = trace.pop("programs", None)
     if programs is not None:
-        facts = {key: trace[key] for key in ("samples", "features", "lambda")}
+        facts = {key: trace[key] for key in ("samples", "adversarial", "features", "lambda")}
         head = {"kind": "defensyn", **facts, "programs": programs}
         write_json(run.artifacts / "programs.json", head)
     write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})

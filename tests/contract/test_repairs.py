@@ -56,6 +56,17 @@ REPAIRS: list[Repair] = [
         programs_per_length=2_000,
         distribution="uniform",
     ),
+    DefEnSyn(
+        attack=Square(eps=0.15, queries=30),
+        also=(PGD(eps=0.05, steps=2),),
+        samples=60,
+        k=3,
+        max_length=1,
+        programs_per_length=500,
+        rounds=1,
+        eot=2,
+        held_out=30,
+    ),
     AdvRepair(attack=PGD(eps=0.1, steps=5), samples=12),
     AdvRepair(attack=PGD(eps=0.1, steps=5), samples=40, guidance="untargeted", patch="large"),
     AdvRepair(

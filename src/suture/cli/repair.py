@@ -72,6 +72,13 @@ def command(
     temperature: Annotated[
         float | None, typer.Option(help="Of the learned distributions; the paper's is 1.")
     ] = None,
+    distribution: Annotated[
+        str | None, typer.Option(help="Programs are drawn: learned, uniform, or random each time.")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(help="Of counterexamples (programs), splits (patches).", min=0),
+    ] = None,
     at: Annotated[
         str | None, typer.Option("--at", help="Where to cut: a layer, or penultimate.")
     ] = None,
@@ -140,6 +147,8 @@ def command(
         max_length=max_length,
         lambda_=lambda_,
         temperature=temperature,
+        distribution=distribution,
+        rounds=rounds,
         at=at,
         guidance=guidance,
         patch=patch,
@@ -215,6 +224,7 @@ def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict
         "status": result.status.name.lower(),
         "sentence": result.status.value,
         "training_images": result.trace.get("samples"),
+        "attacked_images": result.trace.get("adversarial"),
         "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
         "rescored_disagreements": result.trace.get("rescored_disagreements"),
         "programs": programs,
@@ -233,9 +243,9 @@ def _text(facts: dict[str, Any]) -> str:
     lines = [facts["sentence"]]
     if facts["regions"]:
         lines.append(", ".join(f"{count} {state}" for state, count in facts["regions"].items()))
-    n = facts["training_images"]
+    n, attacked = facts["training_images"], facts["attacked_images"]
     for row in facts["programs"][:5]:
-        counts = f"attacked {row['adversarial_right']}/{n}, clean {row['clean_right']}/{n}"
+        counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"
         lines.append(f"  {counts}   {row['text']}")
     rest = len(facts["programs"]) - 5
     lines += [f"  and {rest} more programs"] if rest > 0 else []

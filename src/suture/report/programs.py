@@ -50,7 +50,8 @@ def program_table(programs: dict[str, Any] | None) -> ProgramTable | None:
         return None
     entries = programs["programs"]
     samples = programs.get("samples")
-    rows = [_row(i, entry, samples, drawn=i < DRAWN) for i, entry in enumerate(entries)]
+    counts = (programs.get("adversarial", samples), samples)
+    rows = [_row(i, entry, counts, drawn=i < DRAWN) for i, entry in enumerate(entries)]
     facts = [
         ("Features", programs.get("features")),
         ("Images that scored them", samples),
@@ -65,14 +66,17 @@ def program_table(programs: dict[str, Any] | None) -> ProgramTable | None:
     )
 
 
-def _row(index: int, entry: dict[str, Any], samples: object, *, drawn: bool) -> ProgramRow:
+def _row(
+    index: int, entry: dict[str, Any], counts: tuple[object, object], *, drawn: bool
+) -> ProgramRow:
+    """``counts``: attacked and clean images behind the scores."""
     text = str(entry.get("text", MISSING))
     return ProgramRow(
         number=index,
         text=text,
         score=_number(entry.get("score")),
-        adversarial=_of(entry.get("adversarial_right"), samples),
-        clean=_of(entry.get("clean_right"), samples),
+        adversarial=_of(entry.get("adversarial_right"), counts[0]),
+        clean=_of(entry.get("clean_right"), counts[1]),
         picture=picture(flows(text)) if drawn else Markup(""),
     )
 

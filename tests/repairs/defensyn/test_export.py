@@ -50,6 +50,7 @@ def test_a_pt2_file_draws_and_repeats(kind: str, tmp_path: Path):
     assert not torch.equal(opened(IMAGES, NOISE), opened(IMAGES, NOISE.flip(0)))
 
 
+@pytest.mark.slow
 @both
 def test_an_onnx_file_draws_and_repeats(kind: str, tmp_path: Path):
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")

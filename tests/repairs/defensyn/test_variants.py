@@ -138,6 +138,15 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
     assert rounds.attacks[0] != averaging(rounds.attacks[0], 2), "he averages"
 
 
+def test_rounds_end_when_nothing_is_turned():
+    images = Batch(torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64))
+    rounds = Rounds(lambda *_: pytest.fail("nothing to add"), (Square(eps=0.1, queries=9),),
+                    images, images, 3, 2, Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
+    first = Found(Fixed(0.9), {})  # type: ignore[arg-type]
+    best, lines = rounds.run(first, images)
+    assert best is first and [line["held_out_right"] for line in lines] == [4]
+
+
 def test_rounds_on_a_real_network():
     method = DefEnSyn(attack=Square(eps=0.15, queries=30), samples=60, k=4, max_length=2,
                       programs_per_length=500, rounds=1, eot=3, held_out=40)  # fmt: skip

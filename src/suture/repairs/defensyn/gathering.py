@@ -36,9 +36,10 @@ class Attacked:
     clean_right: Tensor
 
     @property
-    def turned(self) -> Batch:
-        """The images that were right, and no longer are."""
-        return self.batch[self.success & self.clean_right]
+    def turned(self) -> Batch | None:
+        """The images that were right, and no longer are; ``None`` if there are none."""
+        chosen = self.success & self.clean_right
+        return self.batch[chosen] if bool(chosen.any()) else None
 
     @property
     def held(self) -> int:

@@ -64,7 +64,7 @@ class Rounds:
         lines = [{"round": 0, "added": 0, **self._counts(kept)}]
         for number in range(1, self.count + 1):
             new = self._turned(last, number)
-            if not len(new):
+            if new is None:
                 break
             adversarial = Batch.concat([adversarial, new])
             last = self.synthesise(adversarial, number)
@@ -77,7 +77,7 @@ class Rounds:
     def _counts(self, right: int) -> dict[str, int]:
         return {"held_out_right": right, "held_out": len(self.held_out) * len(self.attacks)}
 
-    def _turned(self, found: Found, number: int) -> Batch:
+    def _turned(self, found: Found, number: int) -> Batch | None:
         return self._attack(found, self.clean, f"training images again, round {number}").turned
 
     def _right(self, found: Found, number: int) -> int:
