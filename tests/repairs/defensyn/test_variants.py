@@ -11,8 +11,9 @@ import suture
 from suture import models
 from suture.attacks import Backdoor, Square
 from suture.attacks.averaging import averaging
-from suture.engine import Inline
+from suture.engine import Inline, Run
 from suture.errors import ArgumentError
+from suture.pipeline import recorded
 from suture.repairs import DefEnSyn, Status
 from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
@@ -122,7 +123,7 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
     levels = torch.linspace(0.0, 1.0, 21)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     images = Batch(levels, torch.zeros(21, dtype=torch.int64))
     # The threshold after each round; the attack is able to add 0.1 to every pixel.
-    thresholds, seen = [0.57, 0.77, 0.67, 0.68], []
+    thresholds, seen = [0.57, 0.77, 0.67, 0.77], []
 
     def synthesise(attacked: Batch, number: int) -> Found:
         seen.append((number, len(attacked)))
@@ -132,7 +133,7 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
                     Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
     best, lines = rounds.run(synthesise(images, 0), images)
     assert best.trace == {"number": 1}
-    assert [line["held_out_right"] for line in lines] == [10, 14, 12, 12]
+    assert [line["held_out_right"] for line in lines] == [10, 14, 12, 14]
     assert [line["added"] for line in lines] == [0, 2, 2, 2]
     assert seen == [(0, 21), (1, 23), (2, 25), (3, 27)]
     assert rounds.attacks[0] != averaging(rounds.attacks[0], 2), "he averages"
@@ -181,3 +182,33 @@ def test_the_trace_has_the_best_of_each_length():
     for entry in trace["lengths"]:
         assert entry["best"] == entry["top"][0]["score"]
         assert entry["top_k_sum"] == sum(top["score"] for top in entry["top"])
+
+
+def test_a_run_keeps_every_length_of_every_round(tmp_path):
+    method = DefEnSyn(
+        attack=Square(eps=0.15, queries=20),
+        samples=40,
+        k=3,
+        max_length=2,
+        programs_per_length=300,
+        improve=0.1,
+        rounds=1,
+        eot=2,
+        held_out=20,
+    )
+    data, texts = digits().train.batch(80), []
+    with Run.create(tmp_path / "run", kind="repair", title="t", command="c", seed=0) as run:
+        for _ in range(2):
+            told: list[str] = []
+            with recorded(None, run) as engine:
+                result = suture.repair(
+                    trained(),
+                    data,
+                    method,
+                    engine=engine,
+                    on_progress=lambda *a, told=told: told.append(a[0]),
+                )
+            texts.append(([p["text"] for p in result.trace["programs"]], result.trace["rounds"]))
+            searched = [stage for stage in told if stage.startswith("programs")]
+            assert bool(searched) == (len(texts) == 1), "the second time all lengths are known"
+    assert texts[0] == texts[1]
