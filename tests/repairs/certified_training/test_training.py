@@ -138,6 +138,11 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert seen[0] == 2 * 11 + 1
     assert models.fingerprint(again.model) == models.fingerprint(whole)
     assert len(again.trace["curves"]) == 4
+    seen.clear()
+    done = run(
+        method, engine=Recorded(Inline(), Ledger(tmp_path)), tell=lambda s, d, t: seen.append(d)
+    )
+    assert not seen and models.fingerprint(done.model) == models.fingerprint(whole)
     other = run(method, seed=1, engine=Recorded(Inline(), Ledger(tmp_path)))
     assert models.fingerprint(other.model) != models.fingerprint(whole)
 

@@ -68,23 +68,23 @@ class Camera:
 
         Args:
             objects: float ``(n, c, h, w)`` in [0, 1].
-            keys: int64 ``(n,)``, 64 random bits each.
+            keys: int64 ``(n,)`` on the CPU, 64 random bits each.
 
         Raises:
             DependencyError: kornia is missing.
         """
         kornia = _kornia()
         height, width = objects.shape[2:]
-        matrix = self._projection(kornia, keys, height, width).to(objects.dtype)
+        matrix = self._projection(kornia, keys, height, width).to(objects)
         seen = kornia.geometry.transform.warp_perspective(
             objects, matrix, (height, width), align_corners=True
         )
-        turned = uniform(bits(keys, 20)) < self.inversion
+        turned = (uniform(bits(keys, 20)) < self.inversion).to(objects.device)
         seen = torch.where(_wide(turned), 1 - seen, seen)
-        bright = _wide(uniform(bits(keys, 21), -self.jitter, self.jitter))
-        contrast = _wide(uniform(bits(keys, 22), 1 - self.jitter, 1 + self.jitter))
-        seen = (seen - 0.5) * contrast + 0.5 + bright
-        sigma = uniform(bits(keys, 23), *self.blur).to(objects.dtype)
+        bright = uniform(bits(keys, 21), -self.jitter, self.jitter).to(objects)
+        contrast = uniform(bits(keys, 22), 1 - self.jitter, 1 + self.jitter).to(objects)
+        seen = (seen - 0.5) * _wide(contrast) + 0.5 + _wide(bright)
+        sigma = uniform(bits(keys, 23), *self.blur).to(objects)
         window = (self.kernel, self.kernel)
         seen = kornia.filters.gaussian_blur2d(seen, window, sigma[:, None].expand(-1, 2))
         return (seen + self._noise(keys, seen)).clamp(0, 1)
@@ -109,7 +109,7 @@ class Camera:
         place = torch.arange(like[0].numel())
         draws = normal(bits(keys[:, None], 24, place), bits(keys[:, None], 25, place))
         sigma = uniform(bits(keys, 26), *self.noise)
-        return (sigma[:, None] * draws).view_as(like).to(like.dtype)
+        return (sigma[:, None] * draws).view(like.shape).to(like)
 
 
 def keys_of(count: int, stream: Stream) -> Tensor:
