@@ -17,6 +17,7 @@ from suture.pipeline import recorded
 from suture.repairs import DefEnSyn, Status
 from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
+from suture.repairs.defensyn.gathering import attacked, gather
 from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Found, Rounds
 from suture.repairs.defensyn.sampling import Sampler
@@ -107,6 +108,16 @@ def test_programs_are_scored_on_what_every_attack_makes():
     assert right[0] != right[1], "or one attack would do for both"
 
 
+def test_attacked_images_come_first_with_their_own_labels():
+    parts = models.Cut(nn.Flatten(), nn.Linear(4, 3), "penultimate", 4)
+    clean, adversarial = (
+        Batch(torch.rand(n, 1, 2, 2), torch.full((n,), label)) for n, label in ((3, 0), (5, 2))
+    )
+    found = gather(parts, clean, adversarial, engine=Inline(), stage="features", work="w")
+    assert found.adversarial == 5 and found.labels.tolist() == [2] * 5 + [0] * 3
+    assert torch.equal(found.features[:5], adversarial.images.flatten(1))
+
+
 class Fixed(nn.Module):
     """Says class 0 where the mean pixel is below a threshold."""
 
@@ -119,7 +130,14 @@ class Fixed(nn.Module):
         return torch.stack([self.threshold - mean, mean - self.threshold], 1)
 
 
-def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
+def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images(monkeypatch):
+    used = []
+
+    def spy(attacks, *args, **kwargs):
+        used.extend(attacks)
+        return attacked(attacks, *args, **kwargs)
+
+    monkeypatch.setattr("suture.repairs.defensyn.rounds.attacked", spy)
     levels = torch.linspace(0.0, 1.0, 21)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     images = Batch(levels, torch.zeros(21, dtype=torch.int64))
     # The threshold after each round; the attack is able to add 0.1 to every pixel.
@@ -136,7 +154,7 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images():
     assert [line["held_out_right"] for line in lines] == [10, 14, 12, 14]
     assert [line["added"] for line in lines] == [0, 2, 2, 2]
     assert seen == [(0, 21), (1, 23), (2, 25), (3, 27)]
-    assert rounds.attacks[0] != averaging(rounds.attacks[0], 2), "he averages"
+    assert set(used) == {averaging(rounds.attacks[0], 2)}, "he averages"
 
 
 def test_rounds_end_when_nothing_is_turned():
