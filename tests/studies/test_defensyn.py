@@ -61,6 +61,18 @@ def test_notes_say_what_was_reached():
     assert any("by 3" in n for n in notes)
 
 
+def test_notes_compare_learned_with_uniform():
+    lengths = [{"entropy_left": 3.0, "entropy_right": 3.0},
+               {"entropy_left": 0.0, "entropy_right": 0.6931472}]  # fmt: skip
+    uniform = row("Uniform-DefEnSyn", paper=[60])
+    (said,) = (n for n in defensyn_sheets.notes([defended(lengths=lengths), uniform])
+               if n.startswith("Learned"))  # fmt: skip
+    assert "beat uniform" in said and "85.0 against 60.0" in said and "1.0 features" in said
+    assert "2.0 read" in said
+    notes = defensyn_sheets.notes([defended(lengths=[]), row("Uniform-DefEnSyn", paper=[86])])
+    assert any("do not beat" in note for note in notes)
+
+
 def test_repetitions_are_shown_with_their_spread():
     assert spread([7], 10).startswith("70.0 % [") and spread([7], 10).endswith("(7/10)")
     assert spread([6, 8], 10).startswith("70.0 % [26.2, 97.5]")

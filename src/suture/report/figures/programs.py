@@ -104,7 +104,7 @@ def program_figure(key: str, title: str, text: str) -> Drawing:
         title=title,
         caption=text,
         alt="; ".join(f"{target} from {source}" for source, target in edges),
-        svg=str(picture(edges)),
+        svg=str(picture(edges)).replace("<svg ", '<svg style="max-width: 15rem" ', 1),
         header=("Read", "Written"),
         rows=tuple(edges),
     )
