@@ -224,7 +224,7 @@ def _gains(rows: list[Row]) -> Iterator[str]:
         theirs = setting.paper[4] - setting.paper[2]
         said = (
             f"{name}: {gain:+.1f} points under the paper's protocol (the paper: {theirs:+.1f}), "
-            f"{left:+.1f} against the adaptive attacker, clean {-lost:+.1f}."
+            f"{left:+.1f} against the adaptive attacker, clean {0 - lost:+.1f}."
         )
         yield said + _missed(setting.attack.norm, gain, lost, bare)
 
@@ -254,7 +254,7 @@ def _backdoor_gain(rows: list[Row]) -> Iterator[str]:
         lost = _points(bare["clean"] - row["clean"], row["n"])
         theirs = TABLE3.get(variant)
         told = f" (the paper: {theirs[1] - TABLE3[NONE][1]:+.1f})" if theirs else ""
-        said = f"Backdoor, {variant}: {gain:+.1f} points{told}, clean {-lost:+.1f}."
+        said = f"Backdoor, {variant}: {gain:+.1f} points{told}, clean {0 - lost:+.1f}."
         short = gain < _BACKDOOR_AIM or lost > _MOST_LOST
         yield said + (f" Aimed at +{_BACKDOOR_AIM:g}, clean −{_MOST_LOST:g}." if short else "")
 

@@ -226,7 +226,9 @@ def test_many_programs_at_once_are_one_program_at_a_time():
         assert torch.equal(one, run_program(program, samples.features)[0])
 
 
-def test_general_heads_in_batches_of_any_size():
+@pytest.mark.parametrize("alone", [1, 10**6])
+def test_general_heads_in_batches_of_any_size(alone: int, monkeypatch):
+    monkeypatch.setattr("suture.repairs.defensyn.scoring.ALONE", alone)
     generator = torch.Generator().manual_seed(0)
     head = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 4))
     samples = Samples(

@@ -178,7 +178,7 @@ class HeadProblem:
 
     head: nn.Module
     samples: Samples
-    rows: int = 65_536
+    rows: int = 16_384
 
     def score(self, programs: Encoded) -> Scores:
         """Counts for every program."""
@@ -189,9 +189,8 @@ class HeadProblem:
         return scores
 
     def _score(self, programs: Encoded, span: range, scores: Scores) -> None:
-        features, labels = self.samples.features, self.samples.labels
-        rows = slice(span.start, span.stop)
-        values, finite = run_many(_tensors(programs, rows, features.device), features)
+        labels, rows = self.samples.labels, slice(span.start, span.stop)
+        values, finite = self._run(programs, span)
         with torch.no_grad():
             logits = self.head(values.flatten(0, 1))
         right = logits.argmax(1).reshape(len(span), len(labels)) == labels
@@ -200,6 +199,23 @@ class HeadProblem:
         scores.valid[rows] = finite.cpu().numpy()
         scores.adversarial[rows] = right[:, :adversarial].sum(1).cpu().numpy()
         scores.clean[rows] = right[:, adversarial:].sum(1).cpu().numpy()
+
+    def _run(self, programs: Encoded, span: range) -> tuple[Tensor, Tensor]:
+        """Repaired features ``(p, n, m)``, and which programs stayed finite.
+
+        On the CPU many samples are work enough for one program at a time, which then touches only
+        the columns that it needs.
+        """
+        features = self.samples.features
+        if features.device.type == "cpu" and len(features) >= ALONE:
+            runs = [run_program(programs.program(row), features) for row in span]
+            return torch.stack([v for v, _ in runs]), torch.tensor([finite for _, finite in runs])
+        rows = slice(span.start, span.stop)
+        return run_many(_tensors(programs, rows, features.device), features)
+
+
+ALONE = 512
+"""Samples from which on the CPU runs programs one by one, and only the head on many."""
 
 
 def _tensors(programs: Encoded, rows: slice, device: torch.device) -> tuple[Tensor, ...]:
