@@ -101,6 +101,13 @@ def test_winners_and_ties():
     assert best["BIM"] == ["DARE", "BIM"] and best["PGD"] == ["DARE"] and best["FGSM"] == []
 
 
+def test_a_method_beyond_the_limit_is_named():
+    rows = [{"what": "method", "name": name, "status": status}
+            for name, status in (("BIM", "beyond_limit"), ("PGD", "tuned"))]  # fmt: skip
+    (note,) = [n for n in dare_sheets.notes({"net": rows}) if "limit;" in n]
+    assert "of BIM keeps" in note
+
+
 def test_the_papers_figures():
     assert dare_paper.robustness("cifar10", "C&W", "DARE") == 92.3
     assert dare_paper.robustness("fashion-mnist", "JSMA", "JSMA") == 86.6

@@ -245,6 +245,12 @@ def _verdict(network: str, rows: list[Row]) -> list[str]:
     top = max(counts, key=lambda m: counts[m])
     if top != OURS:
         said.append(f"{network}: {top} is best in {counts[top]}.")
+    beyond = [r["name"] for r in rows if r["what"] == "method" and r["status"] == "beyond_limit"]
+    if beyond:
+        said.append(
+            f"{network}: no setting of {', '.join(beyond)} keeps the accuracy within the limit; "
+            "what stands in their columns is the original model."
+        )
     hard = {r["name"]: r for r in rows if r["what"] == "adaptive"}
     if OURS in hard and "original" in hard:
         row, base = hard[OURS], hard["original"]
