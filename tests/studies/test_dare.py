@@ -104,7 +104,7 @@ def test_winners_and_ties():
 def test_a_method_beyond_the_limit_is_named():
     rows = [{"what": "method", "name": name, "status": status}
             for name, status in (("BIM", "beyond_limit"), ("PGD", "tuned"))]  # fmt: skip
-    (note,) = [n for n in dare_sheets.notes({"net": rows}) if "limit;" in n]
+    (note,) = [n for n in dare_sheets.notes({"net": rows}) if "within the limit;" in n]
     assert "of BIM keeps" in note
 
 
