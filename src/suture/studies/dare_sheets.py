@@ -221,7 +221,7 @@ def _times(network: str, rows: list[Row], data: str) -> Sheet:
                      f"{sum(stages.values()):.1f}", paper.minutes(data, name)))  # fmt: skip
     caption = (
         "History: reading and checking the remembered epochs. The paper's minutes: generation + "
-        "tuning; for DARE history + slicing + tuning, on ten cores."
+        "tuning; for DARE collection + slicing + tuning, on ten cores."
     )
     header = ("method", "seconds of each stage", "seconds", "paper, VGG16, minutes")
     return Sheet(f"Time (Table 5): {network}", header, tuple(body), caption)
