@@ -30,7 +30,7 @@ _TABLE_3 = {
     "cifar10": (88.7, 88.9, 87.6, 88.8, 87.4, 88.5, 88.3),
     "fashion-mnist": (91.1, 90.8, 86.3, 85.1, 86.5, 81.9, 87.1),
 }
-# Minutes: generation and training of BIM, C&W, FGSM, JSMA, PGD; collection, slicing, training of DARE.
+# Minutes: generation, training of BIM, C&W, FGSM, JSMA, PGD; collection, slicing, training of DARE.
 _TABLE_5 = {
     "cifar10": ((747, 60), (3439, 51), (103, 42), (489, 54), (1978, 52), (160, 140, 40)),
     "fashion-mnist": ((689, 7), (3165, 5), (135, 8), (572, 5), (1856, 8), (188, 45, 15)),
