@@ -96,7 +96,8 @@ def over_radius(rows: list[Row]) -> Drawing:
 
     return _lines(
         _key("radius", eps), f"Certified error against ε (trained for ε = {radius(eps)}, "
-        f"ε_D = {radius(widest)})", "By intervals; the dotted line is ε_A^C = ε_A^R. What rises above the picture goes to 100 %.", paint,
+        f"ε_D = {radius(widest)})", "By intervals; the dotted line is ε_A^C = ε_A^R. What "
+        "rises above the picture goes to 100 %.", paint,
         ("recipe", "ε", "certified error, wrong", "n"),
         [(r["recipe"], f"{e:g}", str(w), str(r["sweep_n"]))
          for r in rows for e, w in zip(r["sweep"], r["sweep_wrong"], strict=True)],

@@ -19,7 +19,8 @@ from suture.repairs import CrownIBP
 from suture.repairs.certified_training import Curve, Ramp, Schedule
 from suture.repairs.certified_training.loop import best_of
 from suture.repairs.certified_training.loss import certified_loss, interval_margins
-from suture.types import Box
+from suture.repairs.certified_training.method import held_out
+from suture.types import Batch, Box
 from tests.small import digits, trained
 
 SHORT = Schedule(
@@ -166,6 +167,17 @@ def test_intervals_at_radius_zero_are_the_margins():
     rest = logits.scatter(1, batch.labels[:, None], float("-inf")).amax(1, keepdim=True)
     found = interval_margins(network, batch.images, batch.labels, 0.0)
     torch.testing.assert_close(found[:, None], own - rest, rtol=1e-4, atol=1e-4)
+
+
+def test_every_method_is_judged_by_the_same_images():
+    """A robustifier's validation images must not have trained the classifier behind it."""
+    data = digits().train.batch(100)
+    train, validation = held_out(data, 0.2)
+    again = held_out(Batch(1 - data.images, data.labels), 0.2)
+    assert torch.equal(1 - validation.images, again[1].images)
+    assert len(train) == 80 and len(validation) == 20
+    seen = {row.numpy().tobytes() for row in train.images}
+    assert not any(row.numpy().tobytes() in seen for row in validation.images)
 
 
 def test_what_makes_no_sense_is_refused():

@@ -87,7 +87,7 @@ class A5CoTraining(Repair):
         pupil = DefendedPupil(both, data.shape, eps, together=True)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         found = teach(pupil, data, self.schedule, eps, "both", stream, engine, on_progress, work)
-        made = certify_held_out(both, data, self.schedule, stream, eps, self.certificates)
+        made = certify_held_out(both, data, self.schedule, eps, self.certificates)
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 

@@ -84,7 +84,7 @@ class A5Robustifier(Repair):
             copy.deepcopy(model),
         )
         found = self.train(both, data, stream, engine, on_progress, model)
-        made = certify_held_out(both, data, self.schedule, stream, self.eps, self.certificates)
+        made = certify_held_out(both, data, self.schedule, self.eps, self.certificates)
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
@@ -102,13 +102,12 @@ class A5Robustifier(Repair):
 
 
 def certify_held_out(
-    both: DefendedClassifier, data: Batch, schedule: Schedule, stream: Stream, eps: float,
-    count: int,
+    both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int
 ) -> tuple[Any, ...]:  # fmt: skip
     """Certificates of the first validation images, as R would store them."""
     if not count:
         return ()
-    _, validation = held_out(data, schedule.validation, stream.child("split"))
+    _, validation = held_out(data, schedule.validation)
     chosen = validation[:count]
     with torch.no_grad():
         stored = both.eval().robustifier(chosen.images)

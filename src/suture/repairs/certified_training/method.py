@@ -96,7 +96,7 @@ def teach(
     engine: Engine | None, on_progress: OnProgress | None, work: str,
 ) -> Trained:  # fmt: skip
     """Hold validation images out of the data, and run the loop."""
-    train, validation = held_out(data, schedule.validation, stream.child("split"))
+    train, validation = held_out(data, schedule.validation)
     loop = Loop(
         pupil, schedule, train, validation, stream, engine or Inline(threads_per_item=None), work,
         eps, stage, on_progress or (lambda *_: None),
@@ -104,8 +104,11 @@ def teach(
     return loop.run()
 
 
-def held_out(data: Batch, share: float, stream: Stream) -> tuple[Batch, Batch]:
+def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
     """Images to train on, and a stratified share to judge epochs by.
+
+    The same images for every method and seed: what judges a robustifier must not have trained the
+    classifier behind it.
 
     Raises:
         DataError: too few images for both.
@@ -117,7 +120,7 @@ def held_out(data: Batch, share: float, stream: Stream) -> tuple[Batch, Batch]:
             got=f"{len(data)}",
             remedy="Give more training images.",
         )
-    mask = stratified(data.labels.cpu(), count, stream)
+    mask = stratified(data.labels.cpu(), count, Stream(0).child("certified training, held out"))
     return data[(~mask).nonzero()[:, 0]], data[mask.nonzero()[:, 0]]
 
 
