@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suture.errors import ArgumentError, DependencyError
+from suture.errors import DependencyError, require
 from suture.rng import Stream, bits, normal, uniform
 
 _POSITIVE = (1 << 63) - 1
@@ -57,11 +57,7 @@ class Camera:
             "0 <= noise[0] <= noise[1]": 0 <= self.noise[0] <= self.noise[1],
             "an odd kernel": self.kernel % 2 == 1,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the documentation of Camera."
-                )
+        require(checks, self, "See the documentation of Camera.")
 
     def __call__(self, objects: Tensor, keys: Tensor) -> Tensor:
         """Pictures ``(n, c, h, w)`` in [0, 1].

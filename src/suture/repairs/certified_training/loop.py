@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from suture.data.splits import permutation
 from suture.engine import Engine
-from suture.errors import ArgumentError, ModelError
+from suture.errors import ModelError, require
 from suture.repairs.base import OnProgress
 from suture.repairs.certified_training.loss import Judged
 from suture.repairs.certified_training.ramp import Ramp
@@ -73,11 +73,7 @@ class Schedule:
             "validation in (0, 0.5]": 0 < self.validation <= 0.5,
             "a ramp that ends before the last epoch": self.ramp.full_from <= self.epochs,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the documentation of Schedule."
-                )
+        require(checks, self, "See the documentation of Schedule.")
 
     def shortened(self, epochs: int) -> Schedule:
         """The same in so many epochs: ramp and steps keep their share of the time."""

@@ -21,7 +21,7 @@ from torch import nn
 from suture.attacks import Attack
 from suture.attacks.spread import identity, spread
 from suture.engine import Engine, Inline
-from suture.errors import ArgumentError
+from suture.errors import require
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
 from suture.repairs.dare.collecting import Collected, Tutors, collect
 from suture.repairs.dare.fitting import RegressionFit
@@ -90,11 +90,7 @@ class DARE(Repair):
             "held_out in (0, 1)": 0 < self.held_out < 1,
             "samples >= 20, or None": self.samples is None or self.samples >= 20,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the guide on DARE."
-                )
+        require(checks, self, "See the guide on DARE.")
 
     def run(
         self,

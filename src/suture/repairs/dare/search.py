@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from suture.data.splits import permutation, stratified
 from suture.engine import Engine, Handle
-from suture.errors import ArgumentError
+from suture.errors import require
 from suture.repairs.base import Status
 from suture.rng import Stream
 from suture.training.fitting import own_random_state
@@ -60,11 +60,7 @@ class Grid:
             "step_images >= 2": self.step_images >= 2,
             "limit >= 0, in points": self.limit >= 0,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the guide on DARE."
-                )
+        require(checks, self, "See the guide on DARE.")
 
     def settings(self) -> list[tuple[Optimiser, float]]:
         """Every optimiser with every rate."""

@@ -20,7 +20,7 @@ from torch import nn
 from suture.attacks import Attack, Square
 from suture.attacks.spread import digest, identity
 from suture.engine import Engine, Inline
-from suture.errors import ArgumentError
+from suture.errors import ArgumentError, require
 from suture.models import Cut, cut, head_is_linear
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
 from suture.repairs.defensyn import judging
@@ -98,11 +98,7 @@ class DefEnSyn(Repair):
             'no rounds with distribution "random"': self.distribution != "random"
             or not self.rounds,
         }
-        for expected, holds in checks.items():
-            if not holds:
-                raise ArgumentError(
-                    expected=expected, got=repr(self), remedy="See the documentation of DefEnSyn."
-                )
+        require(checks, self, "See the documentation of DefEnSyn.")
 
     def run(
         self,
