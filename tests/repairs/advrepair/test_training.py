@@ -43,8 +43,8 @@ def rows():
     return bounds.margin_rows(torch.arange(BOXES) % CLASSES, CLASSES, torch.float32)
 
 
-def patches(count=BOXES, hidden=(6, 5)):
-    layers = initial(count, WIDTH, hidden, CLASSES, Stream(2))
+def patches(count=BOXES, hidden=(6, 5), seed=2):
+    layers = initial(count, WIDTH, hidden, CLASSES, Stream(seed))
     last, bias = layers[-1]
     return [*layers[:-1], (last * 100, bias)]
 
@@ -155,15 +155,15 @@ def reached(trained):
 @pytest.mark.parametrize("optimiser", ["adam", "gd"])
 def test_patches_do_not_meet(optimiser, monkeypatch):
     settings = {"rounds": 2, "epochs": 6, "optimiser": optimiser, "rate": 0.05}
-    together = trained_by(patches(), leaves(), how(**settings))
+    # Adam makes whole steps of gradients that are nothing but rounding: a start that has none.
+    start = patches(seed=1)
+    together = trained_by(start, leaves(), how(**settings))
     monkeypatch.setattr("suture.repairs.advrepair.training._CACHE", 1)
-    alone = trained_by(patches(), leaves(), how(**settings))
-    # Adam makes whole steps of gradients that are nothing but rounding; bounds do not feel them.
+    alone = trained_by(start, leaves(), how(**settings))
     torch.testing.assert_close(reached(together), reached(alone), atol=1e-4, rtol=1e-3)
     for one, other in zip(together.layers, alone.layers, strict=True):
-        for ours, theirs in zip(one, other, strict=True):
-            same = torch.isclose(ours, theirs, atol=1e-4, rtol=1e-3)
-            assert bool(same.all()) or (optimiser == "adam" and same.double().mean() > 0.95)
+        torch.testing.assert_close(one[0], other[0], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(one[1], other[1], atol=1e-4, rtol=1e-3)
 
 
 def test_training_ends_when_everything_is_proved():
