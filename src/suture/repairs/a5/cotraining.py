@@ -22,8 +22,6 @@ from suture.repairs.a5.pupils import DefendedPupil
 from suture.repairs.a5.robustifier import (
     Body,
     DefendedClassifier,
-    build_robustifier,
-    defended,
 )
 from suture.repairs.base import OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
@@ -80,14 +78,14 @@ class A5CoTraining(Repair):
         if isinstance(model, DefendedClassifier):
             both = copy.deepcopy(model)
         else:
-            both = self._started(model, data, stream)
+            both = self._first().untrained(model, data, stream)
             first = self._first().train(both, data, stream, engine, on_progress, model)
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
         pupil = DefendedPupil(both, data.shape, eps, together=True)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         found = teach(pupil, data, self.schedule, eps, "both", stream, engine, on_progress, work)
-        made = certify_held_out(both, data, self.schedule, eps, self.certificates)
+        made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
@@ -95,9 +93,3 @@ class A5CoTraining(Repair):
         return A5Robustifier(
             eps=self.eps, defence=self.defence, body=self.body, schedule=self.alone
         )
-
-    def _started(self, model: nn.Module, data: Batch, stream: Stream) -> DefendedClassifier:
-        robustifier = build_robustifier(
-            self.body, data.shape, self.defence, seed=stream.child("weights").key
-        )
-        return defended(robustifier.to(data.images.device), copy.deepcopy(model))

@@ -77,17 +77,18 @@ class A5Robustifier(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream = as_stream(generator).child("a5-r")
-        both = defended(
-            build_robustifier(
-                self.body, data.shape, self.defence, seed=stream.child("weights").key
-            ).to(data.images.device),
-            copy.deepcopy(model),
-        )
+        both = self.untrained(model, data, stream)
         found = self.train(both, data, stream, engine, on_progress, model)
-        made = certify_held_out(both, data, self.schedule, self.eps, self.certificates)
+        made = certify_held_out(both, data, self.schedule, self.eps, self.certificates, "R")
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
+
+    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> DefendedClassifier:
+        """A copy of the classifier behind a new robustifier."""
+        seed = stream.child("weights").key
+        robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
+        return defended(robustifier.to(data.images.device), copy.deepcopy(model))
 
     def train(
         self, both: DefendedClassifier, data: Batch, stream: Stream, engine: Engine | None,
@@ -102,7 +103,7 @@ class A5Robustifier(Repair):
 
 
 def certify_held_out(
-    both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int
+    both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int, recipe: str
 ) -> tuple[Any, ...]:  # fmt: skip
     """Certificates of the first validation images, as R would store them."""
     if not count:
@@ -111,7 +112,9 @@ def certify_held_out(
     chosen = validation[:count]
     with torch.no_grad():
         stored = both.eval().robustifier(chosen.images)
-    return certificates_of(both.classifier, Batch(stored, chosen.labels), eps, repair="A5/R")
+    return certificates_of(
+        both.classifier, Batch(stored, chosen.labels), eps, repair=f"A5/{recipe}"
+    )
 
 
 def check_certificates(count: int) -> None:
