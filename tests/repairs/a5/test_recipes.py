@@ -131,6 +131,8 @@ def test_saved_certificates_are_proved_again(method, tmp_path):
     check = Checker(suture.load(tmp_path / "bundle"))
     assert len(result.certificates) >= 5
     assert all(check(certificate).holds for certificate in result.certificates)
+    named = {"A5Robustifier": "A5/R", "A5CoTraining": "A5/RC"}[type(method).__name__]
+    assert {certificate.note["repair"] for certificate in result.certificates} == {named}
     changed = suture.load(tmp_path / "bundle")
     with torch.no_grad():
         next(changed.classifier.parameters()).add_(0.1)
