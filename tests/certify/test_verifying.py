@@ -79,6 +79,7 @@ def verdicts():
 
 
 @pytest.mark.slow
+@pytest.mark.data
 @pytest.mark.skipif(not verdicts(), reason="needs the data folder: set SUTURE_DATA")
 def test_acasxu_agrees_with_the_competition():
     """No instance that others refuted is proved, none that they proved is refuted."""
