@@ -27,9 +27,10 @@ from suture.repairs.defensyn import judging
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import OnStage, attacked, gather
+from suture.repairs.defensyn.on_device import problem_of
 from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Found, Rounds
-from suture.repairs.defensyn.scoring import HeadProblem, LinearProblem, Samples
+from suture.repairs.defensyn.scoring import Samples
 from suture.repairs.defensyn.synthesis import Search
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -239,8 +240,7 @@ class DefEnSyn(Repair):
     def _search(
         self, parts: Cut, samples: Samples, stream: Stream, work: str, again: str
     ) -> Search:
-        linear = head_is_linear(parts.head)
-        problem = LinearProblem.of(linear, samples) if linear else HeadProblem(parts.head, samples)
+        problem = problem_of(parts.head, head_is_linear(parts.head), samples)
         return Search(
             scorer=problem.score,
             features=parts.features,

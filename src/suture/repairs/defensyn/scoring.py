@@ -136,20 +136,16 @@ class LinearProblem:
         Args:
             many: number of classes from which on rivals that cannot win are skipped.
         """
-        weight = head.weight.detach().cpu()
-        bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().cpu()
-        labels, order = samples.labels.cpu().sort(stable=True)
-        features = samples.features.detach().cpu()[order]
-        logits = features.double() @ weight.double().T + bias.double()
+        weight, features, logits, labels, attacked = sorted_by_label(head, samples)
         starts = torch.searchsorted(labels, torch.arange(len(weight) + 1))
         skips = len(weight) >= many
         return LinearProblem(
-            skipping=Skipping.of(weight.float(), logits.float(), labels) if skips else None,
-            weight=np.ascontiguousarray(weight.float().numpy()),
-            values=np.ascontiguousarray(features.float().numpy().T),
-            logits=np.ascontiguousarray(logits.float().numpy().T),
+            skipping=Skipping.of(weight, logits, labels) if skips else None,
+            weight=np.ascontiguousarray(weight.numpy()),
+            values=np.ascontiguousarray(features.numpy().T),
+            logits=np.ascontiguousarray(logits.numpy().T),
             groups=starts.numpy(),
-            attacked=(order < samples.adversarial).numpy().astype(np.int32),
+            attacked=attacked.int().numpy(),
         )
 
     def score(self, programs: Encoded) -> Scores:
@@ -163,6 +159,20 @@ class LinearProblem:
             else:
                 score_many(self.values, *self.skipping.arrays, self.attacked, *found)
         return scores
+
+
+def sorted_by_label(head: nn.Linear, samples: Samples) -> tuple[Tensor, ...]:
+    """Weight, features, logits of the unrepaired head, labels, and which rows are adversarial.
+
+    On the CPU; floats are float32, the logits computed in float64.
+    """
+    weight = head.weight.detach().cpu()
+    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().cpu()
+    labels, order = samples.labels.cpu().sort(stable=True)
+    features = samples.features.detach().cpu()[order]
+    logits = features.double() @ weight.double().T + bias.double()
+    attacked = order < samples.adversarial
+    return weight.float(), features.float(), logits.float(), labels, attacked
 
 
 @dataclass(frozen=True, eq=False)
