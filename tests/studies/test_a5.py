@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from suture.attacks import PGD
 from suture.engine import Run
-from suture.studies import a5, a5_sheets, run_study, study
+from suture.repairs.a5 import Camera, glyphs
+from suture.studies import a5, a5_glyph_sheets, a5_sheets, run_study, study
+from suture.studies.a5_glyphs import A5Glyphs
 from suture.studies.a5_images import A5Mnist
 from suture.studies.a5_paper import printed
 
@@ -107,3 +112,46 @@ def test_a_whole_page(tmp_path, monkeypatch):
                   "figure-radius-0_05", "figure-curves-0_05"):  # fmt: skip
         assert title in text
     assert "figure-defence" not in text  # one ε_D makes no curve
+
+
+LETTERS = A5Glyphs(
+    side=16, draws=2, judged=2, epochs=(2, 2, 1, 1, 1), ramp=1, pictures=2, attacked=4
+)  # fmt: skip
+
+
+def test_letters_one_recipe_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(a5, "AutoAttack", lambda eps: PGD(eps=eps, steps=2))
+    run = Run.create(
+        tmp_path / "run", kind="bench", title="toy", command="suture bench a5-glyphs", seed=0
+    )
+    rows, page = run_study(LETTERS, run)
+    assert [r["recipe"] for r in rows] == ["vanilla", "CROWN-IBP", "P", "PC", "PRC"]
+    for r in rows:
+        assert r["clean_wrong"] <= r["ibp_wrong"] <= r["n"] == 124
+        assert r["after_wrong"] <= r["few_certified_wrong"] <= 4
+        assert (0 < r["moved"] <= 0.3 + 1e-6) == (r["recipe"] in ("P", "PC", "PRC"))
+        shown = a5.unpacked(r["sheet"]["robustified"], r["sheet"]["shape"])
+        assert float((shown - glyphs(16, LETTERS.font).images).abs().max()) == pytest.approx(
+            r["moved"], abs=1e-6
+        )
+    text = page.read_text(encoding="utf-8")
+    for title in ("Letters before a camera (Table 9)", "Certified error by bound",
+                  "figure-letters-p", "figure-letters-pc", "figure-letters-prc"):  # fmt: skip
+        assert title in text
+
+
+def test_what_the_letters_study_asks_for_with_full_is_the_papers():
+    full = replace(LETTERS, full=True)
+    assert full.objects.shape == (1, 128, 128) and full.camera == Camera()
+    assert full.schedule("CROWN-IBP").epochs == full.schedule("PC").epochs == 100
+    assert full.method("PC").body == "mnist" and full.method("vanilla").eps == 0
+    assert LETTERS.camera.shift == 0.625 and LETTERS.method("P").schedule.ramp.length == 0
+
+
+def test_the_papers_ratio_stands_beside_ours():
+    rows = [row("CROWN-IBP", None, 200), row("PC", 0.3, 50)]
+    assert "PC's certified error is 0.25 of CROWN-IBP's" in a5_glyph_sheets.notes(rows)[-1]
+    lines = a5_glyph_sheets.table_9(
+        [row("PC", 0.3, 50, mean_moved=0.1), row("PRC", 0.3, 20, mean_moved=0.2)]
+    ).rows
+    assert [line[5] for line in lines] == ["0.73 [4.20]", "–"]

@@ -138,10 +138,10 @@ def row(sizes: Sizes, recipe: str, eps: float, eps_d: float | None, stream: Stre
     made, reader, stored = _robustified(sizes, recipe, eps, eps_d, batch)
     facts: Row = {
         "recipe": recipe, "eps": eps, "eps_d": eps_d, "method": made.method,
-        "train_seconds": round(made.seconds, 1), "curves": _curves(made.trace),
+        "train_seconds": round(made.seconds, 1), "curves": curves(made.trace),
     }  # fmt: skip
-    facts |= _certified(reader, stored, eps, sizes.attacked)
-    facts |= _attacked(reader, stored[: sizes.attacked], eps, stream)
+    facts |= certified(reader, stored, eps, sizes.attacked)
+    facts |= attacked(reader, stored[: sizes.attacked], eps, stream)
     facts |= _elsewhere(sizes, batch[: 4 * sizes.attacked], stored, eps, stream)
     if recipe in ("CROWN-IBP", "R", "RC"):
         facts |= _before(made.model, batch[: sizes.attacked], eps, stream)
@@ -171,7 +171,7 @@ def _robustified(
     return made, made.model.classifier, Batch(images, batch.labels)
 
 
-def _certified(reader: nn.Module, stored: Batch, eps: float, few: int) -> Row:
+def certified(reader: nn.Module, stored: Batch, eps: float, few: int) -> Row:
     """Errors over all images by intervals; by the slower bounds over the attacked ones."""
     whole = certify_images(reader, stored, eps, "ibp", batch_size=250)
     n = len(stored)
@@ -198,7 +198,7 @@ def _certified(reader: nn.Module, stored: Batch, eps: float, few: int) -> Row:
                     "sweep_n": len(some)}  # fmt: skip
 
 
-def _attacked(reader: nn.Module, stored: Batch, eps: float, stream: Stream) -> Row:
+def attacked(reader: nn.Module, stored: Batch, eps: float, stream: Stream) -> Row:
     """AutoAttack after robustification: the paper's threat model."""
     held = AutoAttack(eps=eps)(reader, stored, generator=stream.child("after")).robust.cpu()
     return {"after_wrong": len(stored) - int(held.sum()), "after_held": held.tolist()}
@@ -241,7 +241,7 @@ def _foreign(name: str) -> nn.Module | None:
     return models.load(path, in_shape=shape, **given) if path.is_file() else None
 
 
-def _curves(trace: dict[str, Any]) -> list[list[float]]:
+def curves(trace: dict[str, Any]) -> list[list[float]]:
     names = ("epoch", "share", "validation_clean_error", "validation_certified_error")
     return [[round(curve[name], 5) for name in names] for curve in trace.get("curves", [])]
 

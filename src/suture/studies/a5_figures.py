@@ -11,8 +11,11 @@ from suture.studies.a5 import unpacked
 from suture.studies.a5_sheets import ORDER, ordered, radius
 from suture.studies.base import Row
 
-_COLORS = {"CROWN-IBP": "#5f6368", "O": "#009e73", "R": "#0072b2", "RC": "#d55e00"}
-_MARKS = {"CROWN-IBP": "o", "O": "D", "R": "s", "RC": "^"}
+_COLORS = {
+    "CROWN-IBP": "#5f6368", "O": "#009e73", "R": "#0072b2", "RC": "#d55e00",
+    "P": "#009e73", "PC": "#0072b2", "PRC": "#d55e00",
+}  # fmt: skip
+_MARKS = {"CROWN-IBP": "o", "O": "D", "R": "s", "RC": "^", "P": "D", "PC": "s", "PRC": "^"}
 
 
 def figures(rows: list[Row]) -> list[Drawing]:
@@ -142,7 +145,7 @@ def curves(rows: list[Row]) -> Drawing:
     return _lines(
         _key("curves", eps), f"Training (ε = {radius(eps)})",
         "Validation images: certified error by intervals at the full radius (lines) and clean "
-        "error (dotted). R starts from CROWN-IBP's classifier, RC from R.", paint,
+        "error (dotted). R, P, PC and PRC start from CROWN-IBP's classifier, RC from R.", paint,
         ("recipe", "epoch", "clean error, %", "certified error, %"),
         [(r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
          for r in rows for c in r["curves"]],

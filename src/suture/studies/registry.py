@@ -10,6 +10,7 @@ from suture.studies.base import Study
 STUDIES: dict[str, str] = {
     "a5-cifar": "a5_images:A5Cifar",
     "a5-fashion": "a5_images:A5Fashion",
+    "a5-glyphs": "a5_glyphs:A5Glyphs",
     "a5-mnist": "a5_images:A5Mnist",
     "advrepair-acasxu": "advrepair_acasxu:AdvRepairAcasXu",
     "advrepair-features": "advrepair_features:AdvRepairFeatures",
