@@ -115,7 +115,7 @@ def test_a_whole_page(tmp_path, monkeypatch):
 
 
 LETTERS = A5Glyphs(
-    side=16, draws=2, judged=2, epochs=(2, 2, 1, 1, 1), ramp=1, pictures=2, attacked=4
+    side=16, draws=2, judged=2, epochs=(2, 2, 1), ramp=1, pictures=2, attacked=4
 )  # fmt: skip
 
 

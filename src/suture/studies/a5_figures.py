@@ -145,7 +145,7 @@ def curves(rows: list[Row]) -> Drawing:
     return _lines(
         _key("curves", eps), f"Training (ε = {radius(eps)})",
         "Validation images: certified error by intervals at the full radius (lines) and clean "
-        "error (dotted). R, P, PC and PRC start from CROWN-IBP's classifier, RC from R.", paint,
+        "error (dotted). R and P start from CROWN-IBP's classifier, RC from R.", paint,
         ("recipe", "epoch", "clean error, %", "certified error, %"),
         [(r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
          for r in rows for c in r["curves"]],

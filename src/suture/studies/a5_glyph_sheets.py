@@ -85,8 +85,8 @@ def notes(rows: list[Row]) -> list[str]:
     if {"CROWN-IBP", "PC"} <= own.keys():
         ratio = own["PC"]["ibp_wrong"] / max(1, own["CROWN-IBP"]["ibp_wrong"])
         told.append(
-            f"PC's certified error is {ratio:.2f} of CROWN-IBP's (paper: 0.30), after more training"
-            " in all: the rows say how long."
+            f"PC's certified error is {ratio:.2f} of CROWN-IBP's (paper: 0.30), after as many "
+            "epochs from the same vanilla reader."
         )
     return told
 

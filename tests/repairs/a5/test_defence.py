@@ -96,3 +96,20 @@ def test_what_makes_no_sense_is_refused():
         build_robustifier("small", (1, 7, 8), Defence())
     with pytest.raises(ArgumentError, match="did you mean mnist"):
         build_robustifier("mnits", (1, 8, 8), Defence())
+
+
+def test_what_was_pushed_out_of_the_box_comes_back():
+    images = torch.tensor([[[[0.0, 0.0, 1.0, 1.0, 0.5]]]])
+    z = torch.tensor([[[[-1.0, -1.0, 1.0, 1.0, 1.0]]]], requires_grad=True)
+    defence = Defence(0.2)
+    reached = defence.reached(images, z)
+    assert torch.equal(reached, defence.apply(images, z))
+    wanted = torch.tensor([[[[-1.0, 1.0, 1.0, -1.0, 1.0]]]])  # slopes: descent goes the other way
+    reached.backward(wanted)
+    slope = float(0.4 * torch.sigmoid(torch.tensor(1.0)) * torch.sigmoid(torch.tensor(-1.0)))
+    # Black pixels come back where descent makes them brighter, white ones where darker.
+    hoped = torch.tensor([[[[-slope, 0.0, slope, 0.0, slope]]]])
+    torch.testing.assert_close(z.grad, hoped)
+    still = z.detach().clone().requires_grad_()
+    defence.apply(images, still).backward(wanted)
+    assert torch.equal(still.grad[..., :4], torch.zeros(1, 1, 1, 4))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +58,16 @@ class Defence:
         """``x + δ_D(z)`` clipped to [0, 1], not rounded."""
         return (images + self.perturbation(z)).clamp(0, 1)
 
+    def reached(self, images: Tensor, z: Tensor) -> Tensor:
+        """``apply`` for training: the same values, and gradients that lead back into [0, 1].
+
+        A pixel of 0 or 1 that is pushed outwards once has no gradient through a plain clip and
+        never comes back, whatever the next images ask of it: with random acquisitions, in time,
+        every black and white pixel stops.
+        """
+        clipped: Tensor = _Clip.apply(images + self.perturbation(z))  # type: ignore[no-untyped-call]
+        return clipped
+
     def stored(self, images: Tensor, robustified: Tensor) -> Tensor:
         """What is kept or sent: rounded to 8 bits, within ε_D of the image and within [0, 1].
 
@@ -91,6 +101,21 @@ class Defence:
             inside = (kept - images).flatten(1).norm(dim=1) <= self.eps + 1e-6
             best = torch.where(_wide(inside, kept), kept, best)
         return best
+
+
+class _Clip(torch.autograd.Function):
+    """Clip to [0, 1]; from outside, gradients pass whose descent leads inwards."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> Tensor:
+        ctx.save_for_backward(raw)
+        return raw.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        (raw,), (slope,) = ctx.saved_tensors, slopes
+        outwards = ((raw < 0) & (slope > 0)) | ((raw > 1) & (slope < 0))
+        return slope.masked_fill(outwards, 0.0)
 
 
 def _wide(values: Tensor, like: Tensor) -> Tensor:

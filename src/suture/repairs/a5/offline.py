@@ -185,7 +185,7 @@ class _State:
         chosen = self.left[rows]
         with torch.enable_grad():
             z = self.z[rows].requires_grad_()
-            moved = self.defence.apply(self.batch.images[chosen], z)
+            moved = self.defence.reached(self.batch.images[chosen], z)
             box = Box((moved - eps).clamp(0, 1), (moved + eps).clamp(0, 1))
             margins = bounds.margins(network, box, self.batch.labels[chosen], "ibp")
             losses = F.cross_entropy(-margins, self.batch.labels[chosen], reduction="none")

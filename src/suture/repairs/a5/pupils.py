@@ -98,7 +98,7 @@ class ScenePupil:
     def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """Of one acquisition of each object, not rounded."""
         which = sample.positions % len(self.prototypes)
-        objects = self.defence.apply(
+        objects = self.defence.reached(
             self.prototypes.images[which], self.gain * self.module.z[which]
         )
         seen = self.camera(objects, keys_of(len(which), stream))

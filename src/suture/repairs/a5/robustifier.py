@@ -67,11 +67,11 @@ class Robustifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, c, h, w)`` in [0, 1] to the same, at most ε_D away."""
-        return self.defence.stored(images, self.moved(images))
+        return self.defence.stored(images, self.defence.apply(images, self.body(images)))
 
     def moved(self, images: Tensor) -> Tensor:
         """The same before rounding: what training descends on."""
-        return self.defence.apply(images, self.body(images))
+        return self.defence.reached(images, self.body(images))
 
 
 class DefendedClassifier(nn.Module):
