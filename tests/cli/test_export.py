@@ -77,3 +77,14 @@ def test_a_part_that_is_not_there(bundle, monkeypatch, capsys):
     words = ("export", place / "both", "--to", "onnx", "--part", "lens", "--out", place / "x")
     assert run(monkeypatch, capsys, *words)[0] == 2
     assert not (place / "x").exists()
+
+
+def test_an_evaluation_says_where_its_attacks_come(bundle, monkeypatch, capsys):
+    _, place = bundle
+    code, _ = run(
+        monkeypatch, capsys, "evaluate", place / "both", "--data", "digits", "--n", 8, "--attack",
+        "pgd", "--steps", 2, "--no-curve", "--protocol", "paper", "--out", place / "run",
+    )  # fmt: skip
+    assert code == 0
+    page = (place / "run" / "report.html").read_text(encoding="utf-8")
+    assert "about those A5 promises nothing" in page

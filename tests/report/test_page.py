@@ -172,3 +172,10 @@ def test_a_failed_write_leaves_nothing_behind_and_the_old_page_whole(make_run, m
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"run\.json"):
         report.write(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("noted", [["Attacks come before.", 3], "no list", {"a": "b"}])
+def test_what_the_run_notes_stands_beside_the_verdict(noted):
+    page = report.render(RunData(info() | {"notes": noted}))
+    assert ('<p class="note">Attacks come before.</p>' in page) == isinstance(noted, list)
+    assert ">no list<" not in page and ">3<" not in page

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from suture.attacks import Attack
 from suture.cli.choices import (
     Eps,
     Model,
@@ -174,14 +175,7 @@ def command(
         force=force,
         parts={"model": model},
     )
-    if hasattr(repair, "attack"):
-        run.info["threat"] = {
-            "attack": against,
-            "norm": attack.norm,
-            "eps": "inf" if math.isinf(attack.eps) else attack.eps,
-            "queries": queries,
-            "steps": steps,
-        }
+    run.info["threat"] = _threat(repair, attack, against, queries, steps)
     with run, spread, timed() as clock, Bars() as bars:
         result = mend(
             classifier,
@@ -197,6 +191,18 @@ def command(
     run.finish()
     facts = _facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
     emit(as_json, facts, _text(facts))
+
+
+def _threat(
+    repair: Repair, attack: Attack, against: str, queries: int | None, steps: int | None
+) -> dict[str, Any]:
+    """What the repair was made against: `suture evaluate` attacks with it where nothing is said."""
+    if hasattr(repair, "attack"):
+        eps = "inf" if math.isinf(attack.eps) else attack.eps
+        budgets = {"queries": queries, "steps": steps}
+        return {"attack": against, "norm": attack.norm, "eps": eps} | budgets
+    radius = getattr(repair, "eps", 0.0)
+    return {"norm": "linf", "eps": radius} if radius else {}
 
 
 def _history(method: str, model: str, given: Path | None, retrain: int | None) -> str | None:

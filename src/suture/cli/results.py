@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from suture import report
-from suture.cli.common import Bars, emit, timed
+from suture.cli.common import Bars, emit, say, timed
 from suture.data import Dataset
 from suture.engine import Engine, Run
 from suture.evaluate import Plan, Record, Subject
@@ -29,6 +29,9 @@ def measure(
     as_json: bool,
 ) -> None:
     """Evaluate the subjects into the run, write its page, and print the answer."""
+    run.info["notes"] = _notes(subjects)
+    for note in run.info["notes"]:
+        say(f"note: {note}")
     with run, engine, timed() as clock, Bars() as bars:
         records = assess(
             subjects,
@@ -44,6 +47,12 @@ def measure(
     run.finish()
     facts = answer(records, run.folder, report.write(run.folder), clock["seconds"])
     emit(as_json, facts, "" if as_json else text(records, facts))
+
+
+def _notes(subjects: list[Subject]) -> list[str]:
+    """What the models themselves want said about attacks on them."""
+    words = [getattr(subject.model, "about_attacks", None) for subject in subjects]
+    return list(dict.fromkeys(word() for word in words if callable(word)))
 
 
 def headline(records: list[Record]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def render(run: RunData) -> str:
         kind=str(run.info.get("kind") or "run"),
         finished=is_finished(run.info),
         verdict=verdict(run.records),
+        notes=_notes(run),
         has_defence=any(row.defended for row in rows),
         has_repeats=any(c.spread for row in rows for c in (row.undefended, row.defended) if c),
         groups=_grouped([row for row in rows if row not in folded]),
@@ -61,6 +62,12 @@ def render(run: RunData) -> str:
         programs=program_table(run.programs),
         provenance=provenance(run),
     )
+
+
+def _notes(run: RunData) -> tuple[str, ...]:
+    """What the run wants said beside its verdict."""
+    noted = run.info.get("notes")
+    return tuple(n for n in noted if isinstance(n, str)) if isinstance(noted, list) else ()
 
 
 def _grouped(rows: list[Row]) -> list[tuple[str, list[Row]]]:

@@ -91,6 +91,14 @@ class DefendedClassifier(nn.Module):
         logits: Tensor = self.classifier(self.robustifier(images))
         return logits
 
+    def about_attacks(self) -> str:
+        """What attacks on the whole model are, for whoever reads their result."""
+        return (
+            "This model moves what it is shown before it classifies it. Attacks here change what "
+            "the robustifier reads: about those A5 promises nothing. Its claim is about attacks "
+            "after robustification: `suture certify` proves it again."
+        )
+
     def certified_part(self) -> nn.Module:
         """The network whose inputs certificates speak of."""
         return self.classifier
