@@ -29,7 +29,7 @@ demo: $(BASE) ## digits: train, attack, repair, evaluate, and a report page
 
 # One thread a worker: small tensors lose by more, and workers would fight over the cores.
 test: $(DEV) ## the whole test suite, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15 $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

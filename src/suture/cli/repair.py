@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from suture.attacks import Attack
@@ -38,9 +39,10 @@ from suture.cli.common import (
     timed,
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
-from suture.data import Dataset
+from suture.cli.repaired import repair_facts, repair_text
+from suture.data import Dataset, Split
 from suture.pipeline import mend
-from suture.repairs import DARE, Repair, RepairResult
+from suture.repairs import DARE, A5Physical, Repair
 from suture.repairs.dare.memory import opened
 from suture.training import History
 from suture.training.loop import fingerprint
@@ -189,8 +191,20 @@ def command(
             on_progress=bars,
         )
     run.finish()
-    facts = _facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
-    emit(as_json, facts, _text(facts))
+    facts = repair_facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
+    emit(as_json, facts, repair_text(facts))
+
+
+def _everything(dataset: Dataset) -> Split:
+    """All images that lie with the training images, in their order."""
+    parts = (dataset.train, dataset.validation, dataset.test)
+    own = [part for part in parts if part.store is dataset.train.store]
+    rows = torch.cat([part.rows for part in own])
+    labels, index = (
+        torch.cat([getattr(part, name) for part in own]) for name in ("labels", "index")
+    )
+    order = rows.argsort()
+    return Split("train", labels[order], index[order], dataset.train.store, rows[order])
 
 
 def _threat(
@@ -214,53 +228,14 @@ def _history(method: str, model: str, given: Path | None, retrain: int | None) -
 
 
 def _looked_at(repair: Repair, dataset: Dataset) -> Dataset:
-    """For DARE the validation images stand in for those that the model was trained on."""
+    """DARE looks at the validation images; physical objects are all there are, none held out."""
+    if isinstance(repair, A5Physical):
+        objects = _everything(dataset)
+        say(f"all {len(objects)} images are objects before the camera; pictures of them are judged")
+        return dataclasses.replace(dataset, train=objects)
     if not isinstance(repair, DARE) or len(dataset.validation) == 0:
         return dataset
     say(f"DARE looks at the {len(dataset.validation)} validation images: training saw the others")
     if repair.history is not None and opened(repair.history).data != fingerprint(dataset):
         say("note: the history was trained on other images than this data set's training split")
     return dataclasses.replace(dataset, train=dataset.validation)
-
-
-def _facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict[str, Any]:
-    programs = result.trace.get("programs", [])
-    return {
-        "model": folder,
-        "status": result.status.name.lower(),
-        "sentence": result.status.value,
-        "training_images": result.trace.get("samples"),
-        "attacked_images": result.trace.get("adversarial"),
-        "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
-        "rescored_disagreements": result.trace.get("rescored_disagreements"),
-        "programs": programs,
-        "regions": {
-            state: result.trace[state]
-            for state in ("proved", "repaired", "failed")
-            if state in result.trace
-        },
-        "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
-        "seed": seed,
-        "seconds": seconds,
-    }
-
-
-def _text(facts: dict[str, Any]) -> str:
-    lines = [facts["sentence"]]
-    if facts["regions"]:
-        lines.append(", ".join(f"{count} {state}" for state, count in facts["regions"].items()))
-    n, attacked = facts["training_images"], facts["attacked_images"]
-    for row in facts["programs"][:5]:
-        counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"
-        lines.append(f"  {counts}   {row['text']}")
-    rest = len(facts["programs"]) - 5
-    lines += [f"  and {rest} more programs"] if rest > 0 else []
-    if facts["collapsed"]:
-        lines.append(
-            "note: the search settled on very few features (see trace.json); a higher "
-            "--temperature, such as 20, keeps more in play"
-        )
-    counted = bool(facts["programs"] or facts["regions"])
-    lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
-    lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
-    return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])

@@ -1,0 +1,68 @@
+"""What ``suture repair`` answers: as JSON, and in words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from suture.repairs import RepairResult
+
+
+def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict[str, Any]:
+    """A repair's outcome as `--json` prints it."""
+    programs = result.trace.get("programs", [])
+    return {
+        "model": folder,
+        "status": result.status.name.lower(),
+        "sentence": result.status.value,
+        "training_images": result.trace.get("samples"),
+        "attacked_images": result.trace.get("adversarial"),
+        "unrepaired_adversarial_right": result.trace.get("unrepaired_adversarial_right"),
+        "rescored_disagreements": result.trace.get("rescored_disagreements"),
+        "programs": programs,
+        "regions": {
+            state: result.trace[state]
+            for state in ("proved", "repaired", "failed")
+            if state in result.trace
+        },
+        "held_out": _held_out(result.trace),
+        "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
+        "seed": seed,
+        "seconds": seconds,
+    }
+
+
+def _held_out(trace: dict[str, Any]) -> dict[str, float]:
+    """Errors of a certified training's best epoch, as shares; empty for other methods."""
+    if not (trace.get("curves") and "best_epoch" in trace):
+        return {}
+    best = trace["curves"][trace["best_epoch"] - 1]
+    kinds = ("clean", "certified")
+    return {kind: best[f"validation_{kind}_error"] for kind in kinds}
+
+
+def repair_text(facts: dict[str, Any]) -> str:
+    """The same in words."""
+    lines = [facts["sentence"]]
+    if facts["regions"]:
+        lines.append(", ".join(f"{count} {state}" for state, count in facts["regions"].items()))
+    n, attacked = facts["training_images"], facts["attacked_images"]
+    for row in facts["programs"][:5]:
+        counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"
+        lines.append(f"  {counts}   {row['text']}")
+    rest = len(facts["programs"]) - 5
+    lines += [f"  and {rest} more programs"] if rest > 0 else []
+    if facts["collapsed"]:
+        lines.append(
+            "note: the search settled on very few features (see trace.json); a higher "
+            "--temperature, such as 20, keeps more in play"
+        )
+    if facts["held_out"]:
+        clean, certified = (100 * facts["held_out"][key] for key in ("clean", "certified"))
+        lines.append(
+            f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
+        )
+    counted = bool(facts["programs"] or facts["regions"])
+    lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
+    lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
+    return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])
