@@ -87,6 +87,10 @@ def harden(
     return Outcome(result, records, report.write(run.folder))
 
 
+_DRAWN = 20_000
+"""Training images that are read for a method that says how many it uses: a matter of memory."""
+
+
 def recorded(engine: Engine | None, run: Run) -> Recorded:
     """The engine with the run's ledger: what is finished survives, and is not done again."""
     if isinstance(engine, Recorded):
@@ -109,7 +113,7 @@ def mend(
     """Repair, and keep the repaired model and the trace among the run's artifacts."""
     run.note_parts(repair=repr(method), data=repr(dataset))
     stream = Stream(seed).child("repair")
-    training = dataset.train.batch(shuffle_stream=stream.child("training images"), n=20_000)
+    training = _training(dataset, method, stream.child("training images"))
     result = repair(
         model,
         training.to(device),
@@ -126,6 +130,13 @@ def mend(
     for name, batch in result.images.items():
         _keep_images(run.artifacts / f"{name}.npz", batch)
     return result
+
+
+def _training(dataset: Dataset, method: Repair, stream: Stream) -> Batch:
+    """All training images in their order; for methods that use a few, some drawn from all over."""
+    if getattr(method, "samples", None):
+        return dataset.train.batch(_DRAWN, shuffle_stream=stream)
+    return dataset.train.batch()
 
 
 def _keep_images(path: Path, batch: Batch) -> None:
