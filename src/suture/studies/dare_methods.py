@@ -39,7 +39,7 @@ class Budget:
 
     def online(self) -> Grid:
         """For methods that attack in every step, and so cost several times as much."""
-        return Grid(optimisers=("adam",), rates=self.rates[:1], epochs=self.epochs,
+        return Grid(optimisers=("adam",), rates=self.rates, epochs=self.epochs,
                     patience=2, limit=self.limit)  # fmt: skip
 
 

@@ -271,7 +271,7 @@ _NOTES = (
     "PGD, all steps taken; C&W with 3 constants of 25 steps, κ = 0; JSMA may change 4 % of the "
     "values (with --full: the attacks' own defaults).",
     "All methods get the same images, the same settings and the same limit; PGD training and "
-    "TRADES, which attack in every step, get one setting and 5 inner steps. A baseline's setting "
+    "TRADES, which attack in every step, get Adam alone and 5 inner steps. A baseline's setting "
     "is chosen by its own attack on held-out images, DARE's by its loss on held-out images: it "
     "sees no attack.",
 )
