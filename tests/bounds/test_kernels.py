@@ -36,7 +36,10 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
         out, add = way(*given_)
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
         ((out * weight).sum() + (add * add).sum()).backward()
-        results.append([out, add, *(value.grad for value in given_)])
+        rows, *lines = given_
+        # At the kink versions of PyTorch differ about the slope; any of them is one.
+        slopes = rows.grad.masked_fill(rows == 0, 0.0)
+        results.append([out, add, slopes, *(value.grad for value in lines)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 

@@ -67,7 +67,9 @@ class Robustifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, c, h, w)`` in [0, 1] to the same, at most ε_D away."""
-        return self.defence.stored(images, self.defence.apply(images, self.body(images)))
+        # Whoever asks for slopes, an attacker for example, gets those that clipping would hide.
+        clip = self.defence.reached if images.requires_grad else self.defence.apply
+        return self.defence.stored(images, clip(images, self.body(images)))
 
     def moved(self, images: Tensor) -> Tensor:
         """The same before rounding: what training descends on."""
