@@ -60,6 +60,17 @@ def test_other_weights_fail_every_certificate(suture, tmp_path):
     assert answer.status == 1 and "other weights" in answer.out
 
 
+def test_a_flipped_bit_of_the_weights_fails_every_certificate(suture, tmp_path):
+    model = bundle(tmp_path)
+    (path,) = model.glob("*.safetensors")
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 0x10
+    path.write_bytes(bytes(whole))
+    answer = suture("certify", model, "--json")
+    assert answer.status == 1 and answer.json["failed"] == answer.json["checked"] == 2
+    assert "manifest" in answer.json["certificates"][0]["reason"]
+
+
 def test_without_certificates_there_is_a_remedy(suture, tmp_path):
     models.save(
         models.build("digits_cnn", in_shape=(1, 8, 8), classes=10), tmp_path / "a" / "model"

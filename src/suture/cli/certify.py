@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from suture import openers, studies
 from suture.certify import Checker, export, files_in, load_certificate
@@ -89,15 +90,13 @@ def command(
 
 def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     """Prove every certificate again; 0 if all hold."""
-    files, model = _certificates(reference), openers.load(reference)
-    checker = Checker(model)
-    results: list[dict[str, Any]] = []
-    with Bars() as bars:
-        for done, file in enumerate(files, start=1):
-            results.append(_checked(checker, file))
-            if exported is not None and results[-1]["holds"]:
-                export(load_certificate(file), model, exported, file.stem)
-            bars("certificates", done, len(files))
+    files = _certificates(reference)
+    try:
+        model = openers.load(reference)
+    except BundleError as error:  # an altered network: nothing that was proved is about it
+        results = [_failed(file, error) for file in files]
+    else:
+        results = _results(files, model, exported)
     bad = [result for result in results if not result["holds"]]
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
     lines = [f"{result['file']}: {result['reason']}" for result in bad]
@@ -106,12 +105,26 @@ def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     return 1 if bad else 0
 
 
+def _results(files: list[Path], model: nn.Module, exported: Path | None) -> list[dict[str, Any]]:
+    checker, results = Checker(model), []
+    with Bars() as bars:
+        for done, file in enumerate(files, start=1):
+            results.append(_checked(checker, file))
+            if exported is not None and results[-1]["holds"]:
+                export(load_certificate(file), model, exported, file.stem)
+            bars("certificates", done, len(files))
+    return results
+
+
+def _failed(file: Path, error: SutureError) -> dict[str, Any]:
+    return {"file": file.name, "holds": False, "margin": None, "by": "none", "reason": str(error)}
+
+
 def _checked(checker: Checker, file: Path) -> dict[str, Any]:
     try:
         verdict = checker(load_certificate(file))
     except SutureError as error:
-        return {"file": file.name, "holds": False, "margin": None, "by": "none",
-                "reason": str(error)}  # fmt: skip
+        return _failed(file, error)
     margin = verdict.margin if verdict.margin > float("-inf") else None
     return {"file": file.name, "holds": verdict.holds, "margin": margin, "by": verdict.by,
             "reason": verdict.reason}  # fmt: skip
