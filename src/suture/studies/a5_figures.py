@@ -149,7 +149,7 @@ def curves(rows: list[Row]) -> Drawing:
         ("recipe", "epoch", "clean error, %", "certified error, %"),
         [(r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
          for r in rows for c in r["curves"]],
-        2 * _top(rows),
+        min(102.0, 2 * _top(rows)),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ PRINTED = {
 }  # fmt: skip
 """Table 9: error and certified error in percent, ε_A = 0.1."""
 ORDER = ("vanilla", "CROWN-IBP", "P", "PC", "PRC")
-_ACROSS = 31
+_ACROSS = 16
 
 
 def ordered(rows: list[Row]) -> list[Row]:
@@ -40,7 +40,8 @@ _TABLE = (
     "The attacker sits between camera and reader, and changes pictures by at most ε_A; the "
     "letters themselves are out of its reach. Errors over fresh pictures that no training saw, the "
     "same draws of the camera for every recipe, with 95 % intervals over pictures, not over "
-    "trainings. PRC is the recipe that the paper leaves open: a robustifier behind the camera too."
+    "trainings. PRC is the recipe that the paper leaves open: behind the camera stands a "
+    "robustifier, which may move every picture by ε_D again, and its attacker comes after that."
 )
 
 
@@ -124,14 +125,16 @@ def _letters(r: Row) -> Drawing:
         "As they are to be made, as they were, their change (grey is none; white is +ε_D, black "
         "-ε_D), and one picture of each as the reader gets it.",
         f"Four sheets of 62 letters for A5/{recipe}.",
-        draw(name, paint, height=2.6, width=7.2),
+        draw(name, paint, height=5.4, width=4.9),
         ("recipe", "largest change of a pixel", "mean change of a pixel"),
         ((recipe, f"{r['moved']:.3f}", f"{r['mean_moved']:.3f}"),),
     )
 
 
 def _montage(letters: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``(n, h, w)`` side by side, 31 a row."""
+    """``(n, h, w)`` side by side, 16 a row; the last row is filled up with black."""
+    missing = -len(letters) % _ACROSS
+    letters = np.concatenate([letters, np.zeros_like(letters[:missing])])
     rows = [np.concatenate(list(letters[i : i + _ACROSS]), 1)
             for i in range(0, len(letters), _ACROSS)]  # fmt: skip
     return np.concatenate(rows, 0)
