@@ -63,7 +63,7 @@ class A5Glyphs(Study):
     classifier: str = "a5_small"
     robust_body: str = "small"
     eps: float = 0.1
-    defence: float = 0.3
+    defence: float = 0.5
     recipes: tuple[str, ...] = RECIPES
     draws: int = 100
     judged: int = 10
