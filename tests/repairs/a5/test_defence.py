@@ -115,11 +115,13 @@ def test_what_was_pushed_out_of_the_box_comes_back():
     assert torch.equal(still.grad[..., :4], torch.zeros(1, 1, 1, 4))
 
 
-def test_an_attacker_through_a_robustifier_meets_slopes_where_pixels_were_clipped():
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_attacker_through_a_robustifier_meets_slopes_where_pixels_were_clipped(sign: float):
     robustifier = build_robustifier("mnist", (1, 4, 4), Defence(0.3))
     with torch.no_grad():
         robustifier.body[-1].bias.fill_(-1.0)  # black stays black: clipped
     images = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    robustifier(images).sum().neg().backward()  # descent asks for brighter pixels
-    assert bool((images.grad < -0.5).all())
-    assert torch.equal(robustifier(images), robustifier(images.detach()))
+    # Attackers ascend and defenders descend: both signs have to pass.
+    (sign * robustifier(images)).sum().backward()
+    assert bool((sign * images.grad > 0.5).all())
+    torch.testing.assert_close(robustifier(images), robustifier(images.detach()))

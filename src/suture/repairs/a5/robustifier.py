@@ -67,9 +67,12 @@ class Robustifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``(n, c, h, w)`` in [0, 1] to the same, at most ε_D away."""
-        # Whoever asks for slopes, an attacker for example, gets those that clipping would hide.
-        clip = self.defence.reached if images.requires_grad else self.defence.apply
-        return self.defence.stored(images, clip(images, self.body(images)))
+        z = self.body(images)
+        moved = self.defence.apply(images, z)
+        if images.requires_grad:  # an attacker: clipping must not hide slopes, whatever their sign
+            free = images + self.defence.perturbation(z)
+            moved = free + (moved - free).detach()
+        return self.defence.stored(images, moved)
 
     def moved(self, images: Tensor) -> Tensor:
         """The same before rounding: what training descends on."""
