@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from suture.attacks import APGD, PGD, AutoAttack
 from suture.bounds import Method
 from suture.certify import certify_images
 from suture.data import Dataset
-from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, CrownIBP
+from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, CrownIBP, Repair
 from suture.repairs.a5 import Defence, DefendedClassifier
 from suture.repairs.a5.robustifier import Body
 from suture.repairs.certified_training import Schedule
@@ -80,6 +80,7 @@ class Made:
     method: str
     trace: dict[str, Any]
     seconds: float
+    images: Mapping[str, Batch] = field(default_factory=dict)
 
 
 @cache
@@ -102,7 +103,7 @@ def classifier(sizes: Sizes, eps: float) -> Made:
         sizes.network, in_shape=source.in_shape, classes=source.classes,
         mean=source.mean, std=source.std, seed=0,
     )  # fmt: skip
-    return _made(CrownIBP(eps=eps, schedule=sizes.schedule("CROWN-IBP")), fresh, sizes)
+    return made(CrownIBP(eps=eps, schedule=sizes.schedule("CROWN-IBP")), fresh, training(sizes))
 
 
 @cache
@@ -112,7 +113,7 @@ def robustifier(sizes: Sizes, eps: float, eps_d: float) -> Made:
         eps=eps, defence=Defence(eps_d), body=sizes.body, schedule=sizes.schedule("R"),
         certificates=0,
     )  # fmt: skip
-    return _made(method, classifier(sizes, eps).model, sizes)
+    return made(method, classifier(sizes, eps).model, training(sizes))
 
 
 @cache
@@ -122,29 +123,30 @@ def cotrained(sizes: Sizes, eps: float, eps_d: float) -> Made:
         eps=eps, defence=Defence(eps_d), body=sizes.body, schedule=sizes.schedule("RC"),
         certificates=0,
     )  # fmt: skip
-    return _made(method, robustifier(sizes, eps, eps_d).model, sizes)
+    return made(method, robustifier(sizes, eps, eps_d).model, training(sizes))
 
 
-def _made(method: CrownIBP | A5Robustifier | A5CoTraining, model: nn.Module, sizes: Sizes) -> Made:
+def made(method: Repair, model: nn.Module, data: Batch) -> Made:
+    """The method's result on this model, timed."""
     started = time.perf_counter()
-    result = method.run(model, training(sizes), generator=0)
+    result = method.run(model, data, generator=0)
     spent = time.perf_counter() - started
-    return Made(result.model.eval(), repr(method), result.trace, spent)
+    return Made(result.model.eval(), repr(method), result.trace, spent, result.images)
 
 
 def row(sizes: Sizes, recipe: str, eps: float, eps_d: float | None, stream: Stream) -> Row:
     """Everything that is measured of one recipe at one ε_A and ε_D."""
     batch = dataset(sizes.data).test.batch(sizes.test)
-    made, reader, stored = _robustified(sizes, recipe, eps, eps_d, batch)
+    own, reader, stored = _robustified(sizes, recipe, eps, eps_d, batch)
     facts: Row = {
-        "recipe": recipe, "eps": eps, "eps_d": eps_d, "method": made.method,
-        "train_seconds": round(made.seconds, 1), "curves": curves(made.trace),
+        "recipe": recipe, "eps": eps, "eps_d": eps_d, "method": own.method,
+        "train_seconds": round(own.seconds, 1), "curves": curves(own.trace),
     }  # fmt: skip
     facts |= certified(reader, stored, eps, sizes.attacked)
     facts |= attacked(reader, stored[: sizes.attacked], eps, stream)
     facts |= _elsewhere(sizes, batch[: 4 * sizes.attacked], stored, eps, stream)
     if recipe in ("CROWN-IBP", "R", "RC"):
-        facts |= _before(made.model, batch[: sizes.attacked], eps, stream)
+        facts |= _before(own.model, batch[: sizes.attacked], eps, stream)
     if eps_d is not None:
         largest = float((stored.images - batch.images).abs().max())
         facts |= {"moved": largest, "pictures": _pictures(batch, stored, reader, eps)}
@@ -164,11 +166,17 @@ def _robustified(
         found = method.robustify(plain.model, batch)
         spent = time.perf_counter() - started
         return Made(plain.model, repr(method), {}, spent), plain.model, found.batch
-    made = (robustifier if recipe == "R" else cotrained)(sizes, eps, eps_d)
-    assert isinstance(made.model, DefendedClassifier)
+    own = (robustifier if recipe == "R" else cotrained)(sizes, eps, eps_d)
+    return own, *as_read(own.model, batch)
+
+
+def as_read(model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
+    """The classifier, and the images as it reads them: behind the robustifier, if it has one."""
+    if not isinstance(model, DefendedClassifier):
+        return model, batch
     with torch.no_grad():
-        images = torch.cat([made.model.robustifier(p.images) for p in batch.split(500)])
-    return made, made.model.classifier, Batch(images, batch.labels)
+        images = torch.cat([model.robustifier(piece.images) for piece in batch.split(500)])
+    return model.classifier, Batch(images, batch.labels)
 
 
 def certified(reader: nn.Module, stored: Batch, eps: float, few: int) -> Row:
@@ -242,6 +250,7 @@ def _foreign(name: str) -> nn.Module | None:
 
 
 def curves(trace: dict[str, Any]) -> list[list[float]]:
+    """Epoch, share of the radius, and validation errors, clean and certified."""
     names = ("epoch", "share", "validation_clean_error", "validation_certified_error")
     return [[round(curve[name], 5) for name in names] for curve in trace.get("curves", [])]
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, ClassVar
-
-import torch
-from torch import nn
+from typing import ClassVar
 
 from suture import models
 from suture.engine.threads import torch_threads
 from suture.repairs import A5Physical
-from suture.repairs.a5 import Camera, Defence, DefendedClassifier, acquisitions, glyphs
+from suture.repairs.a5 import Camera, Defence, acquisitions, glyphs
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.report import Drawing
 from suture.rng import Stream
@@ -135,63 +130,42 @@ class A5Glyphs(Study):
         return a5_glyph_sheets.notes(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A reader (behind a robustifier, in PRC) with the characters that it is for."""
-
-    model: nn.Module
-    objects: Batch
-    trace: dict[str, Any]
-    seconds: float
-
-
 @cache
-def made(study: A5Glyphs, recipe: str) -> Made:
+def made(study: A5Glyphs, recipe: str) -> a5.Made:
     """A recipe's result, trained once a process."""
-    objects, started = study.objects, time.perf_counter()
     if recipe in _BEFORE:
-        model: nn.Module = made(study, _BEFORE[recipe]).model
+        model = made(study, _BEFORE[recipe]).model
     else:
-        shape = objects.shape
         model = models.build(
-            "a5_font" if study.full else study.classifier, in_shape=shape, classes=62,
-            mean=(0.5,), std=(0.5,), seed=0,
+            "a5_font" if study.full else study.classifier, in_shape=study.objects.shape,
+            classes=62, mean=(0.5,), std=(0.5,), seed=0,
         )  # fmt: skip
-    before = time.perf_counter() - started
-    found = study.method(recipe).run(model, objects, generator=0)
-    spent = time.perf_counter() - started - before
-    moved = objects if recipe in ("vanilla", "CROWN-IBP") else found.images["robustified"]
-    return Made(found.model.eval(), moved, found.trace, spent)
+    return a5.made(study.method(recipe), model, study.objects)
 
 
 def _measure(study: A5Glyphs, recipe: str, stream: Stream) -> list[Row]:
     with torch_threads(1):  # networks of this size gain nothing from several
-        return list(_rows(study, recipe, stream))
+        return [_row(study, recipe, stream)]
 
 
-def _rows(study: A5Glyphs, recipe: str, stream: Stream) -> Iterator[Row]:
+def _row(study: A5Glyphs, recipe: str, stream: Stream) -> Row:
     own = made(study, recipe)
+    nominal, objects = study.objects, own.images["robustified"]
     # The same camera draws for every recipe, none of them seen in training.
     draws = Stream(0).child("pictures that measure")
-    images, labels = acquisitions(own.objects, study.camera, study.pictures, draws)
-    reader = own.model
-    if isinstance(reader, DefendedClassifier):
-        with torch.no_grad():
-            images = torch.cat([reader.robustifier(piece) for piece in images.split(500)])
-        reader = reader.classifier
-    stored = Batch(images, labels)
-    nominal, change = study.objects.images, own.objects.images - study.objects.images
+    seen = acquisitions(objects, study.camera, study.pictures, draws)
+    reader, stored = a5.as_read(own.model, Batch(*seen))
+    change = (objects.images - nominal.images).abs()
     facts: Row = {
         "recipe": recipe, "eps": study.eps, "eps_d": study.defence, "full": study.full,
-        "method": repr(study.method(recipe)), "train_seconds": round(own.seconds, 1),
-        "curves": a5.curves(own.trace), "moved": float(change.abs().max()),
-        "mean_moved": float(change.abs().mean()),
+        "method": own.method, "train_seconds": round(own.seconds, 1),
+        "curves": a5.curves(own.trace), "moved": float(change.max()),
+        "mean_moved": float(change.mean()),
         "sheet": {
-            "shape": list(study.objects.shape), "nominal": a5.packed(nominal),
-            "robustified": a5.packed(own.objects.images),
-            "seen": a5.packed(images[: len(nominal)]),
+            "shape": list(nominal.shape), "nominal": a5.packed(nominal.images),
+            "robustified": a5.packed(objects.images),
+            "seen": a5.packed(stored.images[: len(nominal)]),
         },
     }  # fmt: skip
     facts |= a5.certified(reader, stored, study.eps, study.attacked)
-    facts |= a5.attacked(reader, stored[: study.attacked], study.eps, stream)
-    yield facts
+    return facts | a5.attacked(reader, stored[: study.attacked], study.eps, stream)
