@@ -197,3 +197,13 @@ def lying_archive(path, shape, content=b""):
 def test_headers_are_checked_before_memory_is_taken(tmp_path, shape, message):
     with pytest.raises(DataError, match=message):
         data.load(lying_archive(tmp_path / "a.npz", shape))
+
+
+def test_undivided_is_the_file_in_its_order(tmp_path):
+    images = np.arange(40 * 4, dtype=np.uint8).reshape(40, 1, 2, 2)
+    labels = np.arange(40) % 4
+    np.savez(tmp_path / "all.npz", images=images, labels=labels)
+    found = data.load(str(tmp_path / "all.npz"))
+    whole, kept = found.undivided().arrays()
+    assert whole.numpy().tolist() == images.tolist() and kept.tolist() == labels.tolist()
+    assert len(found.train) < 40

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from suture.attacks import Attack
@@ -40,7 +39,7 @@ from suture.cli.common import (
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.cli.repaired import repair_facts, repair_text
-from suture.data import Dataset, Split
+from suture.data import Dataset
 from suture.pipeline import mend
 from suture.repairs import DARE, A5Physical, Repair
 from suture.repairs.dare.memory import opened
@@ -195,18 +194,6 @@ def command(
     emit(as_json, facts, repair_text(facts))
 
 
-def _everything(dataset: Dataset) -> Split:
-    """All images that lie with the training images, in their order."""
-    parts = (dataset.train, dataset.validation, dataset.test)
-    own = [part for part in parts if part.store is dataset.train.store]
-    rows = torch.cat([part.rows for part in own])
-    labels, index = (
-        torch.cat([getattr(part, name) for part in own]) for name in ("labels", "index")
-    )
-    order = rows.argsort()
-    return Split("train", labels[order], index[order], dataset.train.store, rows[order])
-
-
 def _threat(
     repair: Repair, attack: Attack, against: str, queries: int | None, steps: int | None
 ) -> dict[str, Any]:
@@ -230,7 +217,7 @@ def _history(method: str, model: str, given: Path | None, retrain: int | None) -
 def _looked_at(repair: Repair, dataset: Dataset) -> Dataset:
     """DARE looks at the validation images; physical objects are all there are, none held out."""
     if isinstance(repair, A5Physical):
-        objects = _everything(dataset)
+        objects = dataset.undivided()
         say(f"all {len(objects)} images are objects before the camera; pictures of them are judged")
         return dataclasses.replace(dataset, train=objects)
     if not isinstance(repair, DARE) or len(dataset.validation) == 0:

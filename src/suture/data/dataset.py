@@ -140,6 +140,14 @@ class Dataset:
         """The three splits by name."""
         return {split.name: split for split in (self.train, self.validation, self.test)}
 
+    def undivided(self) -> Split:
+        """All images that lie with the training images, in their order, as one training split."""
+        own = [part for part in self.splits.values() if part.store is self.train.store]
+        parts = ((part.labels, part.index, part.rows) for part in own)
+        labels, index, rows = (torch.cat(values) for values in zip(*parts, strict=True))
+        order = rows.argsort()
+        return Split("train", labels[order], index[order], self.train.store, rows[order])
+
     @property
     def mean(self) -> tuple[float, ...]:
         """Mean per channel of the training split, pixels in [0, 1]."""
