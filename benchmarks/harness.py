@@ -22,8 +22,13 @@ def seconds(work: Callable[[], object]) -> float:
 def paired(
     ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5
 ) -> tuple[list[float], list[float]]:
-    """Times of both, after one warm-up of each; which goes first alternates."""
-    ours(), reference()
+    """Times of both, after three warm-ups of each; which goes first alternates.
+
+    The first call compiles or loads what is compiled, and takes memory from the system that later
+    calls find at hand.
+    """
+    for _ in range(3):
+        ours(), reference()
     pairs: list[tuple[float, float]] = []
     for index in range(repeats):
         if index % 2:

@@ -53,6 +53,9 @@ class Relu:
             alpha: lower slope as a share of the way from ``slope`` to 1, in place of that choice;
                 ``(n, *shape)``, or ``(n, rows, *shape)`` for slopes of each row.
         """
+        if alpha is None and kernels.plain(lower, upper) and lower.ndim > 1:
+            low, up, shift = kernels.relu_lines(lower, upper, self.slope)
+            return Lines(low, up, None, shift)
         if alpha is not None and alpha.ndim > lower.ndim:
             lower, upper = lower[:, None], upper[:, None]
         active, dead = lower >= 0, upper <= 0

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from suture.bounds import kernels
+from suture.bounds.boxes import through_conv, through_linear
 from suture.bounds.coefficients import Patches
+from suture.bounds.transposed import suits, transposed
 
 _LARGEST_MATRIX = 1_000_000
 
@@ -53,8 +55,10 @@ class Linear:
 
     def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
         """Centre through the matrix, radius through its absolute values."""
+        if self.weight.ndim == 2:
+            return through_linear(lower[0], upper[0], self.weight, self.bias)
         middle, radius = (upper[0] + lower[0]) / 2, (upper[0] - lower[0]) / 2
-        if self.weight.ndim == 3 and kernels.plain(self.weight, middle, radius):
+        if kernels.plain(self.weight, middle, radius):
             centre, spread = kernels.both_products(self.weight, middle, radius)
             centre = centre if self.bias is None else centre + self.bias
         else:
@@ -121,16 +125,15 @@ class Conv:
 
     def forward(self, *values: Tensor) -> Tensor:
         """``(n, in, h, w)`` to ``(n, out, h', w')``."""
-        return self._conv(values[0], self.weight, self.bias)
+        return F.conv2d(values[0], self.weight, self.bias, *self._given)
 
     def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
         """Centre through the kernel, radius through its absolute values."""
-        middle, radius = (upper[0] + lower[0]) / 2, (upper[0] - lower[0]) / 2
-        centre, spread = self.forward(middle), self._conv(radius, self.weight.abs(), None)
-        return centre - spread, centre + spread
+        return through_conv(lower[0], upper[0], self.weight, self.bias, *self._given)
 
-    def _conv(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+    @property
+    def _given(self) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.dilation, self.groups
 
     def pull(self, rows: Tensor) -> Pulled:
         """Transposed convolution of the coefficients."""
@@ -139,11 +142,9 @@ class Conv:
         return [back.reshape(*rows.shape[:2], *back.shape[1:])], add
 
     def _back(self, rows: Tensor, rest: tuple[int, int]) -> Tensor:
-        if self.in_shape[0] == 1:
-            # Onto a single channel the library's transposed convolution is twice as slow.
-            columns = torch.einsum("nol,ok->nkl", rows.flatten(2), self.weight.flatten(1))
-            size, kernel = self.in_shape[1:], self.weight.shape[2:]
-            return F.fold(columns, size, kernel, self.dilation, self.padding, self.stride)
+        if suits(self.weight, self.stride, self.dilation, self.groups):
+            size = (self.in_shape[1], self.in_shape[2])
+            return transposed(rows, self.weight, self.stride[0], self.padding, size)
         return F.conv_transpose2d(
             rows, self.weight, None, self.stride, self.padding, rest, self.groups, self.dilation
         )

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from suture import memory
 from suture.bounds.activations import Lines, Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
@@ -23,9 +24,11 @@ from suture.bounds.shapes import Permute, Reshape
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
-BUDGET = 1_000_000
-"""Numbers that the rows of one backward pass may hold, 4 MB in float32: larger pieces leave the
-cache, and ask the system for fresh memory every time."""
+BUDGET = 2_000_000
+"""Numbers that the rows of one backward pass may hold, 8 MB in float32: larger pieces leave the
+cache."""
+OWN = 4
+"""How often as many numbers the weights may hold that examples have for themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,7 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
     With "crown" those that intervals leave open are tightened by a backward pass of their own;
     neurons that intervals settle are skipped, as nothing would change.
     """
+    memory.keep()
     state = State(network, box, {}, {}, *_entry(network, box))
     found: list[Interval] = [(box.lower, box.upper)]
     linear = [0]
@@ -70,8 +74,9 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
                 state.known[source] = found[source]
             if not isinstance(node.op, MaxPool) and method != "ibp":
                 state.lines[index] = node.op.lines(*found[source])
-        parts = [found[i] for i in node.inputs]
-        found.append(node.op.interval([p[0] for p in parts], [p[1] for p in parts]))
+        if index < len(network.nodes) - 1 or method == "ibp":
+            parts = [found[i] for i in node.inputs]
+            found.append(node.op.interval([p[0] for p in parts], [p[1] for p in parts]))
         linear.append(_mixings(node.op, [linear[i] for i in node.inputs]))
     if method == "ibp":
         state.known.update(enumerate(found))
@@ -236,7 +241,7 @@ def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown"
         method: "ibp" < "crown-ibp" < "crown" < "alpha-crown" in time, and mostly in tightness.
     """
     own, count = network.own_numbers, len(box.lower)
-    size = max(1, BUDGET // max(1, own))
+    size = max(1, OWN * BUDGET // max(1, own))
     if own and size < count:
         # Weights are read several times: by so many examples that they stay in the cache.
         return torch.cat([

@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def plain(*values: Tensor) -> bool:
@@ -64,6 +65,7 @@ class _Bend(torch.autograd.Function):
         return out, add
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, low, up, shift = ctx.saved_tensors
         given = _flat(rows, 2), _flat(low, 1), _flat(up, 1), _flat(shift, 1)
@@ -76,6 +78,42 @@ class _Bend(torch.autograd.Function):
         if len(rows) < len(low):
             of_rows = of_rows.sum(0, keepdim=True)
         return of_rows, *of_lines
+
+
+def relu_lines(lower: Tensor, upper: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    """DeepPoly's lines of a (leaky) ReLU: slopes of the lower and the upper, shift of the upper.
+
+    Args:
+        lower, upper: ``(n, *shape)``.
+        slope: on the negative side.
+    """
+    out: tuple[Tensor, Tensor, Tensor] = _ReluLines.apply(lower, upper, slope)
+    return out
+
+
+class _ReluLines(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, lower: Tensor, upper: Tensor, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(lower, upper)
+        ctx.slope = slope
+        ctx.mark_non_differentiable(low := lower.new_empty(lower.shape))
+        up, shift = lower.new_empty(lower.shape), lower.new_empty(lower.shape)
+        lines = (line.flatten(1).numpy() for line in (low, up, shift))
+        _relu_lines(_flat(lower, 1), _flat(upper, 1), slope, *lines)
+        return low, up, shift
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        lower, upper = ctx.saved_tensors
+        of_lower, of_upper = lower.new_empty(lower.shape), upper.new_empty(upper.shape)
+        _relu_lines_back(
+            _flat(lower, 1), _flat(upper, 1), ctx.slope, _flat(grads[1], 1), _flat(grads[2], 1),
+            of_lower.flatten(1).numpy(), of_upper.flatten(1).numpy(),
+        )  # fmt: skip
+        return of_lower, of_upper, None
 
 
 def least(rows: Tensor, middle: Tensor, radius: Tensor) -> Tensor:
@@ -98,15 +136,9 @@ class _Least(torch.autograd.Function):
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, middle, radius = ctx.saved_tensors
-        of_rows = rows.new_empty(rows.shape)
-        of_middle, of_radius = torch.zeros_like(middle), torch.zeros_like(radius)
-        _least_back(
-            _flat(rows, 2), _flat(middle, 1), _flat(radius, 1), _flat(grads[0], 1),
-            of_rows.numpy(), of_middle.numpy(), of_radius.numpy(),
-        )  # fmt: skip
-        return of_rows, of_middle, of_radius
+        return _slopes(ctx, grads[0], -grads[0])
 
 
 def both_products(weight: Tensor, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,20 +162,60 @@ class _Products(torch.autograd.Function):
         return centre, spread
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        weight, middle, radius = ctx.saved_tensors
-        of_weight = weight.new_empty(weight.shape)
+        return _slopes(ctx, *grads)
+
+
+def _slopes(ctx: Any, of_centre: Tensor, of_spread: Tensor) -> tuple[Tensor | None, ...]:
+    """Slopes at values, middle and radius, of those asked for: all of them read every value."""
+    values, middle, radius = ctx.saved_tensors
+    given, outer = _flat(values, 2), (_flat(of_centre, 1), _flat(of_spread, 1))
+    of_values = of_middle = of_radius = None
+    if ctx.needs_input_grad[0]:
+        of_values = values.new_empty(values.shape)
+        _of_rows(given, _flat(middle, 1), _flat(radius, 1), *outer, of_values.numpy())
+    if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         of_middle, of_radius = torch.zeros_like(middle), torch.zeros_like(radius)
-        _products_back(
-            _flat(weight, 2), _flat(middle, 1), _flat(radius, 1),
-            _flat(grads[0], 1), _flat(grads[1], 1),
-            of_weight.numpy(), of_middle.numpy(), of_radius.numpy(),
-        )  # fmt: skip
-        return of_weight, of_middle, of_radius
+        _of_box(given, *outer, of_middle.numpy(), of_radius.numpy())
+    return of_values, of_middle, of_radius
 
 
 def _flat(values: Tensor, axes: int) -> Any:
     return values.detach().contiguous().flatten(axes).numpy()
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _relu_lines(lower, upper, slope, low, up, shift):  # type: ignore[no-untyped-def]
+    flat, zero, one = lower.dtype.type(slope), lower.dtype.type(0), lower.dtype.type(1)
+    for i in range(lower.shape[0]):
+        for j in range(lower.shape[1]):
+            first, last = lower[i, j], upper[i, j]
+            # Without bounds the chord is NaN, and so is the shift: nothing will be proved.
+            chord = (last - flat * first) / (last - first)
+            up[i, j] = one if first >= 0 else (flat if last <= 0 else chord)
+            tall = one if last > -first else flat
+            low[i, j] = one if first >= 0 else (flat if last <= 0 else tall)
+        for j in range(lower.shape[1]):
+            first, last = lower[i, j], upper[i, j]
+            open_shift = (flat - (last - flat * first) / (last - first)) * first
+            shift[i, j] = zero if first >= 0 or last <= 0 else open_shift
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _relu_lines_back(  # type: ignore[no-untyped-def]
+    lower, upper, slope, of_up, of_shift, of_lower, of_upper
+):
+    flat, zero = lower.dtype.type(slope), lower.dtype.type(0)
+    part = lower.dtype.type(1) - flat
+    for i in range(lower.shape[0]):
+        for j in range(lower.shape[1]):
+            first, last = lower[i, j], upper[i, j]
+            chord, width = (last - flat * first) / (last - first), last - first
+            whole = (of_up[i, j] - of_shift[i, j] * first) * part / (width * width)
+            settled = first >= 0 or last <= 0
+            of_upper[i, j] = zero if settled else -whole * first
+            of_lower[i, j] = zero if settled else whole * last + of_shift[i, j] * (flat - chord)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
@@ -165,21 +237,25 @@ def _bend(rows, low, up, shift, out, add):  # type: ignore[no-untyped-def]
 def _bend_back(  # type: ignore[no-untyped-def]
     rows, low, up, shift, of_out, of_add, of_rows, of_low, of_up, of_shift
 ):
+    # Three loops over a row that stays in the cache: with fewer arrays each, they become vector
+    # instructions, as one loop does not.
     zero, one = rows.dtype.type(0), rows.dtype.type(1)
     for i in range(of_out.shape[0]):
         own = i if rows.shape[0] > 1 else 0
         for r in range(of_out.shape[1]):
             constant = of_add[i, r]
             for j in range(of_out.shape[2]):
-                c, g = rows[own, r, j], of_out[i, r, j]
-                negative = one if c < 0 else zero
+                negative = one if rows[own, r, j] < 0 else zero
                 slope = low[i, j] + negative * (up[i, j] - low[i, j])
-                of_rows[i, r, j] = g * slope + constant * negative * shift[i, j]
-                whole = g * c
-                below = whole * negative
+                of_rows[i, r, j] = of_out[i, r, j] * slope + constant * negative * shift[i, j]
+            for j in range(of_out.shape[2]):
+                whole = of_out[i, r, j] * rows[own, r, j]
+                below = whole * (one if rows[own, r, j] < 0 else zero)
                 of_up[i, j] += below
                 of_low[i, j] += whole - below
-                of_shift[i, j] += constant * negative * c
+            for j in range(of_out.shape[2]):
+                negative = rows[own, r, j] if rows[own, r, j] < 0 else zero
+                of_shift[i, j] += constant * negative
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
@@ -195,19 +271,28 @@ def _least(rows, middle, radius, found):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _least_back(  # type: ignore[no-untyped-def]
-    rows, middle, radius, of_found, of_rows, of_middle, of_radius
-):
-    zero = rows.dtype.type(0)
-    for i in range(rows.shape[0]):
-        for r in range(rows.shape[1]):
-            g = of_found[i, r]
-            for j in range(rows.shape[2]):
-                c = rows[i, r, j]
+def _of_rows(values, middle, radius, of_middle, of_radius, found):  # type: ignore[no-untyped-def]
+    """Slope of ``Σ (of_middle c·middle + of_radius |c|·radius)`` at the values c."""
+    zero = values.dtype.type(0)
+    for i in range(values.shape[0]):
+        for r in range(values.shape[1]):
+            first, second = of_middle[i, r], of_radius[i, r]
+            for j in range(values.shape[2]):
+                c = values[i, r, j]
                 signed = radius[i, j] if c > 0 else (-radius[i, j] if c < 0 else zero)
-                of_rows[i, r, j] = g * (middle[i, j] - signed)
-                of_middle[i, j] += g * c
-                of_radius[i, j] -= g * abs(c)
+                found[i, r, j] = first * middle[i, j] + second * signed
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _of_box(values, of_middle, of_radius, middle, radius):  # type: ignore[no-untyped-def]
+    """Its slopes at ``middle`` and ``radius``."""
+    for i in range(values.shape[0]):
+        for r in range(values.shape[1]):
+            first, second = of_middle[i, r], of_radius[i, r]
+            for j in range(values.shape[2]):
+                middle[i, j] += first * values[i, r, j]
+            for j in range(values.shape[2]):
+                radius[i, j] += second * abs(values[i, r, j])
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
@@ -221,19 +306,3 @@ def _products(weight, middle, radius, centre, spread):  # type: ignore[no-untype
                 first += w * middle[i, j]
                 second += abs(w) * radius[i, j]
             centre[i, o], spread[i, o] = first, second
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _products_back(  # type: ignore[no-untyped-def]
-    weight, middle, radius, of_centre, of_spread, of_weight, of_middle, of_radius
-):
-    zero = weight.dtype.type(0)
-    for i in range(weight.shape[0]):
-        for o in range(weight.shape[1]):
-            first, second = of_centre[i, o], of_spread[i, o]
-            for j in range(weight.shape[2]):
-                w = weight[i, o, j]
-                signed = radius[i, j] if w > 0 else (-radius[i, j] if w < 0 else zero)
-                of_weight[i, o, j] = first * middle[i, j] + second * signed
-                of_middle[i, j] += first * w
-                of_radius[i, j] += second * abs(w)
