@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suture import bounds
-from suture.bounds.activations import Lines, _pull, pull_dense
-from suture.bounds.kernels import bend, bends, both_products, least
+from suture.bounds import kernels
+from suture.bounds.activations import Lines, Relu, _pull, pull_dense
+from suture.bounds.kernels import bend, bends, least, least_and_most, relu_lines
 from suture.types import Box
 
 
@@ -46,26 +47,62 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([torch.float32, torch.float64]))
-def test_products_and_their_gradients(seed, dtype):
+def test_smallest_and_largest_values_and_their_gradients(seed, dtype):
     generator = torch.Generator().manual_seed(seed)
     shapes = ((3, 4, 5), (3, 5), (3, 5))
-    start = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
+    rows, lower, width = (torch.randn(s, generator=generator, dtype=dtype) for s in shapes)
+    rows[0, 0, 0] = 0.0
     results = []
     for kernel in (True, False):
-        rows, middle, radius = (v.clone().requires_grad_() for v in start)
+        given_ = [v.clone().requires_grad_() for v in (rows, lower, lower + width.abs())]
         if kernel:
-            small, (centre, spread) = (
-                least(rows, middle, radius),
-                both_products(rows, middle, radius),
-            )
+            small, (low, up) = least(*given_), least_and_most(*given_)
         else:
-            centre = torch.einsum("nrm,nm->nr", rows, middle)
-            spread = torch.einsum("nrm,nm->nr", rows.abs(), radius)
-            small = centre - spread
-        ((small**2).sum() + (centre * spread).sum()).backward()
-        results.append([small, centre, spread, rows.grad, middle.grad, radius.grad])
+            middle, radius = (given_[2] + given_[1]) / 2, (given_[2] - given_[1]) / 2
+            centre = torch.einsum("nrm,nm->nr", given_[0], middle)
+            spread = torch.einsum("nrm,nm->nr", given_[0].abs(), radius)
+            small, low, up = centre - spread, centre - spread, centre + spread
+        ((small**2).sum() + (low * up).sum()).backward()
+        results.append([small, low, up, *(v.grad for v in given_)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_slopes_that_nobody_asks_for_are_not_found():
+    rows = torch.randn(2, 3, 4, requires_grad=True)
+    box = torch.zeros(2, 4), torch.ones(2, 4)
+    least(rows, *box).sum().backward()
+    assert torch.equal(rows.grad, (rows < 0).float())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([torch.float32, torch.float64]),
+       st.sampled_from([0.0, 0.1]))  # fmt: skip
+def test_lines_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
+    generator = torch.Generator().manual_seed(seed)
+    lower, width = (torch.randn(5, 2, 3, generator=generator, dtype=dtype) for _ in range(2))
+    lower[0, 0, 0], width[1, 0, 0] = 0.0, 0.0
+    weights = torch.randn(2, 5, 2, 3, generator=generator, dtype=dtype)
+    results = []
+    for kernel in (True, False):
+        low, up = (v.clone().requires_grad_() for v in (lower, lower + width.abs()))
+        assert kernels.plain(low, up)
+        with pytest.MonkeyPatch.context() as patch:
+            if not kernel:
+                patch.setattr(kernels, "plain", lambda *values: False)
+            lines = Relu(slope).lines(low, up)
+        (weights[0] * lines.up + weights[1] * lines.up_shift).sum().backward()
+        results.append([lines.low, lines.up, lines.up_shift, low.grad, up.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("lower", "upper"), [("nan", 1), (-1, "nan"), (-1, "inf"), ("-inf", 1)])
+def test_a_relu_without_bounds_has_no_line(lower, upper):
+    ends = (torch.tensor([[float(v)]]) for v in (lower, upper))
+    low, up, shift = relu_lines(*ends, 0.0)
+    assert low.item() in (0.0, 1.0)
+    assert not bool(up.isfinite() and shift.isfinite())
 
 
 def test_by_hand():

@@ -57,12 +57,11 @@ class Linear:
         """Centre through the matrix, radius through its absolute values."""
         if self.weight.ndim == 2:
             return through_linear(lower[0], upper[0], self.weight, self.bias)
+        if kernels.plain(self.weight, lower[0], upper[0]):
+            ends = kernels.least_and_most(self.weight, lower[0], upper[0])
+            return ends if self.bias is None else (ends[0] + self.bias, ends[1] + self.bias)
         middle, radius = (upper[0] + lower[0]) / 2, (upper[0] - lower[0]) / 2
-        if kernels.plain(self.weight, middle, radius):
-            centre, spread = kernels.both_products(self.weight, middle, radius)
-            centre = centre if self.bias is None else centre + self.bias
-        else:
-            centre, spread = self.forward(middle), self._times(radius, self.weight.abs())
+        centre, spread = self.forward(middle), self._times(radius, self.weight.abs())
         return centre - spread, centre + spread
 
     def _times(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -135,6 +135,8 @@ def concretise(rows: Rows, add: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     Returns:
         ``(n, rows)``.
     """
+    if isinstance(rows, Tensor) and len(rows) == len(lower) and kernels.plain(rows, lower, upper):
+        return kernels.least(rows.flatten(2), lower.flatten(1), upper.flatten(1)) + add
     middle, radius = (upper + lower) / 2, (upper - lower) / 2
     if isinstance(rows, Patches):
         value = rows.value
@@ -143,8 +145,6 @@ def concretise(rows: Rows, add: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     flat, middle, radius = rows.flatten(2), middle.flatten(1), radius.flatten(1)
     if rows.shape[0] == 1:
         return middle @ flat[0].T - radius @ flat[0].abs().T + add
-    if kernels.plain(flat, middle, radius) and len(flat) == len(middle):
-        return kernels.least(flat, middle, radius) + add
     # Elementwise: batched products of a matrix and a vector are several times slower.
     return (flat * middle[:, None]).sum(-1) - (flat.abs() * radius[:, None]).sum(-1) + add
 

@@ -24,10 +24,10 @@ from suture.bounds.shapes import Permute, Reshape
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
-BUDGET = 2_000_000
-"""Numbers that the rows of one backward pass may hold, 8 MB in float32: larger pieces leave the
+BUDGET = 3_000_000
+"""Numbers that the rows of one backward pass may hold, 12 MB in float32: larger pieces leave the
 cache."""
-OWN = 4
+OWN = 3
 """How often as many numbers the weights may hold that examples have for themselves."""
 
 
