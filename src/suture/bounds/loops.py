@@ -90,7 +90,8 @@ def least(rows, lower, upper, found):  # type: ignore[no-untyped-def]
             total = zero
             for j in range(rows.shape[2]):
                 c = rows[i, r, j]
-                total += c * (lower[i, j] if c > 0 else upper[i, j])
+                positive = c if c > 0 else zero
+                total += positive * lower[i, j] + (c - positive) * upper[i, j]
             found[i, r] = total
 
 
@@ -101,9 +102,11 @@ def least_and_most(rows, lower, upper, least, most):  # type: ignore[no-untyped-
         for r in range(rows.shape[1]):
             first, second = zero, zero
             for j in range(rows.shape[2]):
-                c = rows[i, r, j]
-                first += c * (lower[i, j] if c > 0 else upper[i, j])
-                second += c * (upper[i, j] if c > 0 else lower[i, j])
+                c, low, up = rows[i, r, j], lower[i, j], upper[i, j]
+                positive = c if c > 0 else zero
+                negative = c - positive
+                first += positive * low + negative * up
+                second += positive * up + negative * low
             least[i, r], most[i, r] = first, second
 
 
@@ -131,6 +134,7 @@ def slope_of_box(rows, of_least, of_most, of_lower, of_upper):  # type: ignore[n
             first, second = of_least[i, r], of_most[i, r]
             for j in range(rows.shape[2]):
                 c = rows[i, r, j]
-                positive, negative = (c, zero) if c > 0 else (zero, c)
+                positive = c if c > 0 else zero
+                negative = c - positive
                 of_lower[i, j] += first * positive + second * negative
                 of_upper[i, j] += first * negative + second * positive
