@@ -10,6 +10,7 @@ import suture
 ROOT = Path(suture.__file__).parent
 ORDER = [
     "errors",
+    "memory",
     "rng",
     "types",
     "provenance",
