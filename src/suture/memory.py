@@ -16,8 +16,9 @@ def keep() -> None:
 
     glibc takes blocks larger than any freed before from the system and gives them back, and every
     page of fresh memory interrupts the program when first written. Freeing one large block, never
-    written, makes it keep up to 64 MiB for the whole process, as it would after any work with
-    tensors of that size (mallopt(3), M_MMAP_THRESHOLD). Other C libraries do not notice, and
-    settings in ``MALLOC_`` environment variables stay in force.
+    written, makes it serve blocks below 32 MiB from its heaps and give their ends back only beyond
+    64 MiB, as it would after any work with a tensor of that size (mallopt(3), M_MMAP_THRESHOLD).
+    Other C libraries do not notice, and settings in ``MALLOC_`` variables or ``GLIBC_TUNABLES``
+    stay in force.
     """
     torch.empty(_LARGEST, dtype=torch.uint8)

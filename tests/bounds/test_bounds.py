@@ -225,6 +225,17 @@ def test_what_is_not_finite_is_never_proved(method, bad):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_network_may_end_in_an_activation(method):
+    """relu(x) and relu(-x) on [-1, 2]: by hand."""
+    model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())
+    model[0].weight = nn.Parameter(torch.tensor([[1.0], [-1.0]]))
+    network = bounds.read(model, (1,))
+    box = Box(torch.tensor([[-1.0]]), torch.tensor([[2.0]]))
+    lower, upper = bounds.output_bounds(network, box, method)
+    assert lower.amax() <= 0 and torch.allclose(upper, torch.tensor([[2.0, 1.0]]))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_margins_are_at_least_the_difference_of_bounds(method):
     model, shape = NETWORKS["convolutions"]
     network, labels = bounds.read(model, shape), torch.tensor([0, 1, 2, 0])

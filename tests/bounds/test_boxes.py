@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suture.bounds import Linear
 from suture.bounds.boxes import through_conv, through_linear
 
 LINEAR, CONV = ((4, 6), (5, 6), (5,)), ((3, 4, 7, 6), (6, 2, 3, 2), (6,))
@@ -44,19 +45,42 @@ def both_ways(shapes, bias, dtype, seed):
        st.sampled_from([torch.float32, torch.float64]))  # fmt: skip
 def test_ends_and_gradients_are_those_of_tensor_operations(seed, shapes, bias, dtype):
     for ours, theirs in zip(*both_ways(shapes, bias, dtype, seed), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+        close = 1e-11 if dtype == torch.float64 else 1e-3
+        torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
 
 
-@pytest.mark.parametrize(
-    "wanted", [(True, False, False), (False, True, False), (False, False, True)]
-)
-def test_only_one_gradient_may_be_asked_for(wanted):
-    shapes = ((2, 3), (4, 3), (4,))
-    values = [torch.ones(s, requires_grad=w) for s, w in zip(shapes, wanted, strict=True)]
-    low, weight, bias = values
-    _, up = through_linear(low, torch.full((2, 3), 2.0), weight, bias)
-    up.sum().backward()
-    assert [v.grad is not None for v in values] == list(wanted)
+@pytest.mark.parametrize("conv", [False, True])
+@pytest.mark.parametrize("which", range(4))
+def test_only_one_gradient_may_be_asked_for(which, conv):
+    """Of lower, upper, weight and bias: the same as when all are asked for."""
+    shapes = ((2, 3, 4, 4), (4, 3, 2, 2), (4,)) if conv else ((2, 3), (4, 3), (4,))
+    generator = torch.Generator().manual_seed(0)
+    lower, weight, bias = (torch.randn(s, generator=generator) for s in shapes)
+    results = []
+    for wanted in ((True,) * 4, tuple(i == which for i in range(4))):
+        given_ = (lower, lower + 1, weight, bias)
+        values = [v.clone().requires_grad_(w) for v, w in zip(given_, wanted, strict=True)]
+        rest = ((1, 1), (0, 0), (1, 1), 1)
+        low, up = through_conv(*values, *rest) if conv else through_linear(*values)
+        (low.square() + 2 * up).sum().backward()
+        assert [v.grad is not None for v in values] == list(wanted)
+        results.append(values[which].grad)
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 5, 3)])
+@pytest.mark.parametrize("own", [False, True])
+def test_other_shapes_and_own_constants_take_the_other_way(shape, own):
+    layer = Linear(torch.randn(4, 3, requires_grad=True), torch.randn(4, requires_grad=True))
+    if own:
+        shape = (2, 3)
+        layer = Linear(layer.weight, torch.randn(2, 4, requires_grad=True))
+    lower = torch.zeros(shape, requires_grad=True)
+    low, up = layer.interval([lower], [lower + 1])
+    (low + up).sum().backward()
+    inside = layer.forward(lower + 0.5)
+    assert bool((low <= inside).all() and (inside <= up).all())
+    assert lower.grad is not None and layer.bias.grad.shape == layer.bias.shape
 
 
 def test_by_hand():

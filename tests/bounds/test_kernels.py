@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suture import bounds
-from suture.bounds import kernels
+from suture.bounds import kernels, loops
 from suture.bounds.activations import Lines, Relu, _pull, pull_dense
 from suture.bounds.kernels import bend, bends, least, least_and_most, relu_lines
 from suture.types import Box
@@ -20,6 +20,11 @@ def drawn(seed: int, n: int, own: bool, dtype: torch.dtype) -> tuple[torch.Tenso
     values = [torch.randn(s, generator=generator, dtype=dtype) for s in shapes]
     values[0][..., 0] = 0.0
     return tuple(v.requires_grad_() for v in values)
+
+
+def close(ours, theirs, dtype):
+    tolerance = 1e-11 if dtype == torch.float64 else 1e-3
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 def plain(rows, low, up, shift):
@@ -42,7 +47,7 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
         slopes = rows.grad.masked_fill(rows == 0, 0.0)
         results.append([out, add, slopes, *(value.grad for value in lines)])
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        close(ours, theirs, dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -65,14 +70,27 @@ def test_smallest_and_largest_values_and_their_gradients(seed, dtype):
         ((small**2).sum() + (low * up).sum()).backward()
         results.append([small, low, up, *(v.grad for v in given_)])
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        close(ours, theirs, dtype)
 
 
-def test_slopes_that_nobody_asks_for_are_not_found():
-    rows = torch.randn(2, 3, 4, requires_grad=True)
+def test_slopes_that_nobody_asks_for_are_not_found(monkeypatch):
+    def never(*arrays):
+        raise AssertionError("nobody asked")
+
     box = torch.zeros(2, 4), torch.ones(2, 4)
-    least(rows, *box).sum().backward()
-    assert torch.equal(rows.grad, (rows < 0).float())
+    rows = torch.randn(2, 3, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "slope_of_box", never)
+        mine = rows.clone().requires_grad_()
+        least(mine, *box).sum().backward()
+        assert torch.equal(mine.grad, (rows < 0).float())
+    for which in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(loops, "slope_of_rows", never)
+            ends = [v.clone().requires_grad_(i == which) for i, v in enumerate(box)]
+            least(rows, *ends).sum().backward()
+            expected = (rows.clamp(min=0), rows.clamp(max=0))[which].sum(1)
+            torch.testing.assert_close(ends[which].grad, expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +112,7 @@ def test_lines_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
         (weights[0] * lines.up + weights[1] * lines.up_shift).sum().backward()
         results.append([lines.low, lines.up, lines.up_shift, low.grad, up.grad])
     for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        close(ours, theirs, dtype)
 
 
 @pytest.mark.parametrize(("lower", "upper"), [("nan", 1), (-1, "nan"), (-1, "inf"), ("-inf", 1)])

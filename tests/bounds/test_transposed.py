@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from suture.bounds.transposed import suits, transposed
 
-CASES = [(4, 2, 1, 0), (3, 2, 1, 1), (3, 2, 0, 0), (5, 3, 2, 2), (2, 2, 0, 1), (1, 2, 0, 1),
-         (2, 3, 1, 2)]  # fmt: skip
+CASES = [((4, 4), 2, (1, 1), 0), ((3, 3), 2, (1, 1), 1), ((3, 3), 2, (0, 0), 0),
+         ((5, 5), 3, (2, 2), 2), ((2, 2), 2, (0, 0), 1), ((1, 1), 2, (0, 0), 1),
+         ((2, 2), 3, (1, 1), 2), ((5, 2), 2, (2, 0), 1), ((1, 4), 2, (0, 1), 0)]  # fmt: skip
 """Kernel, stride, padding, pixels at the far edge that no window reaches."""
 
 
@@ -20,10 +21,11 @@ def test_values_and_gradients(kernel, stride, padding, rest, channels):
     for ours in (True, False):
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(2, 5, 4, 3, generator=generator, requires_grad=True)
-        weight = torch.randn(5, channels, kernel, kernel, generator=generator, requires_grad=True)
-        size = [(edge - 1) * stride - 2 * padding + kernel + rest for edge in (4, 3)]
+        weight = torch.randn(5, channels, *kernel, generator=generator, requires_grad=True)
+        size = [(edge - 1) * stride - 2 * p + k + rest
+                for edge, p, k in zip((4, 3), padding, kernel, strict=True)]  # fmt: skip
         if ours:
-            found = transposed(rows, weight, stride, (padding, padding), (size[0], size[1]))
+            found = transposed(rows, weight, stride, padding, (size[0], size[1]))
         else:
             found = F.conv_transpose2d(rows, weight, None, stride, padding, rest)
         (found**3).sum().backward()

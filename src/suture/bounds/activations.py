@@ -28,6 +28,12 @@ class Lines:
     up_shift: Tensor | None
 
 
+def _known(line: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """A part of a line; NaN without bounds, or with a width that overflows: nothing may be
+    proved."""
+    return torch.where(upper - lower < float("inf"), line, float("nan"))
+
+
 @dataclass(frozen=True)
 class Relu:
     """ReLU, or leaky ReLU with ``slope`` on the negative side (0 <= slope < 1)."""
@@ -53,7 +59,8 @@ class Relu:
             alpha: lower slope as a share of the way from ``slope`` to 1, in place of that choice;
                 ``(n, *shape)``, or ``(n, rows, *shape)`` for slopes of each row.
         """
-        if alpha is None and kernels.plain(lower, upper) and lower.ndim > 1:
+        fits = lower.ndim > 1 and lower.shape == upper.shape
+        if alpha is None and fits and kernels.plain(lower, upper):
             low, up, shift = kernels.relu_lines(lower, upper, self.slope)
             return Lines(low, up, None, shift)
         if alpha is not None and alpha.ndim > lower.ndim:
@@ -67,8 +74,7 @@ class Relu:
         free = (upper > -lower).to(lower.dtype) if alpha is None else alpha
         low = torch.where(active, one, torch.where(dead, flat, flat + (1 - self.slope) * free))
         shift = torch.where(open_, (self.slope - chord) * lower, torch.zeros_like(lower))
-        # Without bounds the chord is NaN, and so is the shift: nothing will be proved.
-        return Lines(low, up, None, shift)
+        return Lines(low, _known(up, lower, upper), None, _known(shift, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The ``alpha`` whose lines ``lines`` takes without one: ``(n, *shape)``."""
@@ -114,7 +120,10 @@ class SShaped:
         # f(-x) = c - f(x): the lower line is the mirrored upper line of the mirrored interval.
         down, shift = self._upper(-upper, -lower, of_low)
         centre = 1.0 if self.name == "sigmoid" else 0.0
-        return Lines(down, up, centre - shift, up_shift)
+        below, above = centre - shift, up_shift
+        if alpha is not None and alpha.ndim > lower.ndim + 1:
+            lower, upper = lower[:, None], upper[:, None]
+        return Lines(down, up, _known(below, lower, upper), _known(above, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The ``alpha`` whose lines ``lines`` takes without one: ``(2, n, *shape)``."""

@@ -55,9 +55,10 @@ class Linear:
 
     def interval(self, lower: Boxes, upper: Boxes) -> tuple[Tensor, Tensor]:
         """Centre through the matrix, radius through its absolute values."""
-        if self.weight.ndim == 2:
+        flat = lower[0].ndim == 2 and (self.bias is None or self.bias.ndim == 1)
+        if self.weight.ndim == 2 and flat:
             return through_linear(lower[0], upper[0], self.weight, self.bias)
-        if kernels.plain(self.weight, lower[0], upper[0]):
+        if self.weight.ndim == 3 and kernels.plain(self.weight, lower[0], upper[0]):
             ends = kernels.least_and_most(self.weight, lower[0], upper[0])
             return ends if self.bias is None else (ends[0] + self.bias, ends[1] + self.bias)
         middle, radius = (upper[0] + lower[0]) / 2, (upper[0] - lower[0]) / 2

@@ -133,20 +133,25 @@ def concretise(rows: Rows, add: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         lower, upper: ``(n, *in_shape)``.
 
     Returns:
-        ``(n, rows)``.
+        ``(n, rows)``; NaN where nothing is known. No value is +inf: that is an overflow.
     """
+    found = _least(rows, lower, upper) + add
+    return torch.where(found == float("inf"), float("nan"), found)
+
+
+def _least(rows: Rows, lower: Tensor, upper: Tensor) -> Tensor:
     if isinstance(rows, Tensor) and len(rows) == len(lower) and kernels.plain(rows, lower, upper):
-        return kernels.least(rows.flatten(2), lower.flatten(1), upper.flatten(1)) + add
+        return kernels.least(rows.flatten(2), lower.flatten(1), upper.flatten(1))
     middle, radius = (upper + lower) / 2, (upper - lower) / 2
     if isinstance(rows, Patches):
         value = rows.value
         terms = value * rows.gather(middle) - value.abs() * rows.gather(radius)
-        return terms.flatten(3).sum(-1).flatten(1) + add
+        return terms.flatten(3).sum(-1).flatten(1)
     flat, middle, radius = rows.flatten(2), middle.flatten(1), radius.flatten(1)
     if rows.shape[0] == 1:
-        return middle @ flat[0].T - radius @ flat[0].abs().T + add
+        return middle @ flat[0].T - radius @ flat[0].abs().T
     # Elementwise: batched products of a matrix and a vector are several times slower.
-    return (flat * middle[:, None]).sum(-1) - (flat.abs() * radius[:, None]).sum(-1) + add
+    return (flat * middle[:, None]).sum(-1) - (flat.abs() * radius[:, None]).sum(-1)
 
 
 def unit_rows(

@@ -1,8 +1,7 @@
 """A box through an affine map: centre through the weights, radius through their absolute values.
 
-As separate operations the way back takes a dozen passes and as many steps of bookkeeping; here it
-is written out. Each value is used as it stands, so bounds stay those of interval arithmetic
-(Gowal et al. 2018, equation 6).
+The formula is that of Gowal et al. 2018. As separate operations its way back takes a dozen passes
+and as many steps of bookkeeping; here it is written out. Second derivatives are not available.
 """
 
 from __future__ import annotations
@@ -106,6 +105,8 @@ def _middle_and_radius(lower: Tensor, upper: Tensor) -> Ends:
 
 
 def _ends(centre: Tensor, spread: Tensor) -> Ends:
+    # 0 · centre: where the centre overflows nothing is known, and both ends are NaN.
+    spread = torch.add(spread, centre, alpha=0)
     return centre - spread, centre + spread
 
 

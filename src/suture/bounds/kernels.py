@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from suture.bounds import loops
+from suture.errors import ArgumentError
 
 
 def plain(*values: Tensor) -> bool:
@@ -118,12 +119,16 @@ class _ReluLines(torch.autograd.Function):
 
 
 def least(rows: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """The smallest values of ``rows·x`` on a box: ``(n, rows)``.
+    """The smallest values of ``rows·x`` on a box: ``(n, rows)``; NaN where one overflows.
 
     Args:
         rows: ``(n, rows, m)``.
         lower, upper: ``(n, m)``.
+
+    Raises:
+        ArgumentError: rows and box of different shapes.
     """
+    _check(rows, lower, upper)
     found: Tensor = _Least.apply(rows, lower, upper)
     return found
 
@@ -143,7 +148,11 @@ class _Least(torch.autograd.Function):
 
 
 def least_and_most(rows: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest values in one reading of the rows: ``(n, rows)`` twice."""
+    """The smallest and the largest values in one reading of the rows: ``(n, rows)`` twice.
+
+    Arguments, NaN and errors are as for ``least``.
+    """
+    _check(rows, lower, upper)
     found: tuple[Tensor, Tensor] = _LeastAndMost.apply(rows, lower, upper)
     return found
 
@@ -175,6 +184,16 @@ def _slopes(ctx: Any, of_least: Tensor, of_most: Tensor) -> tuple[Tensor | None,
         of_lower, of_upper = rows.new_zeros(lower.shape), rows.new_zeros(upper.shape)
         loops.slope_of_box(given, *outer, _flat(of_lower, 1), _flat(of_upper, 1))
     return of_rows, of_lower, of_upper
+
+
+def _check(rows: Tensor, lower: Tensor, upper: Tensor) -> None:
+    """Compiled loops do not look where an array ends."""
+    if not lower.shape == upper.shape == rows.shape[:1] + rows.shape[2:]:
+        raise ArgumentError(
+            expected=f"a box of shape {list(rows.shape[:1] + rows.shape[2:])} for these rows",
+            got=f"lower {list(lower.shape)} and upper {list(upper.shape)}",
+            remedy="Expand the box to one for each example.",
+        )
 
 
 def _flat(values: Tensor, axes: int) -> Any:

@@ -7,23 +7,29 @@ overlap, and makes no vector instructions. A row stays in the cache from one loo
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def relu_lines(lower, upper, slope, low, up, shift):  # type: ignore[no-untyped-def]
     flat, zero, one = lower.dtype.type(slope), lower.dtype.type(0), lower.dtype.type(1)
+    nan = lower.dtype.type(np.nan)
     for i in range(lower.shape[0]):
         for j in range(lower.shape[1]):
             first, last = lower[i, j], upper[i, j]
-            # Without bounds the chord is NaN, and so is the shift: nothing will be proved.
-            chord = (last - flat * first) / (last - first)
-            up[i, j] = one if first >= 0 else (flat if last <= 0 else chord)
+            width = last - first
+            chord = (last - flat * first) / width
+            line = one if first >= 0 else (flat if last <= 0 else chord)
+            # Without bounds, or with a width that overflows, nothing may be proved.
+            up[i, j] = line if width < np.inf else nan
             tall = one if last > -first else flat
             low[i, j] = one if first >= 0 else (flat if last <= 0 else tall)
         for j in range(lower.shape[1]):
             first, last = lower[i, j], upper[i, j]
-            open_shift = (flat - (last - flat * first) / (last - first)) * first
-            shift[i, j] = zero if first >= 0 or last <= 0 else open_shift
+            width = last - first
+            open_shift = (flat - (last - flat * first) / width) * first
+            line = zero if first >= 0 or last <= 0 else open_shift
+            shift[i, j] = line if width < np.inf else nan
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -36,7 +42,7 @@ def relu_lines_back(  # type: ignore[no-untyped-def]
         for j in range(lower.shape[1]):
             first, last = lower[i, j], upper[i, j]
             chord, width = (last - flat * first) / (last - first), last - first
-            whole = (of_up[i, j] - of_shift[i, j] * first) * part / (width * width)
+            whole = (of_up[i, j] - of_shift[i, j] * first) * part / width / width
             settled = first >= 0 or last <= 0
             of_upper[i, j] = zero if settled else -whole * first
             of_lower[i, j] = zero if settled else whole * last + of_shift[i, j] * (flat - chord)
@@ -84,7 +90,8 @@ def bend_back(  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
 def least(rows, lower, upper, found):  # type: ignore[no-untyped-def]
-    zero = rows.dtype.type(0)
+    """No value is infinitely large: +inf is an overflow, and becomes NaN."""
+    zero, nan = rows.dtype.type(0), rows.dtype.type(np.nan)
     for i in range(rows.shape[0]):
         for r in range(rows.shape[1]):
             total = zero
@@ -92,12 +99,12 @@ def least(rows, lower, upper, found):  # type: ignore[no-untyped-def]
                 c = rows[i, r, j]
                 positive = c if c > 0 else zero
                 total += positive * lower[i, j] + (c - positive) * upper[i, j]
-            found[i, r] = total
+            found[i, r] = total if total < np.inf else nan
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")
 def least_and_most(rows, lower, upper, least, most):  # type: ignore[no-untyped-def]
-    zero = rows.dtype.type(0)
+    zero, nan = rows.dtype.type(0), rows.dtype.type(np.nan)
     for i in range(rows.shape[0]):
         for r in range(rows.shape[1]):
             first, second = zero, zero
@@ -107,7 +114,8 @@ def least_and_most(rows, lower, upper, least, most):  # type: ignore[no-untyped-
                 negative = c - positive
                 first += positive * low + negative * up
                 second += positive * up + negative * low
-            least[i, r], most[i, r] = first, second
+            least[i, r] = first if first < np.inf else nan
+            most[i, r] = second if second > -np.inf else nan
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -81,6 +81,11 @@ class MaxPool:
         ceiling = torch.where(wins, torch.zeros_like(own), torch.maximum(own, others))
         # A window without bounds must not look like one.
         lost = torch.isnan(best) | torch.isnan(own) | torch.isnan(others)
+        unknown = ~(upper - lower < float("inf"))
+        lost |= F.max_pool2d(
+            unknown.to(lower.dtype), self.kernel, self.stride, self.padding,
+            ceil_mode=self.ceil_mode,
+        ) > 0  # fmt: skip
         return index, wins, torch.where(lost, float("nan"), ceiling)
 
     def _others(self, upper: Tensor, index: Tensor) -> Tensor:

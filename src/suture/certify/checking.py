@@ -92,6 +92,9 @@ def lower_bounds(steps: list[Step], lower: Array, upper: Array, rows: Array, add
         known.append(_interval(step, known))
         if any(_reads(later, index) for later in steps[index + 1 :]):
             known[index] = _tightened(steps, known, index)
+        with np.errstate(all="ignore"):
+            if not np.isfinite(known[index][1] - known[index][0]).all():
+                return np.full(len(rows), -np.inf)  # something overflows: nothing is known
     return _pulled(steps, known, len(steps) - 1, rows, add)
 
 

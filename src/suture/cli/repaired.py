@@ -25,20 +25,11 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             for state in ("proved", "repaired", "failed")
             if state in result.trace
         },
-        "held_out": _held_out(result.trace),
+        "held_out": result.trace.get("held_out", {}),
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
     }
-
-
-def _held_out(trace: dict[str, Any]) -> dict[str, float]:
-    """Errors of a certified training's best epoch, as shares; empty for other methods."""
-    if not (trace.get("curves") and "best_epoch" in trace):
-        return {}
-    best = trace["curves"][trace["best_epoch"] - 1]
-    kinds = ("clean", "certified")
-    return {kind: best[f"validation_{kind}_error"] for kind in kinds}
 
 
 def repair_text(facts: dict[str, Any]) -> str:

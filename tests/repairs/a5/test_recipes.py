@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -155,6 +156,17 @@ def test_training_of_both_goes_on_from_a_robustifier():
     assert "alone" not in result.trace and "alone" in online(RC).trace
     assert result.model.robustifier.body[0].kernel_size == (6, 6)
     assert certified(result.model.classifier, stored(result.model)) > 0
+
+
+def test_what_training_of_both_makes_worse_is_not_kept():
+    first = online(R).model
+    wild = replace(SHORT, lr=1.0, epochs=2, ramp=Ramp(start=1, length=1), clip=0.0)
+    method = A5CoTraining(eps=EPS, defence=DEFENCE, schedule=wild, certificates=0)
+    result = method.run(first, digits().train.batch(300), generator=2)
+    assert result.trace["best_epoch"] == 0 and len(result.trace["curves"]) == 2
+    assert models.fingerprint(result.model) == models.fingerprint(first)
+    ends = [c["validation_certified_error"] for c in result.trace["curves"]]
+    assert result.trace["held_out"]["certified"] <= min(ends)
 
 
 def test_the_gradient_reaches_the_robustifier_through_the_bound():

@@ -159,6 +159,14 @@ def test_the_best_epoch_is_one_at_the_full_radius():
     assert best_of(curves, Ramp(start=1, length=0)) == 1
 
 
+def test_the_start_is_the_best_unless_an_epoch_beats_it():
+    curves, ramp = (curve(1, 0, 0.1), curve(2, 0.1, 0.3)), Ramp(start=1, length=1)
+    assert best_of(curves, ramp, start=(0.2, 0.2)) == 0
+    assert best_of(curves, ramp, start=(0.1, 0.3)) == 0
+    assert best_of(curves, ramp, start=(0.2, 0.3)) == 2
+    assert best_of(curves[:1], ramp, start=(1.0, 1.0)) == 0
+
+
 def test_intervals_at_radius_zero_are_the_margins():
     network, batch = bounds.read(trained(), (1, 8, 8)), digits().test.batch(20)
     with torch.no_grad():

@@ -35,7 +35,8 @@ class A5CoTraining(Repair):
     """First R alone, then R and C together; a model that A5/R has made keeps its robustifier.
 
     Best from a classifier that was trained for a smaller attack than ε_A (Table 5): it gives up
-    less clean accuracy, and adapts.
+    less clean accuracy, and adapts. Where no epoch of training both certifies more of the held-out
+    images than R before the classifier as it was, that pair is kept (best epoch 0).
 
     Args:
         eps: ε_A^R, the L∞ radius of the attack while R is trained alone.
@@ -84,7 +85,10 @@ class A5CoTraining(Repair):
         eps = self.eps_together or self.eps
         pupil = DefendedPupil(both, data.shape, eps, together=True)
         work = f"{self!r} {stream.key} {identity(model, data)}"
-        found = teach(pupil, data, self.schedule, eps, "both", stream, engine, on_progress, work)
+        found = teach(
+            pupil, data, self.schedule, eps, "both", stream, engine, on_progress, work,
+            from_start=True,
+        )  # fmt: skip
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)

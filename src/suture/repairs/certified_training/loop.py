@@ -127,6 +127,10 @@ class Pupil(Protocol):
         """Which images are right, and which are certified by intervals at the full radius."""
 
 
+Errors = tuple[float, float]
+"""Shares of images in [0, 1]: classified wrong, and not certified."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """One epoch in numbers; errors are shares in [0, 1].
@@ -157,10 +161,23 @@ class Trained:
         curves: one entry per epoch.
         best_epoch: the one with the least certified error on the validation images among those
             trained at the full radius; of equals the one with less clean error, then the earlier.
+            0 if the weights that training began with are the best, and may be.
+        start: errors on the validation images before the first epoch, clean and certified, where
+            those weights may be the best.
     """
 
     curves: tuple[Curve, ...]
     best_epoch: int
+    start: Errors | None = None
+
+    @property
+    def errors(self) -> Errors:
+        """Of the best epoch on the validation images, clean and certified."""
+        if self.best_epoch == 0:
+            assert self.start is not None
+            return self.start
+        best = self.curves[self.best_epoch - 1]
+        return best.validation_clean_error, best.validation_certified_error
 
 
 @dataclass
@@ -177,6 +194,7 @@ class Loop:
         eps: the full radius, for the progress report.
         stage: what to call it in the progress report.
         tell: told about every batch.
+        from_start: whether the weights that training begins with may be the best.
     """
 
     pupil: Pupil
@@ -189,6 +207,7 @@ class Loop:
     eps: float
     stage: str
     tell: OnProgress
+    from_start: bool = False
 
     def run(self) -> Trained:
         """Train, from the last epoch that was kept.
@@ -198,15 +217,18 @@ class Loop:
         """
         self.optimiser = _optimiser(self.pupil.parameters(), self.schedule)
         self.curves: tuple[Curve, ...] = ()
-        self.best: dict[str, Tensor] = {}
-        self._restore()
+        self.best = model_tensors(self.pupil.module)
         self.pupil.module.eval()  # batch norm and dropout as bounds read them
+        self.start = self._validated() if self.from_start else None
+        self._restore()
         for epoch in range(len(self.curves) + 1, self.schedule.epochs + 1):
             self._epoch(epoch)
             self._remember()
-        best = best_of(self.curves, self.schedule.ramp)
         self.pupil.module.load_state_dict(self.best)
-        return Trained(self.curves, best)
+        return Trained(self.curves, self._best_epoch(), self.start)
+
+    def _best_epoch(self) -> int:
+        return best_of(self.curves, self.schedule.ramp, self.start)
 
     def _epoch(self, epoch: int) -> None:
         for group in self.optimiser.param_groups:
@@ -222,7 +244,7 @@ class Loop:
             sums += torch.tensor([value * len(positions), *map(float, wrong)], dtype=torch.float64)
             done = (epoch - 1) * len(pieces) + index + 1
             self.tell(label, done, self.schedule.epochs * len(pieces))
-        errors = self._validated(epoch)
+        errors = self._validated()
         loss, clean, certified = (sums / len(self.train)).tolist()
         curve = Curve(epoch, share, loss, clean, certified, *errors)
         self.curves = (*self.curves, curve)
@@ -249,7 +271,7 @@ class Loop:
         return judged
 
     @torch.no_grad()
-    def _validated(self, epoch: int) -> tuple[float, float]:
+    def _validated(self) -> Errors:
         wrong = torch.zeros(2)
         for index, rows in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
@@ -271,7 +293,7 @@ class Loop:
         return f"{text}, loss {last.loss:.3f}, clean / certified error {told}"
 
     def _remember(self) -> None:
-        if best_of(self.curves, self.schedule.ramp) == self.curves[-1].epoch:
+        if self._best_epoch() == self.curves[-1].epoch:
             self.best = model_tensors(self.pupil.module)
         epoch = len(self.curves)
         point = {
@@ -294,12 +316,17 @@ class Loop:
                 return
 
 
-def best_of(curves: tuple[Curve, ...], ramp: Ramp) -> int:
-    """The best epoch among those trained at the full radius; the last one while there is none."""
-    full = [curve for curve in curves if curve.epoch >= ramp.full_from]
-    if not full:
-        return curves[-1].epoch
-    return min(full, key=lambda c: (c.validation_certified_error, c.validation_clean_error)).epoch
+def best_of(curves: tuple[Curve, ...], ramp: Ramp, start: Errors | None = None) -> int:
+    """The best epoch among those trained at the full radius; the last one while there is none.
+
+    Args:
+        start: errors of what is to be beaten, clean and certified; if nothing does, 0.
+    """
+    full = {c.epoch: (c.validation_certified_error, c.validation_clean_error)
+            for c in curves if c.epoch >= ramp.full_from}  # fmt: skip
+    if start is not None:
+        full = {0: (start[1], start[0])} | full
+    return min(full, key=lambda epoch: full[epoch]) if full else curves[-1].epoch
 
 
 def _optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:

@@ -93,13 +93,16 @@ class ClassifierPupil:
 
 def teach(
     pupil: Pupil, data: Batch, schedule: Schedule, eps: float, stage: str, stream: Stream,
-    engine: Engine | None, on_progress: OnProgress | None, work: str,
+    engine: Engine | None, on_progress: OnProgress | None, work: str, *, from_start: bool = False,
 ) -> Trained:  # fmt: skip
-    """Hold validation images out of the data, and run the loop."""
+    """Hold validation images out of the data, and run the loop.
+
+    With ``from_start`` the weights that training begins with are kept if no epoch is better.
+    """
     train, validation = held_out(data, schedule.validation)
     loop = Loop(
         pupil, schedule, train, validation, stream, engine or Inline(threads_per_item=None), work,
-        eps, stage, on_progress or (lambda *_: None),
+        eps, stage, on_progress or (lambda *_: None), from_start,
     )  # fmt: skip
     return loop.run()
 
@@ -126,7 +129,7 @@ def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
 
 def status_of(found: Trained) -> Status:
     """Judged on the validation images: some are certified now, all, or none."""
-    error = found.curves[found.best_epoch - 1].validation_certified_error
+    error = found.errors[1]
     if error == 0:
         return Status.REPAIRED
     return Status.PARTLY if error < 1 else Status.UNCHANGED
@@ -134,7 +137,12 @@ def status_of(found: Trained) -> Status:
 
 def trace_of(found: Trained) -> dict[str, Any]:
     """The curves, ready for JSON."""
-    return {"best_epoch": found.best_epoch, "curves": [asdict(curve) for curve in found.curves]}
+    clean, certified = found.errors
+    return {
+        "best_epoch": found.best_epoch,
+        "held_out": {"clean": clean, "certified": certified},
+        "curves": [asdict(curve) for curve in found.curves],
+    }
 
 
 def check_radius(name: str, value: float) -> None:
