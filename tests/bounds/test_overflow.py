@@ -11,6 +11,7 @@ from suture import bounds
 from suture.bounds import kernels
 from suture.bounds.activations import Relu, SShaped
 from suture.bounds.backward import concretise
+from suture.bounds.boxes import through_conv, through_linear
 from suture.bounds.kernels import least, least_and_most, relu_lines
 from suture.bounds.pooling import MaxPool
 from suture.certify.checking import lower_bounds
@@ -136,3 +137,22 @@ def test_as_many_boxes_as_networks():
     for kernel in (least, least_and_most):
         with pytest.raises(ArgumentError):
             kernel(torch.ones(2, 1, 3), torch.zeros(2, 2), torch.ones(2, 2))
+
+
+def test_a_centre_that_overflows_is_unknown():
+    """The ends would both be -inf otherwise, and a ReLU behind them dead."""
+    ends, weight = torch.tensor([[2.0, 2.0]]), torch.tensor([[-3e38, -3e38]])
+    for found in (
+        *through_linear(ends, ends, weight, None),
+        *through_conv(
+            ends.view(1, 1, 1, 2),
+            ends.view(1, 1, 1, 2),
+            weight.view(1, 1, 1, 2),
+            None,
+            (1, 1),
+            (0, 0),
+            (1, 1),
+            1,
+        ),
+    ):
+        assert bool(found.isnan().all())
