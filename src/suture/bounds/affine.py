@@ -6,6 +6,7 @@ back to its input: ``c·y = (c M)·x + c·b``. Coefficients are ``(n or 1, rows,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,15 +185,35 @@ class Conv:
         wide = (kw - 1) * self.stride[1] + self._reach(1)
         before, after = out * kh * kw, self.in_shape[0] * high * wide
         if before * after > _LARGEST_MATRIX:
-            return self._transposed(windows)
-        unit = torch.eye(before, dtype=windows.dtype, device=windows.device)
-        matrix = self._transposed(unit.view(before, out, kh, kw)).view(before, after)
+            return F.conv_transpose2d(
+                windows, self.weight, None, self.stride, 0, 0, self.groups, self.dilation
+            )
+        matrix = self._matrix(kh, kw, high, wide).view(before, after)
         return (windows.flatten(1) @ matrix).view(-1, self.in_shape[0], high, wide)
 
-    def _transposed(self, windows: Tensor) -> Tensor:
-        return F.conv_transpose2d(
-            windows, self.weight, None, self.stride, 0, 0, self.groups, self.dilation
-        )
+    def _matrix(self, kh: int, kw: int, high: int, wide: int) -> Tensor:
+        """What each cell of an output window ``kh × kw`` gives to the input window, as
+        ``(out, kh, kw, in, high, wide)``: the kernel, moved."""
+        kernels = self._ungrouped()
+        out = kernels.new_zeros(kernels.shape[0], kh, kw, self.in_shape[0], high, wide)
+        for y, x in itertools.product(range(kh), range(kw)):
+            top, left = y * self.stride[0], x * self.stride[1]
+            rows = slice(top, top + self._reach(0), self.dilation[0])
+            columns = slice(left, left + self._reach(1), self.dilation[1])
+            out[:, y, x, :, rows, columns] = kernels
+        return out
+
+    def _ungrouped(self) -> Tensor:
+        """The kernels ``(out, in, kh, kw)``, zero for channels of other groups."""
+        kernels, per_group = self.weight, self.weight.shape[0] // self.groups
+        if self.groups == 1:
+            return kernels
+        wide = kernels.new_zeros(kernels.shape[0], self.in_shape[0], *kernels.shape[2:])
+        span = kernels.shape[1]
+        for group in range(self.groups):
+            own = slice(group * per_group, (group + 1) * per_group)
+            wide[own, group * span : (group + 1) * span] = kernels[own]
+        return wide
 
     def windows(self, channels: Tensor, top: Tensor, left: Tensor) -> Patches:
         """The kernels of output neurons ``channels`` × places, as patches of the input.
@@ -201,16 +222,7 @@ class Conv:
             channels: ``(rows, places)`` output channel of each row at each place, or ``(rows, 1)``.
             top, left: ``(places,)`` position of each place in the output.
         """
-        per_group = self.weight.shape[0] // self.groups
-        kernels = self.weight
-        if self.groups > 1:
-            wide = kernels.new_zeros(kernels.shape[0], self.in_shape[0], *kernels.shape[2:])
-            span = kernels.shape[1]
-            for group in range(self.groups):
-                own = slice(group * per_group, (group + 1) * per_group)
-                wide[own, group * span : (group + 1) * span] = kernels[own]
-            kernels = wide
-        value = self._spread(kernels)[channels]
+        value = self._spread(self._ungrouped())[channels]
         value = value.expand(-1, len(top), *value.shape[2:])[None]
         return Patches(
             value,
