@@ -225,6 +225,24 @@ def test_what_is_not_finite_is_never_proved(method, bad):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_no_images_have_no_bounds(method):
+    model, shape = NETWORKS["convolutions"]
+    network, none = bounds.read(model, shape), torch.zeros(0, *shape)
+    found = bounds.margins(network, Box(none, none), torch.zeros(0, dtype=torch.long), method)
+    assert found.shape == (0, 3)
+
+
+def test_an_affine_network_is_bounded_exactly_by_any_mixture():
+    """x and -x on [1, 2]: the margin of the first is 2x, at least 2."""
+    model = nn.Sequential(nn.Linear(1, 2, bias=False))
+    model[0].weight = nn.Parameter(torch.tensor([[1.0], [-1.0]]))
+    box = Box(torch.tensor([[1.0]]), torch.tensor([[2.0]]))
+    for share in (0.0, 0.5, 1.0):
+        found = bounds.mixed_margins(bounds.read(model, (1,)), box, torch.tensor([0]), share)
+        assert torch.allclose(found, torch.tensor([[0.0, 2.0]]))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_network_may_end_in_an_activation(method):
     """relu(x) and relu(-x) on [-1, 2]: by hand."""
     model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU())

@@ -242,6 +242,8 @@ def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown"
         method: "ibp" < "crown-ibp" < "crown" < "alpha-crown" in time, and mostly in tightness.
     """
     own, count = network.own_numbers, len(box.lower)
+    if not count:
+        return rows.new_zeros(0, rows.shape[1])
     size = max(1, OWN * BUDGET // max(1, own))
     if own and size < count:
         # Weights are read several times: not all of them from far away each time.

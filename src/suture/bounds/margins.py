@@ -72,7 +72,7 @@ def mixed_margins(network: Network, box: Box, labels: Tensor, share: float) -> T
 
 def _with_ends(state: State) -> State:
     """With the interval behind every activation too, where the last affine layers begin."""
-    nodes, known = state.network.nodes, dict(state.known)
+    nodes, known = state.network.nodes, {0: (state.box.lower, state.box.upper), **state.known}
     for index, node in enumerate(nodes):
         if len(node.inputs) == 1 and node.inputs[0] in state.known and index not in known:
             lower, upper = state.known[node.inputs[0]]
