@@ -22,7 +22,7 @@ def drawn(seed: int, n: int, own: bool, dtype: torch.dtype) -> tuple[torch.Tenso
     return tuple(v.requires_grad_() for v in values)
 
 
-def close(ours, theirs, dtype):
+def assert_alike(ours, theirs, dtype):
     tolerance = 1e-11 if dtype == torch.float64 else 1e-3
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
@@ -47,7 +47,7 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
         slopes = rows.grad.masked_fill(rows == 0, 0.0)
         results.append([out, add, slopes, *(value.grad for value in lines)])
     for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs, dtype)
+        assert_alike(ours, theirs, dtype)
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,7 +70,7 @@ def test_smallest_and_largest_values_and_their_gradients(seed, dtype):
         ((small**2).sum() + (low * up).sum()).backward()
         results.append([small, low, up, *(v.grad for v in given_)])
     for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs, dtype)
+        assert_alike(ours, theirs, dtype)
 
 
 def test_slopes_that_nobody_asks_for_are_not_found(monkeypatch):
@@ -112,7 +112,7 @@ def test_lines_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
         (weights[0] * lines.up + weights[1] * lines.up_shift).sum().backward()
         results.append([lines.low, lines.up, lines.up_shift, low.grad, up.grad])
     for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs, dtype)
+        assert_alike(ours, theirs, dtype)
 
 
 @pytest.mark.parametrize(("lower", "upper"), [("nan", 1), (-1, "nan"), (-1, "inf"), ("-inf", 1)])

@@ -194,25 +194,25 @@ class Conv:
     def _matrix(self, kh: int, kw: int, high: int, wide: int) -> Tensor:
         """What each cell of an output window ``kh × kw`` gives to the input window, as
         ``(out, kh, kw, in, high, wide)``: the kernel, moved."""
-        kernels = self._ungrouped()
-        out = kernels.new_zeros(kernels.shape[0], kh, kw, self.in_shape[0], high, wide)
+        weight = self._ungrouped()
+        out = weight.new_zeros(weight.shape[0], kh, kw, self.in_shape[0], high, wide)
         for y, x in itertools.product(range(kh), range(kw)):
             top, left = y * self.stride[0], x * self.stride[1]
             rows = slice(top, top + self._reach(0), self.dilation[0])
             columns = slice(left, left + self._reach(1), self.dilation[1])
-            out[:, y, x, :, rows, columns] = kernels
+            out[:, y, x, :, rows, columns] = weight
         return out
 
     def _ungrouped(self) -> Tensor:
         """The kernels ``(out, in, kh, kw)``, zero for channels of other groups."""
-        kernels, per_group = self.weight, self.weight.shape[0] // self.groups
+        weight, per_group = self.weight, self.weight.shape[0] // self.groups
         if self.groups == 1:
-            return kernels
-        wide = kernels.new_zeros(kernels.shape[0], self.in_shape[0], *kernels.shape[2:])
-        span = kernels.shape[1]
+            return weight
+        wide = weight.new_zeros(weight.shape[0], self.in_shape[0], *weight.shape[2:])
+        span = weight.shape[1]
         for group in range(self.groups):
             own = slice(group * per_group, (group + 1) * per_group)
-            wide[own, group * span : (group + 1) * span] = kernels[own]
+            wide[own, group * span : (group + 1) * span] = weight[own]
         return wide
 
     def windows(self, channels: Tensor, top: Tensor, left: Tensor) -> Patches:
