@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suture.errors import ArgumentError, DataError
 
@@ -135,16 +135,142 @@ def check_classes(labels: Tensor, classes: int) -> None:
         )
 
 
-def is_randomised(model: object) -> bool:
-    """Whether a model draws at random in its forward pass and takes the draw as an argument.
+class RepairedModel(nn.Module):
+    """What a repaired classifier tells whoever attacks, measures or certifies it.
 
-    Such a module sets ``randomised = True`` and has ``forward(images, noise=None)``: ``noise`` is
-    int64 ``(n,)``, 64 random bits per image, that decide the draw; without it the module draws by
-    itself. Attacks pass each image's own bits, so that results do not depend on batch or order.
-    A module may also have ``average(images, noise)`` with noise ``(draws, n)``: the mean logits,
-    in one pass over what the draws share.
+    A repair returns one of these, or the architecture it was given with other weights. Whoever
+    knows the defence knows all that is said here; only the draw of a randomised one is hidden
+    from him. A model of your own that draws at random need not be one: ``randomised = True`` and
+    ``forward(images, noise=None)`` are enough (see ``described``).
     """
-    return bool(getattr(model, "randomised", False))
+
+    def undefended(self) -> nn.Module:
+        """The classifier without its defence; may share this one's weights."""
+        raise NotImplementedError
+
+    @property
+    def randomised(self) -> bool:
+        """Whether two forwards of one image may differ.
+
+        If so, ``forward(images, noise=None)`` takes int64 ``(n,)``, 64 random bits per image that
+        decide the draw; without them the module draws by itself. Attacks pass each image's own
+        bits, so that results do not depend on batch or order.
+        """
+        return False
+
+    def support(self) -> tuple[tuple[float, nn.Module], ...]:
+        """The deterministic classifiers that it draws from, with their probabilities.
+
+        Empty for a deterministic model, and for one with no finite number of them.
+        """
+        return ()
+
+    def each(self, images: Tensor) -> Tensor:
+        """Logits ``(k, n, classes)`` under each of the k classifiers of the support, in its order.
+
+        To be overridden where they share work.
+        """
+        return torch.stack([member(images) for _, member in self.support()])
+
+    def average(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Mean logits ``(n, classes)`` over draws, ``noise`` int64 ``(draws, n)``."""
+        total = self(images, noise=noise[0])
+        for draw in noise[1:]:
+            total = total + self(images, noise=draw)
+        return total / len(noise)  # type: ignore[no-any-return]
+
+    def surrogates(self) -> dict[str, nn.Module]:
+        """Models whose gradients an attacker follows where this one's own lead nowhere, by name.
+
+        What he finds on them is judged on this one (Athalye et al. 2018, section 4).
+        """
+        return {}
+
+    def preemptive(self) -> tuple[nn.Module, nn.Module] | None:
+        """For a defence that moves images first: what moves them, and what classifies them then.
+
+        An attacker may stand before the one, or between the two.
+        """
+        return None
+
+    def certify_parts(self, lower: Tensor, upper: Tensor) -> list[nn.Module]:
+        """Every network that may answer for an input of the box (shape of one input)."""
+        return [self]
+
+    def certified_part(self) -> nn.Module:
+        """The network whose inputs certificates speak of."""
+        return self
+
+    def about_attacks(self) -> str:
+        """What must be said with the result of an attack on this model; empty for nothing."""
+        return ""
+
+
+class _Foreign(RepairedModel):
+    """Somebody else's module, described as far as it says something about itself."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._held = (model,)
+
+    def undefended(self) -> nn.Module:
+        return self._held[0]
+
+    @property
+    def randomised(self) -> bool:
+        return bool(getattr(self._held[0], "randomised", False))
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        model = self._held[0]
+        return model(images) if noise is None else model(images, noise=noise)  # type: ignore[no-any-return]
+
+    def certify_parts(self, lower: Tensor, upper: Tensor) -> list[nn.Module]:
+        return [self._held[0]]
+
+    def certified_part(self) -> nn.Module:
+        return self._held[0]
+
+
+def described(model: nn.Module) -> RepairedModel:
+    """What a model tells about itself: the only place that asks how a foreign module draws."""
+    return model if isinstance(model, RepairedModel) else _Foreign(model)
+
+
+def is_randomised(model: nn.Module) -> bool:
+    """Whether a model draws at random in its forward pass and takes the draw as an argument."""
+    return described(model).randomised
+
+
+_BEFORE = "suture_before"
+
+
+def remember(model: nn.Module, before: nn.Module) -> nn.Module:
+    """Hang the classifier that a repair was given on what it made of it; returns ``model``.
+
+    It is no submodule: it has no part in the model's parameters, modes and state dict. Bundles
+    keep it.
+    """
+    model.__dict__[_BEFORE] = (before,)
+    return model
+
+
+def undefended_of(model: nn.Module) -> nn.Module | None:
+    """The classifier that a repaired one was made from; ``None`` where nobody repaired it."""
+    (before,) = model.__dict__.get(_BEFORE, (None,))
+    if before is None:
+        return model.undefended() if isinstance(model, RepairedModel) else None
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), None)
+    return before if device is None else before.to(device)  # type: ignore[no-any-return]
+
+
+def check_linf(eps: float) -> None:
+    """Raise ``ArgumentError`` for an L∞ radius above 1, saying which fraction was meant."""
+    if 1 < eps < float("inf"):
+        raise ArgumentError(
+            expected="an L∞ radius of at most 1, since pixel values lie in [0, 1]",
+            got=f"eps={eps!r}",
+            remedy=f"Grey levels are divided by 255: {eps:g}/255 = {eps / 255:.4g}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +297,7 @@ class Box:
     @staticmethod
     def around(images: Tensor, eps: float) -> Box:
         """The L∞ ball of radius ``eps`` around images, clipped to [0, 1]."""
+        check_linf(eps)
         return Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
 
 
@@ -205,3 +332,5 @@ class ThreatModel:
                 got=f"eps={self.eps!r}",
                 remedy="Radii are in pixel units of [0, 1]: 8 grey levels are 8/255.",
             )
+        if self.norm == "linf":
+            check_linf(self.eps)

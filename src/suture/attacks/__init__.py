@@ -1,5 +1,6 @@
 """Attacks: a clean batch in, an adversarial batch out. One file per attack over one base."""
 
+from suture.attacks.against.knowing import knowing
 from suture.attacks.aigent import AIGENT
 from suture.attacks.apgd import APGD
 from suture.attacks.auto_attack import AutoAttack
@@ -39,5 +40,6 @@ __all__ = [
     "RandomNoise",
     "SparseRS",
     "Square",
+    "knowing",
     "poison",
 ]

@@ -17,11 +17,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from suture.attacks.against.keeping import Kept
 from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
 from suture.errors import ArgumentError, ModelError
+from suture.models import untouched
 from suture.rng import Stream, as_stream
-from suture.types import Batch, Knowledge, Norm, ThreatModel, check_classes
+from suture.types import (
+    Batch,
+    Knowledge,
+    Norm,
+    ThreatModel,
+    check_classes,
+    check_linf,
+    is_randomised,
+)
 
 OnProgress = Callable[[int, int], None]
 _CLEAN, _FINAL = 0, 1
@@ -40,6 +50,9 @@ class AttackResult:
         queries: int64 ``(n,)``: forwards the attack spent (0 for images wrong from the start).
         clean_right: bool ``(n,)``: the clean image was classified as its label.
         predictions: int64 ``(n,)``: the final decision.
+        share: float ``(n,)``: share of the model's draws that still get the image right; of an
+            ``adaptive`` attack over all that the model can draw, or over the common draws; else
+            0 or 1, the final decision.
         checks: forwards per image spent by the base class on top of ``queries``.
         notes: what the attack warns about.
     """
@@ -49,6 +62,7 @@ class AttackResult:
     queries: Tensor
     clean_right: Tensor
     predictions: Tensor
+    share: Tensor
     checks: int = CHECKS
     notes: tuple[str, ...] = ()
 
@@ -66,6 +80,7 @@ class AttackResult:
             queries=torch.cat([p.queries for p in parts]),
             clean_right=torch.cat([p.clean_right for p in parts]),
             predictions=torch.cat([p.predictions for p in parts]),
+            share=torch.cat([p.share for p in parts]),
             notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
         )
 
@@ -80,6 +95,11 @@ class Attack(ABC):
         eot: draws averaged per query (expectation over transformation, Athalye et al. 2018); each
             draw is a counted query. 1 for a deterministic model.
         eot_of: average the draws' "logits", or the "losses" of the draws.
+        adaptive: the attacker knows the defence, and only its next draw is hidden from him. A
+            query of a model with finitely many classifiers is the exact mean over them, that of
+            another randomised model the mean over ``eot`` common draws; nothing is accepted
+            because one draw or one average crossed the line: of all images asked about, the one
+            that the smallest share of draws gets right is kept.
         budget: queries an image may spend, ``None`` for no limit. An image whose budget is spent
             stops where it is; the others go on.
         seconds: time an image may spend, as its share of the wall clock, ``None`` for no limit.
@@ -90,6 +110,7 @@ class Attack(ABC):
     eps: float = 8 / 255
     eot: int = 1
     eot_of: Averaged = "logits"
+    adaptive: bool = False
     budget: int | None = None
     seconds: float | None = None
 
@@ -104,12 +125,8 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         _require(self.norm in self.norms, f"norm in {self.norms}", f"norm={self.norm!r}")
         _require(self.eps >= 0, "eps >= 0, in pixel values of [0, 1]", f"eps={self.eps!r}")
-        if self.norm == "linf" and 1 < self.eps < math.inf:
-            raise ArgumentError(
-                expected="an L∞ radius of at most 1, since pixel values lie in [0, 1]",
-                got=f"eps={self.eps!r}",
-                remedy=f"Grey levels are divided by 255: {self.eps:g}/255 = {self.eps / 255:.4g}.",
-            )
+        if self.norm == "linf":
+            check_linf(self.eps)
         _require(self.eot >= 1, "eot >= 1", f"eot={self.eot!r}")
         averaged = self.eot_of in ("logits", "losses")
         _require(averaged, 'eot_of="logits" or "losses"', f"eot_of={self.eot_of!r}")
@@ -150,7 +167,8 @@ class Attack(ABC):
             generator: seed or stream; the same one gives the same result.
             targets: int64 ``(n,)``, a class to reach for each image; ``None`` for untargeted.
             transfer_from: attack this model in place of ``model``, which then only measures; the
-                queries are those of the attacked one.
+                queries are those of the attacked one. An ``adaptive`` attack measures every
+                candidate on ``model`` and keeps the best.
             batch_size: images attacked at a time; a matter of memory, not of results.
             on_progress: called as ``on_progress(images finished, n)``.
 
@@ -165,7 +183,7 @@ class Attack(ABC):
         for start in range(0, len(batch), batch_size):
             piece = batch[start : start + batch_size].to(device)
             goals = None if targets is None else targets[start : start + batch_size].to(device)
-            with _private_randomness(stream, device):
+            with _private_randomness(stream, device), untouched(model):
                 parts.append(self._attack(model, piece, goals, stream, transfer_from))
             if on_progress is not None:
                 on_progress(min(start + batch_size, len(batch)), len(batch))
@@ -179,27 +197,61 @@ class Attack(ABC):
         stream: Stream,
         transfer_from: nn.Module | None,
     ) -> AttackResult:
-        judge = self._oracle(model, batch, targets, stream)
-        attacked = judge
+        kept = self._kept(model, batch, targets, transfer_from)
+        attacked = judge = self._oracle(model, batch, targets, stream, kept)
         if transfer_from is not None:
-            attacked = self._oracle(transfer_from, batch, targets, stream)
+            attacked = self._oracle(transfer_from, batch, targets, stream, kept, model)
             _checked(attacked.decide(batch.images, _CLEAN), batch.labels, attacked.goals)
         first = _checked(judge.decide(batch.images, _CLEAN), batch.labels, judge.goals)
         right = first.argmax(1) == batch.labels
-        rows = right.nonzero()[:, 0]
-        images = batch.images.clone()
-        if len(rows):
-            clean = batch.images[rows]
-            found = self.run(attacked, clean, rows).detach()
-            images[rows] = project(self.norm, self.eps, clean, found)
+        if kept is not None:
+            judge.show(batch.images, torch.arange(len(batch), device=first.device))
+            right = kept.share > 0 if targets is None else right
+        images = self._proposed(attacked, batch.images, right, kept)
         predictions = judge.decide(images, _FINAL).argmax(1)
         wrong = predictions != batch.labels
         success = wrong if targets is None else predictions == targets
+        share = (right & ~success).float() if kept is None else kept.share * right
         notes = tuple(dict.fromkeys(attacked.notes))
-        return AttackResult(images, success, attacked.queries, right, predictions, notes=notes)
+        return AttackResult(images, success, attacked.queries, right, predictions, share,
+                            notes=notes)  # fmt: skip
+
+    def _proposed(
+        self, oracle: Oracle, images: Tensor, right: Tensor, kept: Kept | None
+    ) -> Tensor:
+        """What the attack makes of the images that are right, moved into the ball."""
+        rows = right.nonzero()[:, 0]
+        found = images.clone()
+        if len(rows):
+            clean = images[rows]
+            proposed = self.run(oracle, clean, rows).detach()
+            found[rows] = project(self.norm, self.eps, clean, proposed)
+            if kept is not None:
+                oracle.show(found[rows], rows)
+                found[rows] = project(self.norm, self.eps, clean, kept.images[rows])
+        return found
+
+    def _kept(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        targets: Tensor | None,
+        transfer_from: nn.Module | None,
+    ) -> Kept | None:
+        """Candidates are judged where one query decides nothing, or another model answers it."""
+        if not self.adaptive or not (is_randomised(model) or transfer_from is not None):
+            return None
+        goals = batch.labels if targets is None else targets
+        return Kept(batch.images, goals, targeted=targets is not None, norm=self.norm, eps=self.eps)
 
     def _oracle(
-        self, model: nn.Module, batch: Batch, targets: Tensor | None, stream: Stream
+        self,
+        model: nn.Module,
+        batch: Batch,
+        targets: Tensor | None,
+        stream: Stream,
+        kept: Kept | None,
+        judge: nn.Module | None = None,
     ) -> Oracle:
         return Oracle(
             model,
@@ -209,9 +261,19 @@ class Attack(ABC):
             stream=stream.child(type(self).__name__),
             eot=self.eot,
             eot_of=self.eot_of,
+            adaptive=self.adaptive,
             budget=self.budget,
             seconds=self.seconds,
+            kept=kept,
+            judge=judge,
         )
+
+    def candidates(self, oracle: Oracle, queries: int) -> int:
+        """How many candidates a budget of ``queries`` an image allows.
+
+        Of an ``adaptive`` attack all of them: his averages do not cost him candidates.
+        """
+        return queries if self.adaptive else queries // oracle.draws
 
     def _check_targets(self, targets: Tensor | None, labels: Tensor) -> None:
         if targets is not None and not self.can_target:

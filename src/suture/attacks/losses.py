@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from suture.attacks.geometry import margin
-from suture.attacks.oracle import Loss
+from suture.attacks.oracle import Loss, OfDraws
 from suture.attacks.steps import cross_entropies
 from suture.errors import ArgumentError
 
@@ -29,12 +29,28 @@ def dlr_towards(targets: Tensor) -> Loss:
     return loss
 
 
+def lead(logits: Tensor, goals: Tensor) -> Tensor:
+    """``max_{i≠y} z_i - z_y``: by how much the goal is missed; never saturates."""
+    return -margin(logits, goals)
+
+
+clipped = OfDraws(lambda logits, goals: lead(logits, goals).clamp_max(0))
+"""Mean over the draws of ``min(0, max_{i≠y} z_i - z_y)``: only draws that still hold count."""
+
+clipped_towards = OfDraws(lambda logits, goals: lead(logits, goals).clamp_min(0))
+"""The same for a target: to be lowered, and only draws that still miss it count."""
+
+
 def negated(loss: Loss) -> Loss:
     """Falls where ``loss`` rises: towards the goal instead of away from it."""
+    if loss is clipped:
+        return negated(clipped_towards)
+    if isinstance(loss, OfDraws):
+        return OfDraws(lambda logits, goals: -loss.function(logits, goals))
     return lambda logits, goals: -loss(logits, goals)
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropies, "dlr": dlr}
+LOSSES: dict[str, Loss] = {"ce": cross_entropies, "dlr": dlr, "margin": lead, "clipped": clipped}
 
 
 def _need(classes: int, logits: Tensor) -> None:

@@ -32,12 +32,13 @@ class RandomNoise(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.queries >= self.eot, "queries >= eot", f"queries={self.queries!r}")
+        enough = self.queries >= (1 if self.adaptive else self.eot)
+        require(enough, "queries >= eot", f"queries={self.queries!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
         found = images.clone()
         active = torch.arange(len(images), device=images.device)
-        for step in range(self.queries // self.eot):
+        for step in range(self.candidates(oracle, self.queries)):
             clean, owners = images[active], rows[active]
             candidates = project(
                 self.norm, self.eps, clean, self._draw(oracle, clean, owners, step)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from suture.errors import ModelError
+from suture.attacks.against.answers import Answers, checked
+from suture.attacks.against.keeping import Kept
 from suture.rng import Stream, bits, image_keys
-from suture.types import is_randomised
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Averaged = Literal["logits", "losses"]
@@ -32,9 +33,14 @@ class Oracle:
         stream: the attack's random stream.
         eot: draws averaged per query of a randomised model (expectation over transformation).
         eot_of: what is averaged over the draws, where the attack has a loss.
+        adaptive: whether the attacker knows the defence (see ``against.Answers``).
         budget: forwards allowed per image, ``None`` for no limit. A query that would exceed it is
             not made; the image then meets a wall: logits that nothing improves on, no gradient.
         seconds: time allowed per image, its share of the wall clock; not reproducible.
+        kept: judges every candidate and keeps the best of each image; ``None`` where an image is
+            finished as soon as one query finds it misclassified.
+        judge: the model that decides whether a candidate fools, ``None`` for the one that is
+            asked.
 
     Attributes:
         queries: int64 ``(n,)``, forwards that the attack has spent on each image.
@@ -52,14 +58,22 @@ class Oracle:
         stream: Stream,
         eot: int,
         eot_of: Averaged = "logits",
+        adaptive: bool = False,
         budget: int | None = None,
         seconds: float | None = None,
+        kept: Kept | None = None,
+        judge: nn.Module | None = None,
     ) -> None:
-        self.model, self.goals, self.targeted, self.eot = model, goals, targeted, eot
+        self.model, self.goals, self.targeted = model, goals, targeted
         self.stream, self.keys = stream, image_keys(images, stream)
         self.notes: list[str] = []
         self.queries = torch.zeros_like(goals)
-        self._randomised = is_randomised(model)
+        self.kept, self._answers = kept, Answers(model, eot=eot, adaptive=adaptive)
+        self._judge = None if judge is None else Answers(judge, eot=eot, adaptive=adaptive)
+        self.draws = self._answers.draws
+        # Averages of fresh draws may have a short way; of what is known, every draw is looked at.
+        self._short = not adaptive and eot > 1 and self._answers.randomised
+        self._seen: tuple[Tensor | None, Tensor | None] = (None, None)
         self._eot_of, self._budget, self._seconds = eot_of, budget, seconds
         self._used = torch.zeros(len(goals), dtype=torch.float64, device=goals.device)
         self._clock = time.perf_counter()
@@ -89,13 +103,9 @@ class Oracle:
     def losses(self, images: Tensor, rows: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Mean logits, and ``loss(logits, goals)``: of the mean, or its mean (``eot_of``)."""
         with torch.no_grad():
-            first = self._spend(rows, 1)
-            if self._eot_of == "logits" or self.eot == 1:
-                logits = self._mean(images, rows, first)
-                return logits, loss(logits, self.goals[rows])
-            draws = [self._draw(images, rows, first, d) for d in range(self.eot)]
-            values = _total([loss(draw, self.goals[rows]) for draw in draws]) / self.eot
-            return _total(draws) / self.eot, values
+            draws = self._ask(images, rows, self._spend(rows, 1))
+            logits = self._noted(self._answers.mean(draws), images, rows, draws)
+            return logits, self._value(loss, draws, logits, rows)
 
     def differentiable(self, images: Tensor, rows: Tensor) -> Tensor:
         """Mean logits as ``logits``, but gradients are recorded where they are enabled."""
@@ -107,14 +117,19 @@ class Oracle:
     def many(self, images: Tensor, rows: Tensor) -> Tensor:
         """Mean logits ``(k, m, classes)`` of m candidates per image, ``(k, m, c, h, w)``."""
         k, m = images.shape[:2]
-        offsets = torch.arange(m, device=rows.device) * self.eot
+        offsets = torch.arange(m, device=rows.device) * self.draws
         first = (self._spend(rows, m)[:, None] + offsets).flatten()
         flat, owners = images.flatten(0, 1), rows.repeat_interleave(m)
-        pieces = range(0, k * m, self._width)
+        logits, shares = [], []
         with torch.no_grad():
-            parts = [self._mean(*(t[i : i + self._width] for t in (flat, owners, first)))
-                     for i in pieces]  # fmt: skip
-        return torch.cat(parts).reshape(k, m, -1)
+            for i in range(0, k * m, self._width):
+                part = (t[i : i + self._width] for t in (flat, owners, first))
+                logits.append(self._mean(*part))
+                shares.append(self._seen[1])
+        made = torch.cat(logits).reshape(k, m, -1)
+        held = [share for share in shares if share is not None]
+        self._seen = (made, torch.cat(held).reshape(k, m) if held else None)
+        return made
 
     def gradient(self, images: Tensor, rows: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Logits, and the gradient of ``loss(logits, goals)`` with respect to each image.
@@ -129,30 +144,58 @@ class Oracle:
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Logits, and gradients and values of several losses, from one forward (per draw)."""
         images = images.detach().requires_grad_(True)
-        first, goals = self._spend(rows, 1), self.goals[rows]
         with torch.enable_grad():
-            if self._eot_of == "logits" or self.eot == 1:
-                logits = self._mean(images, rows, first)
-                return (logits.detach(), *_backward(images, logits, goals, losses))
-            parts = []
-            for d in range(self.eot):
-                logits = self._draw(images, rows, first, d)
-                parts.append((logits.detach(), *_backward(images, logits, goals, losses)))
-        mean = [_total([part[0] for part in parts]) / self.eot]
-        for kind in (1, 2):
-            columns = zip(*(part[kind] for part in parts), strict=True)
-            mean.append([_total(list(c)) / self.eot for c in columns])  # type: ignore[arg-type]
-        return tuple(mean)  # type: ignore[return-value]
+            draws = self._ask(images, rows, self._spend(rows, 1))
+            mean = self._answers.mean(draws)
+            values = [self._value(loss, draws, mean, rows) for loss in losses]
+            slopes = [
+                self._slope(value, images, more=index + 1 < len(values))
+                for index, value in enumerate(values)
+            ]
+        logits = self._noted(mean.detach(), images.detach(), rows, draws.detach())
+        return logits, slopes, [value.detach() for value in values]
 
     def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Bool ``(k,)``: whether ``argmax`` of the logits is what the attacker wants."""
+        """Bool ``(k,)`` or ``(k, m)``: whether the attacker has what he wants.
+
+        Where every candidate is judged: whether no draw of the model denies it. Else whether
+        ``argmax`` of the logits is it.
+
+        Args:
+            logits: what the last query returned.
+        """
+        if self.kept is not None:
+            asked, share = self._seen
+            if not self._certain:
+                return torch.zeros(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+            if asked is logits and share is not None:
+                return share == 0
+            down = (self.kept.share[rows] == 0).reshape(-1, *(1,) * (logits.ndim - 2))
+            return down & self._hit(logits, rows)
+        return self._hit(logits, rows)
+
+    def _hit(self, logits: Tensor, rows: Tensor) -> Tensor:
         hit = logits.argmax(-1) == self.goals[rows].reshape(-1, *(1,) * (logits.ndim - 2))
         return hit if self.targeted else ~hit
+
+    @property
+    def _certain(self) -> bool:
+        """Whether what fools every draw that was looked at fools every draw there is."""
+        return (self._judge or self._answers).exact
 
     def finished(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Bool ``(k,)``: reached, or the image can ask no more."""
         done = self.reached(logits, rows)
         return done | ~self.can_ask(rows) if self.limited else done
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Within, random bits are others: attacks that follow each other do not repeat draws."""
+        keys, self.keys = self.keys, bits(self.keys, self.stream.child(name).key >> 1)
+        try:
+            yield
+        finally:
+            self.keys = keys
 
     def can_ask(self, rows: Tensor) -> Tensor:
         """Bool ``(k,)``: whether the image's budget allows another query."""
@@ -165,8 +208,11 @@ class Oracle:
         given the same luck on the attacked one.
         """
         with torch.no_grad():
-            noise = bits(self.keys, DECISION, occasion) if self._randomised else None
-            logits = self._forward(images, noise)
+            if self._answers.randomised:
+                noise = bits(self.keys, DECISION, occasion)
+                logits = checked(self.model(images, noise=noise), images)
+            else:
+                logits = checked(self.model(images), images)
         self.classes, self._clock = logits.shape[1], time.perf_counter()
         return logits
 
@@ -178,7 +224,7 @@ class Oracle:
     def _allowed(self, rows: Tensor, first: Tensor) -> Tensor:
         allowed = torch.ones_like(first, dtype=torch.bool)
         if self._budget is not None:
-            allowed &= first + self.eot <= self._budget
+            allowed &= first + self.draws <= self._budget
         if self._seconds is not None:
             allowed &= self._used[rows] < self._seconds
         return allowed
@@ -192,83 +238,88 @@ class Oracle:
             self._clock = now
         asked: int | Tensor = each
         if self._budget is not None:
-            asked = ((self._budget - spent) // self.eot).clamp(0, each)
+            asked = ((self._budget - spent) // self.draws).clamp(0, each)
         if self._seconds is not None:
             asked = asked * (self._used[rows] < self._seconds)
-        self.queries[rows] = spent + asked * self.eot
+        self.queries[rows] = spent + asked * self.draws
         return spent
 
+    def show(self, images: Tensor, rows: Tensor) -> None:
+        """Let the keeper see candidates that were not asked about; no counted query."""
+        with torch.no_grad():
+            answers = self._judge or self._answers
+            self._keep(answers, images, rows, answers(images, self.keys[rows], rows * 0, QUERY))
+
     def _mean(self, images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
-        average: Callable[[Tensor, Tensor], Tensor] | None = getattr(self.model, "average", None)
-        if self.eot == 1 or average is None:
-            draws = [self._draw(images, rows, first, d) for d in range(self.eot)]
-            return _total(draws) / self.eot if self.eot > 1 else draws[0]
+        draws = self._ask(images, rows, first)
+        return self._noted(self._answers.mean(draws), images, rows, draws)
 
-        def ask(images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
-            noise = [bits(self.keys[rows], QUERY, first + d) for d in range(self.eot)]
-            return self._checked(average(images, torch.stack(noise)), images)
-
-        return self._walled(images, rows, first, ask)
-
-    def _draw(self, images: Tensor, rows: Tensor, first: Tensor, draw: int) -> Tensor:
-        def ask(images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
-            if not self._randomised:
-                return self._forward(images, None)
-            return self._forward(images, bits(self.keys[rows], QUERY, first + draw))
-
-        return self._walled(images, rows, first, ask)
-
-    def _walled(
-        self,
-        images: Tensor,
-        rows: Tensor,
-        first: Tensor,
-        ask: Callable[[Tensor, Tensor, Tensor], Tensor],
-    ) -> Tensor:
-        """``ask``, but only for images that have budget left."""
-        if not self.limited:
-            return ask(images, rows, first)
-        allowed = self._allowed(rows, first)
-        if bool(allowed.all()):
-            return ask(images, rows, first)
+    def _ask(self, images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
+        """Logits of every draw ``(d, k, classes)``; a wall where no budget is left."""
+        if self._short and self._eot_of == "logits":
+            ask = self._answers.averaged
+        else:
+            ask = self._answers
+        if not self.limited or bool((allowed := self._allowed(rows, first)).all()):
+            return ask(images, self.keys[rows], first, QUERY)
         wall = torch.zeros(len(rows), self.classes, dtype=images.dtype, device=images.device)
-        height = -WALL if self.targeted else WALL
-        wall.scatter_(1, self.goals[rows][:, None], height)
-        if bool(allowed.any()):
-            wall[allowed] = ask(images[allowed], rows[allowed], first[allowed])
-        return wall
+        wall.scatter_(1, self.goals[rows][:, None], -WALL if self.targeted else WALL)
+        if not bool(allowed.any()):
+            return wall[None]
+        some = ask(images[allowed], self.keys[rows[allowed]], first[allowed], QUERY)
+        full = wall.expand(len(some), -1, -1).clone()
+        full[:, allowed] = some
+        return full
 
-    def _forward(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        output = self.model(images) if noise is None else self.model(images, noise=noise)
-        return self._checked(output, images)
+    def _noted(self, mean: Tensor, images: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
+        """The mean logits, after the keeper has seen the candidates."""
+        if self.kept is not None:
+            with torch.no_grad():
+                if self._judge is None:
+                    share = self._keep(self._answers, images, rows, draws)
+                else:
+                    seen = self._judge(images, self.keys[rows], rows * 0, QUERY)
+                    share = self._keep(self._judge, images, rows, seen)
+            self._seen = (mean, share)
+        return mean
 
-    @staticmethod
-    def _checked(output: Tensor, images: Tensor) -> Tensor:
-        if output.ndim != 2 or len(output) != len(images):
-            raise ModelError(
-                expected=f"logits of shape ({len(images)}, classes)",
-                got=f"shape {tuple(output.shape)}",
-                remedy="Give a classifier that maps (n, c, h, w) images to (n, classes) logits.",
+    def _keep(self, by: Answers, images: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
+        assert self.kept is not None, "asked for only where candidates are judged"
+        return self.kept.see(images, rows, draws, by.weights)
+
+    def _value(self, loss: Loss, draws: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
+        """A loss of the mean logits, or the mean of the draws' losses; some want all draws."""
+        goals = self.goals[rows]
+        if isinstance(loss, OfDraws):
+            return self._answers.mean(loss(draws, goals))
+        if self._eot_of == "logits" or len(draws) == 1:
+            return loss(mean, goals)
+        return self._answers.mean(torch.stack([loss(draw, goals) for draw in draws]))
+
+    def _slope(self, value: Tensor, images: Tensor, more: bool) -> Tensor:
+        """The gradient of a loss; zero where it does not depend on the image at all."""
+        slope = None
+        if value.requires_grad:
+            (slope,) = torch.autograd.grad(
+                value.sum(), images, retain_graph=more, allow_unused=True
             )
-        return output
+        if slope is None:
+            self._note("no gradients: the outputs do not depend differentiably on the image")
+            return torch.zeros_like(images)
+        return slope
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
 
-def _total(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+class OfDraws:
+    """A loss ``(d, k)`` of the logits of every draw, ``(d, k, classes)``, not of their mean."""
 
+    def __init__(self, function: Loss) -> None:
+        self.function = function
 
-def _backward(
-    images: Tensor, logits: Tensor, goals: Tensor, losses: Sequence[Loss]
-) -> tuple[list[Tensor], list[Tensor]]:
-    values = [loss(logits, goals) for loss in losses]
-    gradients = []
-    for index, value in enumerate(values):
-        if not value.requires_grad:
-            gradients.append(torch.zeros_like(images))
-            continue
-        more = index + 1 < len(values)
-        gradients.append(torch.autograd.grad(value.sum(), images, retain_graph=more)[0])
-    return gradients, [value.detach() for value in values]
+    def __call__(self, draws: Tensor, goals: Tensor) -> Tensor:
+        """The loss of each draw and image."""
+        flat = self.function(draws.flatten(0, 1), goals.repeat(len(draws)))
+        return flat.reshape(draws.shape[:2])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from suture.attacks.base import Attack, require, require_finite_eps
 from suture.attacks.geometry import project
+from suture.attacks.losses import LOSSES, negated
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, cross_entropies, random_start, steepest, steepest_l1
 from suture.types import Knowledge, Norm
+
+Ascended = Literal["ce", "margin", "clipped", "spread"]
+_SPREAD = ("ce", "margin", "clipped")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +26,13 @@ class PGD(Attack):
     ``x ← Π(x + α·sign(∇ℓ))`` for L∞, ``x ← Π(x + α·∇ℓ/‖∇ℓ‖₂)`` for L2, with ℓ the cross entropy.
     For L1 the step goes along the signs of the largest gradient entries (SLIDE, Tramèr & Boneh
     2019, arXiv:1904.13000), and Π is onto the ball and the box together.
-    An image leaves the batch as soon as a query finds it misclassified.
+    An image leaves the batch as soon as a query finds it misclassified (an ``adaptive`` attack:
+    under every draw).
 
     Args:
+        loss: what is raised: "ce"; the "margin" by which another class leads, which does not
+            saturate; its mean over the draws, "clipped" where a draw is fooled already; or
+            "spread": the restarts take these three in turn.
         steps: gradient steps per restart, each one query (times ``eot``).
         step_size: α; ``None`` for ``2.5·eps/steps``, which can reach the boundary from anywhere
             (Madry et al., section 5).
@@ -33,6 +41,7 @@ class PGD(Attack):
         sparsity: L1 only: the share of entries that a step leaves alone (SLIDE: 0.99).
     """
 
+    loss: Ascended = "ce"
     steps: int = 40
     step_size: float | None = None
     restarts: int = 1
@@ -45,6 +54,8 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_finite_eps(self.eps, type(self).__name__)
+        known = self.loss in get_args(Ascended)
+        require(known, f"a loss out of {get_args(Ascended)}", f"loss={self.loss!r}")
         require(self.steps >= 1, "steps >= 1", f"steps={self.steps!r}")
         require(self.restarts >= 1, "restarts >= 1", f"restarts={self.restarts!r}")
         positive = self.step_size is None or self.step_size > 0
@@ -69,8 +80,10 @@ class PGD(Attack):
         """One start: the last iterate or the first success, and which images need no other."""
         found, done = clean.clone(), torch.ones_like(rows, dtype=torch.bool)
         state = Rows(clean=clean, rows=rows, here=self._start(oracle, clean, rows, restart))
+        loss = LOSSES[_SPREAD[restart % len(_SPREAD)] if self.loss == "spread" else self.loss]
+        loss = negated(loss) if oracle.targeted else loss
         for _ in range(self.steps):
-            logits, gradient = oracle.gradient(state.here, state.rows, cross_entropies)
+            logits, gradient = oracle.gradient(state.here, state.rows, loss)
             state.gradient, gone = gradient, oracle.finished(logits, state.rows)
             found[state.place[gone]] = state.here[gone]
             state.leave(gone)
@@ -84,11 +97,10 @@ class PGD(Attack):
 
     def _moved(self, oracle: Oracle, state: Rows) -> Tensor:
         step = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        ascent = -state.gradient if oracle.targeted else state.gradient
         if self.norm == "l1":
-            along = steepest_l1(ascent, state.here, self.sparsity)
+            along = steepest_l1(state.gradient, state.here, self.sparsity)
         else:
-            along = steepest(self.norm, ascent)
+            along = steepest(self.norm, state.gradient)
         return project(self.norm, self.eps, state.clean, along.mul_(step).add_(state.here))
 
     def _start(self, oracle: Oracle, clean: Tensor, rows: Tensor, restart: int) -> Tensor:

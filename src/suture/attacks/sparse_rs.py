@@ -53,11 +53,12 @@ class SparseRS(Attack):
         require_finite_eps(self.eps, "SparseRS")
         require(self.eps == int(self.eps), "a whole number of pixels", f"eps={self.eps!r}")
         require(self.shape in MOVES, f"shape in {tuple(MOVES)}", f"shape={self.shape!r}")
-        require(self.queries >= self.eot, "queries >= eot", f"queries={self.queries!r}")
+        enough = self.queries >= (1 if self.adaptive else self.eot)
+        require(enough, "queries >= eot", f"queries={self.queries!r}")
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        steps, height, width = self.queries // self.eot, *images.shape[2:]
+        steps, height, width = self.candidates(oracle, self.queries), *images.shape[2:]
         moves = MOVES[self.shape](int(min(self.eps, height * width)), self.p, steps)
         if not moves.fits(height, width):
             return images

@@ -48,11 +48,12 @@ class Square(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_finite_eps(self.eps, "Square")
-        require(self.queries >= self.eot, "queries >= eot", f"queries={self.queries!r}")
+        enough = self.queries >= (1 if self.adaptive else self.eot)
+        require(enough, "queries >= eot", f"queries={self.queries!r}")
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        moves, steps = MOVES[self.norm], self.queries // self.eot
+        moves, steps = MOVES[self.norm], self.candidates(oracle, self.queries)
         search = Search(oracle, images, rows, early_stop=self.early_stop)
         lanes = torch.arange(moves.lanes(images, True), device=images.device)[None]
         search.start(moves.start(images, self.eps, oracle.random_bits(rows, 0, lanes)))

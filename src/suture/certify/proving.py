@@ -11,7 +11,7 @@ from suture import bounds
 from suture.bounds import Method, Network
 from suture.certify.certificate import Certificate
 from suture.models import fingerprint
-from suture.types import Box
+from suture.types import Box, described
 
 SLACK = 1e-9
 """Outward slack, relative to the size of the terms: above 1 000 times what float64 loses in sums
@@ -77,12 +77,10 @@ def certify_box(
 def parts_of(model: nn.Module, lower: Tensor, upper: Tensor) -> list[nn.Module]:
     """Every network that may answer for an input of the box: the model itself, unless it says
     otherwise."""
-    parts = getattr(model, "certify_parts", None)
-    return [model] if parts is None else list(parts(lower, upper))
+    return described(model).certify_parts(lower, upper)
 
 
 def subject_of(model: nn.Module) -> nn.Module:
     """The network that a model's certificates speak of: the model, unless it hands its input on
     to another one first and says so (A5: certificates are about robustified images)."""
-    part = getattr(model, "certified_part", None)
-    return model if part is None else part()  # type: ignore[no-any-return]
+    return described(model).certified_part()

@@ -13,7 +13,7 @@ from suture.engine import Engine, Run
 from suture.evaluate import Plan, Record, Subject
 from suture.pipeline import assess
 from suture.report import tables, verdict
-from suture.types import Batch
+from suture.types import Batch, described
 
 
 def measure(
@@ -51,8 +51,8 @@ def measure(
 
 def _notes(subjects: list[Subject]) -> list[str]:
     """What the models themselves want said about attacks on them."""
-    words = [getattr(subject.model, "about_attacks", None) for subject in subjects]
-    return list(dict.fromkeys(word() for word in words if callable(word)))
+    words = [described(subject.model).about_attacks() for subject in subjects]
+    return list(dict.fromkeys(word for word in words if word))
 
 
 def headline(records: list[Record]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack, RandomNoise, Square
-from suture.attacks.averaging import averaging
+from suture.attacks.against.knowing import knowing
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.health import signs
@@ -184,11 +184,11 @@ def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
         return
     for extra in plan.also:
         draws = _draws(subject.model, plan)
-        attack = averaging(extra, draws)
+        attack = knowing(extra, draws)
         label = f"{describe(attack)}, EOT {draws}"
         yield Row(subject, label, "adaptive", attack, 1, {"eot": draws})
     for draws in plan.eot:
-        for attack in (averaging(plan.attack, draws), *_white_box(plan, plan.attack.eps, draws)):
+        for attack in (knowing(plan.attack, draws), *_white_box(plan, plan.attack.eps, draws)):
             label = f"{describe(attack)}, EOT {draws}"
             yield Row(subject, label, "adaptive", attack, repeats, {"eot": draws})
     models = fixed_models(subject.model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from suture.attacks import Attack, AttackResult
 from suture.evaluate.metrics import per_class
 from suture.evaluate.records import Protocol, Record
 from suture.rng import Stream, bits, image_keys
-from suture.types import Batch, is_randomised
+from suture.types import Batch, described, is_randomised
 
 CHUNK = 512
 """Images per forward where nothing is attacked."""
@@ -86,29 +85,26 @@ def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 5
     Exact over the K programs of a defended classifier that has them; over fresh draws for other
     randomised models; 0 or 1 for a deterministic one.
     """
-    if not is_randomised(model):
+    about = described(model)
+    if not about.randomised:
         return (decisions(model, images, Stream(0)) == labels).float()
-    each: Callable[[Tensor], Iterable[Tensor]] | None = getattr(model, "each", None)
-    if each is None:
+    odds = torch.tensor([weight for weight, _ in about.support()])
+    if not len(odds):
         hits = [decisions(model, images, Stream(1).child(d)) == labels for d in range(draws)]
         return torch.stack(hits).float().mean(0)
     with torch.no_grad():
-        return torch.cat([_share(each(i), y) for i, y in _pieces(images, labels)])
+        pieces = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
+        return torch.cat([_share(about.each(i), y, odds) for i, y in pieces])
 
 
-def _share(logits: Iterable[Tensor], labels: Tensor) -> Tensor:
-    return torch.stack([one.argmax(1) == labels for one in logits]).float().mean(0)
-
-
-def _pieces(images: Tensor, labels: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    return zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
+def _share(logits: Tensor, labels: Tensor, odds: Tensor) -> Tensor:
+    right = (logits.argmax(2) == labels).double()
+    return (odds.to(right) @ right).float()
 
 
 def fixed_models(model: nn.Module) -> list[nn.Module]:
     """The deterministic classifiers that a randomised one draws from, best first, if it has any."""
-    fixed: Callable[[int], nn.Module] | None = getattr(model, "fixed", None)
-    programs: Sequence[object] = getattr(model, "programs", ())
-    return [fixed(index) for index in range(len(programs))] if fixed else []
+    return [member for _, member in described(model).support()]
 
 
 def spent(result: AttackResult) -> list[int | None]:

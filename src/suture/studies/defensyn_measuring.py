@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack
-from suture.attacks.averaging import averaging
+from suture.attacks.against.knowing import knowing
 from suture.evaluate import decisions
 from suture.evaluate.rows import fixed_models, share_right
 from suture.rng import Stream
@@ -61,7 +61,7 @@ def measured(
     found["paper"] = [int(result.robust.sum()) for result in results]
     candidates, found["eot"] = [batch.images, results[0].images], {}
     for draws in protocol.eot:
-        result = averaging(attack, draws)(model, batch, generator=stream)
+        result = knowing(attack, draws)(model, batch, generator=stream)
         found["eot"][str(draws)] = int(result.robust.sum())
         candidates.append(result.images)
     if protocol.deep:

@@ -9,10 +9,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from suture.attacks import BPDA
 from suture.errors import ArgumentError, ModelError, unknown_name
 from suture.models import attach, build_from_spec, files_of, register_builder, spec_of
 from suture.models.zoo import check_shape
 from suture.repairs.a5.defence import Defence
+from suture.types import RepairedModel
 
 Body = Literal["mnist", "cifar", "small"]
 KIND, DEFENDED = "a5-robustifier", "a5-defended"
@@ -79,7 +81,7 @@ class Robustifier(nn.Module):
         return self.defence.reached(images, self.body(images))
 
 
-class DefendedClassifier(nn.Module):
+class DefendedClassifier(RepairedModel):
     """``C ∘ clamp(x + δ_D(R(x)))``: what an image meets that is robustified and then classified.
 
     Certificates speak of ``classifier``, for images that were robustified before: the attacker is
@@ -95,6 +97,18 @@ class DefendedClassifier(nn.Module):
         """Logits ``(n, classes)``."""
         logits: Tensor = self.classifier(self.robustifier(images))
         return logits
+
+    def undefended(self) -> nn.Module:
+        """The classifier without its robustifier; shares this one's weights."""
+        return self.classifier
+
+    def surrogates(self) -> dict[str, nn.Module]:
+        """The classifier behind R with the gradient of the identity in place of R's own."""
+        return {"R straight through": BPDA(self.classifier, forward=self.robustifier)}
+
+    def preemptive(self) -> tuple[nn.Module, nn.Module]:
+        """R, and the classifier that reads what R made."""
+        return self.robustifier, self.classifier
 
     def about_attacks(self) -> str:
         """What attacks on the whole model are, for whoever reads their result."""

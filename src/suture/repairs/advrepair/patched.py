@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from suture.errors import ArgumentError
 from suture.repairs.advrepair.allocation import TOLERANCE, Allocation
 from suture.repairs.advrepair.bank import PatchBank
+from suture.types import RepairedModel
 
 
-class PatchedClassifier(nn.Module):
+class PatchedClassifier(RepairedModel):
     """N with patches (paper, Definition 3.2).
 
     Args:
@@ -54,6 +55,13 @@ class PatchedClassifier(nn.Module):
     def undefended(self) -> nn.Module:
         """The classifier without patches; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
+
+    def surrogates(self) -> dict[str, nn.Module]:
+        """N: patches saturate, and a patch that adds a constant has no slope of its own.
+
+        The model's own gradient is that of N and the patches with the allocation held.
+        """
+        return {"N": self.undefended()}
 
     def certify_parts(self, lower: Tensor, upper: Tensor) -> list[nn.Module]:
         """Every network that can answer for some input of a box: what is proved of each of them

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -69,26 +68,27 @@ class DefendedClassifier(Drawing):
         programs = torch.arange(len(self.bank.programs), device=noise.device)
         counts = (choice[:, :, None] == programs).sum(0)
         total = None
-        for index, logits in enumerate(self.each(images)):
+        for index, logits in enumerate(self.each(images).unbind(0)):
             part = counts[:, index, None] * logits
             total = part if total is None else total + part
         assert total is not None, "there is at least one program"
         return total / len(noise)
 
-    def each(self, images: Tensor) -> Iterator[Tensor]:
-        """Logits ``(n, classes)`` under each program in turn; the encoder runs once.
+    def each(self, images: Tensor) -> Tensor:
+        """Logits ``(k, n, classes)`` under each of the k programs; the encoder runs once.
 
         Before a linear head only the changes are computed: ``W·v + b + Σ_i W[:, i]·(v'_i - v_i)``.
         """
         features = self.encoder(images)
         linear = head_is_linear(self.head)
         plain = self.head(features) if linear is not None else features
-        for index, program in enumerate(self.programs):
-            if linear is None:
-                chosen = torch.full_like(features[:, 0], index, dtype=torch.int64)
-                yield self.head(self.bank(features, chosen))
-            else:
-                yield _changed(plain, features, linear.weight, program)
+        if linear is not None:
+            return torch.stack([_changed(plain, features, linear.weight, p) for p in self.programs])
+        made = []
+        for index in range(len(self.programs)):
+            chosen = torch.full_like(features[:, 0], index, dtype=torch.int64)
+            made.append(self.head(self.bank(features, chosen)))
+        return torch.stack(made)
 
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
@@ -100,6 +100,13 @@ class DefendedClassifier(Drawing):
     def undefended(self) -> nn.Module:
         """The classifier without its programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
+
+    def support(self) -> tuple[tuple[float, nn.Module], ...]:
+        """The classifier of each program, all equally likely."""
+        if not self.randomised:
+            return ()
+        count = len(self.programs)
+        return tuple((1.0 / count, self.fixed(index)) for index in range(count))
 
     def fixed(self, index: int) -> DefendedClassifier:
         """The deterministic classifier of program ``index``; shares this one's weights."""

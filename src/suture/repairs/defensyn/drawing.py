@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from suture.rng import bits
+from suture.types import RepairedModel
 
 
-class Drawing(nn.Module):
+class Drawing(RepairedModel):
     """A module whose forward draws for every input; the draw can be made repeatable.
 
     ``noise`` given to the forward decides; else ``seed`` does; else torch's global generator.

@@ -1,7 +1,7 @@
 """Counterexample rounds: attack the *defended* model, add what succeeds, synthesise again.
 
 The paper attacks the undefended model once. Here an attacker who knows the defence goes on where
-it left off: he averages over draws (``attacks.averaging``), and every image that he turns joins
+it left off: he averages over draws (``attacks.knowing``), and every image that he turns joins
 the attacked ones that programs are scored on. After each round the model that keeps more held-out
 training images right under that attacker stays; of equals the earlier one.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suture.attacks import Attack
-from suture.attacks.averaging import averaging
+from suture.attacks.against.knowing import knowing
 from suture.engine import Engine
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import Attacked, OnStage, attacked
@@ -87,7 +87,7 @@ class Rounds:
     def _attack(self, found: Found, batch: Batch, what: str) -> Attacked:
         """The attacks by someone who averages; every model meets the same random streams."""
         return attacked(
-            tuple(averaging(attack, self.eot) for attack in self.attacks),
+            tuple(knowing(attack, self.eot) for attack in self.attacks),
             found.model,
             batch,
             self.stream.child("rounds"),

@@ -1,0 +1,104 @@
+"""What one query of a model answers: the logits of every draw that it averages."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from suture.errors import ModelError
+from suture.rng import bits
+from suture.types import described
+
+COMMON = 4
+
+
+class Answers:
+    """Logits ``(d, k, classes)`` of d draws, to be averaged with the weights ``(d,)``.
+
+    * A deterministic model has one draw of weight 1.
+    * Where the draw is hidden and the rest known (``adaptive``), a model with finite support
+      answers with all of its classifiers and their probabilities: an exact mean without noise.
+      Another randomised model answers with ``eot`` draws that are the same at every query
+      (common random numbers), so that two candidates differ by themselves and not by luck.
+    * Otherwise every query meets ``eot`` fresh draws, as it would in the field.
+
+    Attributes:
+        weights: probabilities of the draws, ``(d,)``, where they are not equal to ``1/d``.
+        exact: whether the mean is over everything that the model can draw.
+        draws: forwards that a query stands for. An exact mean counts as one: the attacker has
+            the programs and computes it himself.
+    """
+
+    def __init__(self, model: nn.Module, *, eot: int, adaptive: bool) -> None:
+        self.model, self.about, self._adaptive = model, described(model), adaptive
+        self.randomised = self.about.randomised
+        support = self.about.support() if adaptive and self.randomised else ()
+        self.weights = torch.tensor([weight for weight, _ in support]) if support else None
+        self.exact = not self.randomised or bool(support)
+        self.draws = 1 if not self.randomised or support else eot
+
+    def __call__(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
+        """Logits of every draw.
+
+        Args:
+            images: ``(k, c, h, w)``.
+            keys: int64 ``(k,)``, the images' random keys.
+            first: int64 ``(k,)``, queries they had before: numbers the fresh draws.
+            counter: tells fresh draws from other uses of the keys.
+        """
+        if not self.randomised:
+            one = checked(self.model(images), images)[None]
+            # A deterministic model may have been asked for several draws: they are all alike.
+            return one
+        if self.weights is not None:
+            each = self.about.each(images)
+            checked(each[0], images)
+            return each
+        return torch.stack([checked(self.model(images, noise=noise), images)
+                            for noise in self.noise(keys, first, counter)])  # fmt: skip
+
+    def averaged(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
+        """The mean of fresh draws alone ``(1, k, classes)``, where a model has a short way to it."""
+        noise = torch.stack(self.noise(keys, first, counter))
+        return checked(self.about.average(images, noise), images)[None]
+
+    def noise(self, keys: Tensor, first: Tensor, counter: int) -> list[Tensor]:
+        """Random bits ``(k,)`` of each draw."""
+        if self._adaptive:
+            return [bits(keys, COMMON, d) for d in range(self.draws)]
+        return [bits(keys, counter, first + d) for d in range(self.draws)]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over the first axis of ``(d, ...)``, by the weights."""
+        return weighted(values, self.weights)
+
+
+def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the first axis of ``(d, ...)``, by the weights, or equal ones.
+
+    Added up one after another: torch's own sums may take another order in another batch.
+    """
+    if len(values) == 1:
+        return values[0]
+    parts = values.unbind(0)
+    if weights is not None:
+        parts = tuple(w * part for w, part in zip(weights.tolist(), parts, strict=True))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total if weights is not None else total / len(parts)
+
+
+def checked(output: Tensor, images: Tensor) -> Tensor:
+    """The output, if it is a row of logits for each image.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    if output.ndim != 2 or len(output) != len(images):
+        raise ModelError(
+            expected=f"logits of shape ({len(images)}, classes)",
+            got=f"shape {tuple(output.shape)}",
+            remedy="Give a classifier that maps (n, c, h, w) images to (n, classes) logits.",
+        )
+    return output

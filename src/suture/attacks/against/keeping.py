@@ -1,0 +1,92 @@
+"""Which of all the images that an attack has asked about is kept, for each image it started from.
+
+No draw and no average decides that an image has fallen: every candidate is judged by the share
+of the model's draws that still get it right.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from suture.attacks.against.answers import weighted
+from suture.attacks.geometry import distance, margin
+from suture.types import Norm
+
+_HAIR = 1e-6
+
+
+class Kept:
+    """Per image, the candidate that the smallest share of draws gets right; ties by mean margin.
+
+    Args:
+        clean: ``(n, c, h, w)``, where each image's ball has its centre, and the first candidate.
+        goals: int64 ``(n,)``, true classes, or targets.
+        targeted: whether the goals are to be reached.
+        norm, eps: the ball; candidates outside of it, or of [0, 1], do not count.
+
+    Attributes:
+        images: the best so far. share, margin: what it was judged by, ``(n,)``.
+    """
+
+    def __init__(
+        self, clean: Tensor, goals: Tensor, *, targeted: bool, norm: Norm, eps: float
+    ) -> None:
+        self._clean, self._goals, self._targeted = clean, goals, targeted
+        self._norm, self._eps = norm, eps
+        self.images = clean.clone()
+        self.share = torch.full((len(goals),), 2.0, device=clean.device)
+        self.margin = torch.full_like(self.share, float("inf"))
+
+    def see(self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
+        """Judge candidates, keep the better ones, and return the share that holds each, ``(k,)``.
+
+        Args:
+            images: ``(k, c, h, w)``.
+            rows: int64 ``(k,)``, whose candidates they are; may repeat.
+            logits: ``(d, k, classes)``, the draws'.
+            weights: probabilities of the draws, ``None`` if equal.
+        """
+        share, gap = self._judged(logits, self._goals[rows], weights)
+        better = (share < self.share[rows]) | (
+            (share == self.share[rows]) & (gap < self.margin[rows])
+        )
+        index = better.nonzero()[:, 0]
+        if len(index):
+            index = index[self._inside(images[index], rows[index])]
+            index = _best_of_each(index, rows, share, gap)
+            own = rows[index]
+            self.images[own] = images[index].detach()
+            self.share[own], self.margin[own] = share[index], gap[index]
+        return share
+
+    def _judged(
+        self, logits: Tensor, goals: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Share of draws that deny the attacker his goal, and by what mean margin they do."""
+        hit = logits.argmax(-1) == goals
+        holds = (~hit if self._targeted else hit).float()
+        flat = margin(logits.flatten(0, 1), goals.repeat(len(logits))).reshape(holds.shape)
+        sign = -1.0 if self._targeted else 1.0
+        share = weighted(holds, weights)
+        # A sum of probabilities that should be 1 is exactly that.
+        return share.masked_fill((holds == 1).all(0), 1.0), sign * weighted(flat, weights)
+
+    def _inside(self, images: Tensor, rows: Tensor) -> Tensor:
+        low, high = images.flatten(1).aminmax(dim=1)
+        fits = (low >= 0) & (high <= 1)
+        if self._eps < float("inf"):
+            fits &= distance(self._norm, images - self._clean[rows]) <= self._eps + _HAIR
+        return fits
+
+
+def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:
+    """Of several candidates of one row the best alone; the first of equals."""
+    if len(index) < 2 or not bool((rows[index].sort().values.diff() == 0).any()):
+        return index
+    order = index[gap[index].argsort(stable=True)]
+    order = order[share[order].argsort(stable=True)]
+    order = order[rows[order].argsort(stable=True)]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = rows[order][1:] != rows[order][:-1]
+    return order[first]
