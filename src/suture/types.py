@@ -241,7 +241,7 @@ def is_randomised(model: nn.Module) -> bool:
     return described(model).randomised
 
 
-_BEFORE = "suture_before"
+BEFORE = "suture_before"
 
 
 def remember(model: nn.Module, before: nn.Module) -> nn.Module:
@@ -250,17 +250,23 @@ def remember(model: nn.Module, before: nn.Module) -> nn.Module:
     It is no submodule: it has no part in the model's parameters, modes and state dict. Bundles
     keep it.
     """
-    model.__dict__[_BEFORE] = (before,)
+    model.__dict__[BEFORE] = (before,)
     return model
+
+
+def remembered(model: nn.Module) -> nn.Module | None:
+    """The classifier that ``remember`` hung on it, ``None`` if nobody did."""
+    (before,) = model.__dict__.get(BEFORE, (None,))
+    return before  # type: ignore[no-any-return]
 
 
 def undefended_of(model: nn.Module) -> nn.Module | None:
     """The classifier that a repaired one was made from; ``None`` where nobody repaired it."""
-    (before,) = model.__dict__.get(_BEFORE, (None,))
+    before = remembered(model)
     if before is None:
         return model.undefended() if isinstance(model, RepairedModel) else None
     device = next((t.device for t in (*model.parameters(), *model.buffers())), None)
-    return before if device is None else before.to(device)  # type: ignore[no-any-return]
+    return before if device is None else before.to(device)
 
 
 def check_linf(eps: float) -> None:

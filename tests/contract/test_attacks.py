@@ -245,7 +245,6 @@ def test_a_spent_budget_stops_the_image(attack: Attack, model: ExactLinear, batc
     result = limited(model, batch, generator=0)
     assert model.forwards == int(result.queries.sum()) + result.checks * len(batch)
     assert int(result.queries.max()) <= budget
-    assert torch.equal(result.queries % attack.eot, torch.zeros_like(result.queries))
     if attack.independent:
         same(result, limited(model, batch, generator=0, batch_size=3))
 

@@ -6,6 +6,7 @@ every other file, and the fingerprint of the weights. A bundle appears all at on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,21 +17,23 @@ import torch
 from torch import nn
 
 import suture
-from suture.errors import BundleError, StorageError
+from suture.errors import BundleError, ModelError, StorageError
 from suture.models.checks import fingerprint
 from suture.models.spec import build_from_spec, files_of, spec_of
 from suture.models.weights import apply_weights, read_safetensors
 from suture.storage import atomic_folder
+from suture.types import remember, remembered
 
 FORMAT, VERSION = "suture-bundle", 1
-MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+MANIFEST, WEIGHTS, BEFORE = "manifest.json", "weights.safetensors", "before.safetensors"
 
 
 def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None = None) -> Path:
     """Write a model as a bundle folder; an older bundle at that path is replaced.
 
     Args:
-        model: one that carries a ``suture_spec``.
+        model: one that carries a ``suture_spec``; the classifier that it was repaired from
+            (``suture.types.undefended_of``) is kept with it.
         path: the folder to make.
         extra: anything JSON-able to keep beside the spec (accuracy, provenance, …).
 
@@ -39,14 +42,25 @@ def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None 
         StorageError: if the folder cannot be written, or something else is in the way.
     """
     path = Path(path)
+    before = _before(model)
     files = {**files_of(model), WEIGHTS: _weights(model)}
-    manifest = _manifest(model, files, extra)
+    if before is not None:
+        files |= {**files_of(before), BEFORE: _weights(before)}
+    manifest = _manifest(model, before, files, extra)
     content = {MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode(), **files}
     _check_free(path)
     with atomic_folder(path) as draft:
         for name, data in content.items():
             (draft / name).write_bytes(data)
     return path
+
+
+def _before(model: nn.Module) -> nn.Module | None:
+    """The classifier before the repair, where the model itself does not hold it."""
+    before = remembered(model)
+    with contextlib.suppress(ModelError):
+        return before if before is not None and spec_of(before) else None
+    return None
 
 
 def _weights(model: nn.Module) -> bytes:
@@ -58,7 +72,10 @@ def _weights(model: nn.Module) -> bytes:
 
 
 def _manifest(
-    model: nn.Module, files: Mapping[str, bytes], extra: Mapping[str, Any] | None
+    model: nn.Module,
+    before: nn.Module | None,
+    files: Mapping[str, bytes],
+    extra: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     body = {
         "format": FORMAT,
@@ -69,6 +86,8 @@ def _manifest(
         "fingerprint": fingerprint(model),
         "extra": dict(extra or {}),
     }
+    if before is not None:
+        body["before"] = {"spec": spec_of(before), "fingerprint": fingerprint(before)}
     return {**body, "checksum": _checksum(body)}
 
 
@@ -109,13 +128,20 @@ def load_bundle(
     path = Path(path)
     manifest = read_manifest(path)
     _check_files(path, manifest["files"])
-    model = build_from_spec(manifest["spec"], path, trust_code=trust_code)
-    state = read_safetensors((path / WEIGHTS).read_bytes(), path / WEIGHTS)
-    apply_weights(model, state)
-    if fingerprint(model) != manifest["fingerprint"]:
-        raise _altered("weights with the manifest's fingerprint", "others")
+    model = _built(path, manifest, WEIGHTS, trust_code)
+    if "before" in manifest:
+        remember(model, _built(path, manifest["before"], BEFORE, trust_code))
     model.suture_extra = manifest.get("extra", {})
     return model.to(device).eval()
+
+
+def _built(path: Path, entry: Mapping[str, Any], weights: str, trust_code: bool) -> nn.Module:
+    """The module of a spec with the weights of a file, which must have the fingerprint noted."""
+    model = build_from_spec(entry["spec"], path, trust_code=trust_code)
+    apply_weights(model, read_safetensors((path / weights).read_bytes(), path / weights))
+    if fingerprint(model) != entry["fingerprint"]:
+        raise _altered("weights with the manifest's fingerprint", "others")
+    return model
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -148,8 +174,13 @@ def _check_form(manifest: dict[str, Any]) -> None:
         raise _altered("a manifest as it was written (by sha256)", "one that was changed since")
     kinds = {"spec": dict, "files": dict, "fingerprint": str}
     wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key), kind)]
-    if wrong or WEIGHTS not in manifest["files"]:
-        missing = ", ".join(wrong) or WEIGHTS
+    before = manifest.get("before", {"spec": {}, "fingerprint": ""})
+    if not isinstance(before, dict) or not {"spec", "fingerprint"} <= set(before):
+        wrong.append("before")
+    named = [WEIGHTS, BEFORE] if "before" in manifest else [WEIGHTS]
+    absent = [name for name in named if name not in manifest.get("files", ())]
+    if wrong or absent:
+        missing = ", ".join(wrong or absent)
         raise _altered("a complete manifest", f"one without {missing}")
 
 

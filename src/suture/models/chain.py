@@ -8,13 +8,15 @@ from typing import Any
 
 from torch import fx, nn
 
+from suture.types import BEFORE
+
 
 class TracedModule(fx.GraphModule):
     """A ``GraphModule`` that keeps its suture attributes when copied."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         copied = super().__deepcopy__(memo)  # type: ignore[no-untyped-call]
-        for name in ("suture_spec", "suture_files"):
+        for name in ("suture_spec", "suture_files", BEFORE):
             if name in self.__dict__:
                 setattr(copied, name, copy.deepcopy(self.__dict__[name], memo))
         return copied

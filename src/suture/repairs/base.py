@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from torch import nn
 
 from suture.engine import Engine
 from suture.errors import ModelError
+from suture.models import untouched
 from suture.rng import Stream, as_stream
-from suture.types import Batch, check_classes
+from suture.types import BEFORE, Batch, RepairedModel, check_classes, remember
 
 OnProgress = Callable[[str, int, int], None]
 """Called as ``on_progress(stage, finished, total)``."""
@@ -102,27 +104,48 @@ def repair(
 ) -> RepairResult:
     """Validate, run the method, and check by plain forward passes that its result is usable.
 
+    All of it happens in eval mode; afterwards the given model's modes are as they were, and the
+    repaired one is in the given one's. ``suture.types.undefended_of`` tells the given one again.
+
     Raises:
         ModelError: the model cannot classify the data, or the method returned a model that
             changes the number of classes or gives non-finite logits on the training images.
     """
-    classes = _forward(model, data[:8], "the model to be repaired")
-    result = method.run(
-        model,
-        data,
-        generator=as_stream(generator),
-        engine=engine,
-        batch_size=batch_size,
-        on_progress=on_progress,
-    )
-    repaired = _forward(result.model, data[:256], "the repaired model")
-    if repaired != classes:
-        raise ModelError(
-            expected=f"a repaired model with {classes} classes, like the original",
-            got=f"{repaired} classes",
-            remedy="This is a defect of the repair method: please report it.",
+    with untouched(model):
+        classes = _forward(model, data[:8], "the model to be repaired")
+        result = method.run(
+            model,
+            data,
+            generator=as_stream(generator),
+            engine=engine,
+            batch_size=batch_size,
+            on_progress=on_progress,
         )
+        with untouched(result.model):
+            repaired = _forward(result.model, data[:256], "the repaired model")
+        if repaired != classes:
+            raise ModelError(
+                expected=f"a repaired model with {classes} classes, like the original",
+                got=f"{repaired} classes",
+                remedy="This is a defect of the repair method: please report it.",
+            )
+        _remember(result.model, model, data[:64])
+    result.model.train(model.training)
     return result
+
+
+def _remember(repaired: nn.Module, given: nn.Module, few: Batch) -> None:
+    """Hang a copy of the given model on the repaired one, unless that holds it itself."""
+    if isinstance(repaired, RepairedModel):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            own = repaired.undefended()(few.images)
+            torch.manual_seed(0)
+            if torch.allclose(own, given(few.images), rtol=1e-4, atol=1e-5):
+                return
+    before = copy.deepcopy(given)
+    before.__dict__.pop(BEFORE, None)
+    remember(repaired, before)
 
 
 def _forward(model: nn.Module, batch: Batch, what: str) -> int:
