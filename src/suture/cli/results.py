@@ -10,7 +10,7 @@ from suture import report
 from suture.cli.common import Bars, emit, say, timed
 from suture.data import Dataset
 from suture.engine import Engine, Run
-from suture.evaluate import Plan, Record, Subject
+from suture.evaluate import Kind, Plan, Record, Role, Subject
 from suture.pipeline import assess
 from suture.report import tables, verdict
 from suture.types import Batch
@@ -61,8 +61,8 @@ def headline(records: list[Record]) -> dict[str, Any]:
     ``after_adaptive`` is the lowest adaptive figure: of the strongest attack per image and of
     every single adaptive row, each a mean over repetitions.
     """
-    undefended = [r for r in records if r.subject == "undefended"]
-    defended = [r for r in records if r.subject == "defended"]
+    undefended = [r for r in records if r.role is Role.UNDEFENDED]
+    defended = [r for r in records if r.role is Role.DEFENDED]
     return {
         "clean_accuracy": _mean(_clean(undefended)),
         "clean_accuracy_defended": _mean(_clean(defended)),
@@ -109,11 +109,11 @@ def _clean(records: list[Record]) -> list[Record]:
 
 
 def _rows(records: list[Record], protocol: str) -> list[Record]:
-    side = {"curve", "worst_of_k"}
+    side = (Kind.CURVE, Kind.EVERY, Kind.PROGRAM)
     return [
         r
         for r in records
-        if r.protocol == protocol and r.metric == "robust accuracy" and not r.tags.keys() & side
+        if r.protocol == protocol and r.metric == "robust accuracy" and r.kind not in side
     ]
 
 
@@ -123,6 +123,6 @@ def _mean(records: Iterable[Record]) -> float | None:
 
 
 def _lowest(records: list[Record]) -> float | None:
-    labels = dict.fromkeys(r.row for r in records if "program" not in r.tags)
+    labels = dict.fromkeys(r.row for r in records)
     means = [_mean(r for r in records if r.row == label) for label in labels]
     return min((m for m in means if m is not None), default=None)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack, AttackResult
+from suture.evaluate.labels import attack_identity, label
 from suture.evaluate.metrics import per_class
-from suture.evaluate.records import Protocol, Record
+from suture.evaluate.records import Draws, Kind, Protocol, Record, Role, as_role
 from suture.rng import Stream, bits, image_keys
 from suture.types import Batch, is_randomised
 
@@ -25,28 +26,57 @@ class Subject:
     """A classifier under evaluation.
 
     Attributes:
-        name: "undefended" or "defended".
+        role: undefended or defended.
         model: the classifier.
         reference: how to find the model again (a name or path).
         defence: ``repr`` of the repair, or "none".
+        name: what it is called, where several have one role; else its role.
+
+    Raises:
+        ArgumentError: another role.
     """
 
-    name: str
+    role: Role | str
     model: nn.Module
     reference: str
     defence: str = "none"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role", as_role(self.role))
+        object.__setattr__(self, "name", self.name or str(self.role))
+
+    @property
+    def whose(self) -> tuple[Role, str]:
+        """The identity that its records carry."""
+        return as_role(self.role), self.name
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What to measure: a subject, an attack (``None``: clean accuracy) and its label."""
+    """What to measure: a subject, an attack (``None``: clean accuracy), and what it stands for."""
 
     subject: Subject
-    label: str
+    kind: Kind
     protocol: Protocol
     attack: Attack | None = None
     repeats: int = 1
-    tags: dict[str, Any] = field(default_factory=dict)
+    draws: Draws = None
+    program: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its records say beside the attack."""
+        names = ("kind", "protocol", "draws", "program")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def label(self) -> str:
+        """What is measured, in words."""
+        if self.attack is None:
+            return label(self.kind, {}, {})
+        about = attack_identity(self.attack), _threat(self.attack)
+        return label(self.kind, *about, draws=self.draws, program=self.program)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +88,9 @@ class Measured:
     right: Tensor
 
 
-def relabelled(measured: Measured, row: Row) -> Measured:
-    """The same measurement under another row's label."""
-    record = replace(measured.record, row=row.label, protocol=row.protocol, tags=dict(row.tags))
-    return replace(measured, record=record)
+def restated(measured: Measured, row: Row) -> Measured:
+    """The same measurement as another row states it."""
+    return replace(measured, record=replace(measured.record, **row.facts))
 
 
 def decisions(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
@@ -137,22 +166,21 @@ def record_of(
     """The record of a row that was measured: who was right, and what it took."""
     attack, subject = row.attack, row.subject
     return Record(
+        role=as_role(subject.role),
         subject=subject.name,
-        row=row.label,
         metric="clean accuracy" if attack is None else "robust accuracy",
-        protocol=row.protocol,
         right=int(right.sum()),
         n=len(batch),
         seed=seed,
         repeat=repeat,
         model=subject.reference,
         defence=subject.defence,
-        attack="none" if attack is None else repr(attack),
+        attack={} if attack is None else attack_identity(attack),
         data=data,
         threat={} if attack is None else _threat(attack),
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=queries,
-        tags=dict(row.tags),
         seconds=round(seconds, 3),
         peak_memory_mb=round(memory, 1),
+        **row.facts,
     )

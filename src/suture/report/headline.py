@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
-from suture.report.cells import Measured, eps_of, measure, on_curve, without_averaging
+from suture.evaluate.records import Kind, Record, Role
+from suture.report.cells import Measured, eps_of, measure, on_curve
+from suture.report.pairing import partner
 
 # Rows about something else than the defended classifier with its next draw: one program alone,
 # or all of them at once.
-_ASIDE = {"program", "worst_of_k"}
+_ASIDE = (Kind.PROGRAM, Kind.EVERY)
 _ATTACKED = ("robust accuracy", "empirical robustness")
 
 
@@ -45,9 +46,9 @@ class Headline:
 def headline(records: list[Record]) -> Headline:
     """Choose the rows a verdict must rest on: never the best, always the lowest."""
     rows = _attacked(records)
-    attacked = measure([r for r in rows if not r.tags.keys() & _ASIDE] or rows)
-    after = [m for m in attacked if m.first.subject == "defended"]
-    before = [m for m in attacked if m.first.subject != "defended"]
+    attacked = measure([r for r in rows if r.kind not in _ASIDE] or rows)
+    after = [m for m in attacked if m.first.role is Role.DEFENDED]
+    before = [m for m in attacked if m.first.role is Role.UNDEFENDED]
     paper = _lowest([m for m in after if m.first.protocol != "adaptive"])
     adaptive = _lowest_comparable([m for m in after if m.first.protocol == "adaptive"], paper)
     undefended = _baseline(before, paper or adaptive)
@@ -58,7 +59,7 @@ def headline(records: list[Record]) -> Headline:
         paper=paper,
         adaptive=adaptive,
         undefended_adaptive=_same_row(before, adaptive) or undefended,
-        every=_lowest(measure(r for r in rows if r.tags.get("worst_of_k"))),
+        every=_lowest(measure(r for r in rows if r.kind is Kind.EVERY)),
     )
 
 
@@ -74,7 +75,7 @@ def _attacked(records: list[Record]) -> list[Record]:
 
 def _clean(records: list[Record], *, defended: bool) -> Measured | None:
     clean = [r for r in records if r.metric == "clean accuracy" and not on_curve(r)]
-    own = measure(r for r in clean if (r.subject == "defended") == defended)
+    own = measure(r for r in clean if (r.role is Role.DEFENDED) == defended)
     return own[0] if own else None
 
 
@@ -111,12 +112,7 @@ def _same_row(before: list[Measured], chosen: Measured | None) -> Measured | Non
     """The undefended classifier under the very attack that the chosen row names."""
     if chosen is None:
         return None
-    same = [m for m in before if same_threat(m, chosen)]
-    for name in (chosen.first.row, without_averaging(chosen.first.row)):
-        found = _lowest([m for m in same if m.first.row == name])
-        if found:
-            return found
-    return None
+    return partner(chosen, before)
 
 
 def claimed(head: Headline) -> tuple[Measured, Measured] | None:

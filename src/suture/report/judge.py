@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
+from suture.evaluate.records import Record, identity
 from suture.report.headline import Headline, above, claimed, gain, headline, informed
 from suture.report.phrases import cost, doubt, meaning, retries, sentence
 
@@ -59,8 +59,8 @@ def verdict(records: list[Record]) -> Verdict:
     return Verdict(kind, sentence(kind, head), tuple(n for n in notes if n), bool(warnings))
 
 
-def _failed(records: list[Record]) -> set[tuple[str, str]]:
-    return {(r.subject, r.row) for r in records if r.warnings}
+def _failed(records: list[Record]) -> set[str]:
+    return {identity(r) for r in records if r.warnings}
 
 
 def _kind(head: Headline) -> str:

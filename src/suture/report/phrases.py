@@ -20,7 +20,7 @@ def sentence(kind: str, head: Headline) -> str:
 
 
 def _attack(m: Measured) -> str:
-    name = attack_name(m.first.attack, m.first.row)
+    name = attack_name(m.first)
     words = threat(m.first.threat)
     return f"{name} ({words})" if words else name
 
@@ -132,7 +132,7 @@ def retries(head: Headline) -> str:
     )
 
 
-def doubt(failed: set[tuple[str, str]], kind: str) -> str:
+def doubt(failed: set[str], kind: str) -> str:
     """Why failed sanity checks matter here."""
     if not failed:
         return ""

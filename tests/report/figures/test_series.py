@@ -21,17 +21,16 @@ def test_radius_lines_start_at_clean_accuracy_and_come_sorted():
 
 
 def test_norms_do_not_share_a_figure_and_one_point_makes_no_line():
-    tags = {"curve": "radius"}
     l2 = [
-        record("undefended", "PGD", 9, tags=tags, threat={"norm": "l2", "eps": eps})
+        record("undefended", "PGD", 9, kind="curve", threat={"norm": "l2", "eps": eps})
         for eps in (1.0, 2.0)
     ]
-    lone = record("undefended", "PGD", 9, tags=tags, threat={"norm": "l1", "eps": 1.0})
+    lone = record("undefended", "PGD", 9, kind="curve", threat={"norm": "l1", "eps": 1.0})
     assert set(radius_series([*curve(), *l2, lone])) == {"linf", "l2"}
 
 
 def test_an_unbounded_radius_cannot_be_drawn():
-    far = record("defended", "PGD", 0, tags={"curve": "radius"}, threat=threat(math.inf))
+    far = record("defended", "PGD", 0, kind="curve", threat=threat(math.inf))
     assert all(max(s.x) < 1 for s in radius_series([*curve(), far])["linf"])
 
 

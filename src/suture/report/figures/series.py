@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suture.evaluate.metrics import clopper_pearson, robust_after
-from suture.evaluate.records import Record
+from suture.evaluate.records import Record, Role
 from suture.report.cells import Measured, eps_of, measure, on_curve
 from suture.report.headline import headline
 from suture.report.wording import attack_name
@@ -33,7 +33,7 @@ class Series:
 
 def look_of(record: Record) -> str:
     """Which of the looks a record has: undefended, paper or adaptive."""
-    if record.subject != "defended":
+    if record.role is Role.UNDEFENDED:
         return "undefended"
     return "adaptive" if record.protocol == "adaptive" else "paper"
 
@@ -51,7 +51,7 @@ def radius_series(records: list[Record]) -> dict[str, list[Series]]:
     points = [r for r in records if on_curve(r) and 0 <= eps_of(r) < math.inf]
     lines: dict[str, dict[tuple[str, str], list[Record]]] = {}
     for record in points:
-        key = (look_of(record), attack_name(record.attack, ""))
+        key = (look_of(record), attack_name(record))
         lines.setdefault(str(record.threat.get("norm")), {}).setdefault(key, []).append(record)
     found = {norm: _radius_lines(group, records) for norm, group in lines.items()}
     return {norm: series for norm, series in found.items() if any(len(s.x) > 1 for s in series)}
@@ -79,8 +79,8 @@ def _radius_line(
     by_eps: dict[float, list[Record]] = {}
     for record in own:
         by_eps.setdefault(eps_of(record), []).append(record)
-    subject = own[0].subject
-    clean = [r for r in records if r.metric == "clean accuracy" and r.subject == subject]
+    whose = own[0].whose
+    clean = [r for r in records if r.metric == "clean accuracy" and r.whose == whose]
     if clean and not any(on_curve(r) for r in clean):
         by_eps.setdefault(0.0, list(measure(clean)[0].records))
     cells = [Measured(tuple(by_eps[eps])).cell for eps in sorted(by_eps)]
