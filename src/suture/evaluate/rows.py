@@ -51,6 +51,13 @@ class Subject:
         """The identity that its records carry."""
         return as_role(self.role), self.name
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its records say of it."""
+        role, name = self.whose
+        told = {"model": self.reference, "defence": self.defence}
+        return {"role": role, "subject": name, **told}
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -66,9 +73,9 @@ class Row:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its records say beside the attack."""
+        """What its records say beside the attack and what it found."""
         names = ("kind", "protocol", "draws", "program")
-        return {name: getattr(self, name) for name in names}
+        return self.subject.facts | {name: getattr(self, name) for name in names}
 
     @property
     def label(self) -> str:
@@ -164,17 +171,13 @@ def record_of(
     memory: float,
 ) -> Record:
     """The record of a row that was measured: who was right, and what it took."""
-    attack, subject = row.attack, row.subject
+    attack = row.attack
     return Record(
-        role=as_role(subject.role),
-        subject=subject.name,
         metric="clean accuracy" if attack is None else "robust accuracy",
         right=int(right.sum()),
         n=len(batch),
         seed=seed,
         repeat=repeat,
-        model=subject.reference,
-        defence=subject.defence,
         attack={} if attack is None else attack_identity(attack),
         data=data,
         threat={} if attack is None else _threat(attack),

@@ -12,7 +12,7 @@ from torch import Tensor
 from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
-from suture.evaluate.records import Kind, as_role
+from suture.evaluate.records import Kind
 from suture.evaluate.rows import Measured, Subject, decisions
 from suture.rng import Stream
 from suture.types import Batch, is_randomised
@@ -78,10 +78,7 @@ def _row(
     names = list(dict.fromkeys(m.record.attack["name"] for m in sources))
     record = replace(
         sources[0].record,
-        role=as_role(subject.role),
-        subject=subject.name,
-        model=subject.reference,
-        defence=subject.defence,
+        **subject.facts,
         kind=kind,
         metric="robust accuracy",
         protocol="adaptive",
