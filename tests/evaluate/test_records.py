@@ -32,8 +32,9 @@ def subject(role: str, **changes: str) -> Subject:
 
 def measured(*subjects: Subject) -> list[Record]:
     plan = Plan(attack=Square(queries=5), pgd_steps=2, radii=(), sanity=False, tier="quick")
-    return evaluate(list(subjects), Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2])), plan,
-                    data="x").records  # fmt: skip
+    return evaluate(
+        list(subjects), Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2])), plan, data="x"
+    ).records
 
 
 @pytest.mark.parametrize("word", ["before", "after", "", "Undefended"])
@@ -48,11 +49,14 @@ def test_two_subjects_of_one_role_and_name_are_refused():
 
 
 def test_two_subjects_of_one_role_keep_their_names_apart():
-    records = measured(subject("undefended"), subject("defended", name="a"),
-                       subject("defended", name="b"))  # fmt: skip
+    records = measured(
+        subject("undefended"), subject("defended", name="a"), subject("defended", name="b")
+    )
     assert {r.whose for r in records} == {
-        (Role.UNDEFENDED, "undefended"), (Role.DEFENDED, "a"), (Role.DEFENDED, "b"),
-    }  # fmt: skip
+        (Role.UNDEFENDED, "undefended"),
+        (Role.DEFENDED, "a"),
+        (Role.DEFENDED, "b"),
+    }
     assert {r.tier for r in records} == {"quick"}
     assert len({identity(r) for r in records}) == len(records)
 

@@ -156,8 +156,15 @@ def test_rows_pair_by_attack_and_parameters_not_by_label():
         ]
     )
     averaged = {"queries": 1000, "eot": 10, "early_stop": False, "eps": 0.15}
-    after = record("defended", "Square", 40, attack=attack("Square", **averaged), draws=10,
-                   through="undefended", protocol="adaptive")  # fmt: skip
+    after = record(
+        "defended",
+        "Square",
+        40,
+        attack=attack("Square", **averaged),
+        draws=10,
+        through="undefended",
+        protocol="adaptive",
+    )
     (m,) = measure([after])
     assert partner(m, before) is before[0]
     assert before[0].first.row == before[1].first.row
@@ -176,8 +183,11 @@ def test_of_several_defended_classifiers_one_is_judged_and_the_others_are_named(
 def test_two_subjects_of_other_roles_or_names_never_share_a_column():
     batch = Batch(*vars(classified_batch(ExactLinear(SHAPE), SHAPE, n=6, seed=4)).values())
     model = ExactLinear(SHAPE)
-    subjects = [Subject("undefended", model, "a"), Subject("defended", model, "b"),
-                Subject("defended", model, "c", name="second")]  # fmt: skip
+    subjects = [
+        Subject("undefended", model, "a"),
+        Subject("defended", model, "b"),
+        Subject("defended", model, "c", name="second"),
+    ]
     plan = Plan(pgd_steps=2, radii=(), sanity=False)
     rows = report.tables.accuracy_rows(evaluate(subjects, batch, plan, data="x").records)
     names = [row.name for row in rows if row.group == "clean"]

@@ -53,7 +53,7 @@ def page(make_run) -> str:
 def test_the_full_page_holds_every_part(page):
     for part in ("results", "figures", "examples", "programs", "reading", "provenance"):
         assert f'<section id="{part}"' in page
-    for figure in ("radius-linf", "queries", "classes", "trace"):
+    for figure in ("radius-linf-square", "queries-linf-square", "classes", "trace"):
         assert f'id="figure-{figure}"' in page
     assert "suture demo --seed 7 --out runs/demo" in page
     assert "DefEnSyn(k=30, lambda_=1.0, lengths=10)" in page

@@ -44,9 +44,13 @@ def plain(value: Any) -> Any:
 
 def describe(attack: Mapping[str, Any], threat: Mapping[str, Any]) -> str:
     """A short label: name, loss where there is a choice, norm, radius."""
+    return " ".join(word for word in (named(attack), *_ball(threat)) if word)
+
+
+def named(attack: Mapping[str, Any]) -> str:
+    """The attack's name, and its loss where there is a choice: ``APGD-ce``."""
     loss = attack.get("parameters", {}).get("loss")
-    name = f"{attack.get('name', 'attack')}{f'-{loss}' if loss else ''}"
-    return " ".join(word for word in (name, *_ball(threat)) if word)
+    return f"{attack.get('name', 'attack')}{f'-{loss}' if loss else ''}"
 
 
 def _ball(threat: Mapping[str, Any]) -> tuple[str, str]:
@@ -77,17 +81,20 @@ def label(
     }
     if kind in whole:
         return whole[kind] + where
-    named = describe(attack, threat)
+    under = describe(attack, threat)
     words = {
-        "unbounded": f"unbounded radius ({named})",
-        "fewer": f"fewer steps ({named}, {spent.get('steps')} steps)",
+        "unbounded": f"unbounded radius ({under})",
+        "fewer": f"fewer steps ({under}, {spent.get('steps')} steps)",
     }
-    alone = "" if program is None else f", program {program} alone"
-    route = f", through {through}" if through else ""
-    return words.get(kind, named) + alone + _averaged(draws) + route + where
+    alone = [] if program is None else [f"program {program} alone"]
+    added = [*alone, *variant(draws, through, position)]
+    return ", ".join([words.get(kind, under), *added])
 
 
-def _averaged(draws: object) -> str:
-    if draws is None:
-        return ""
-    return {"exact": ", exact mean", 1: ", 1 draw"}.get(draws, f", {draws} draws")
+def variant(draws: object, through: str, position: str) -> list[str]:
+    """How an attack met the model, in words: what a query averaged, whose gradients, from where."""
+    known: dict[object, str] = {None: "", "exact": "exact mean", 1: "1 draw"}
+    averaged = known.get(draws, f"{draws} draws")
+    route = f"through {through}" if through else ""
+    where = f"attacker {position} R" if position else ""
+    return [word for word in (averaged, route, where) if word]
