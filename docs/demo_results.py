@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from suture.report import load, verdict
-from suture.report.cells import Cell
+from suture.report.cells import Cell, Measured
 from suture.report.figures.style import FAINT, INK, LOOKS
 from suture.report.run import RunData
 from suture.report.tables import GROUPS, Row, accuracy_rows
@@ -26,7 +26,6 @@ HERE = Path(__file__).parent
 PICTURE, README = HERE / "images" / "demo.svg", HERE.parent / "README.md"
 BEGIN, END = "<!-- demo:begin -->", "<!-- demo:end -->"
 SHOWN = ("clean", "paper", "adaptive")
-DECIDE = ("strongest attack", "right under every")
 
 
 def main(folder: Path) -> None:
@@ -36,16 +35,24 @@ def main(folder: Path) -> None:
     PICTURE.write_text(picture(rows), encoding="utf-8")
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{box(run, rows)}{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}\n{box(run)}{END}{after}", encoding="utf-8")
 
 
-def box(run: RunData, rows: list[Row]) -> str:
+def box(run: RunData) -> str:
     """The results as Markdown: the rows that decide, and how they were measured."""
+    judged = verdict(run.records)
+    head = judged.headline
+    decide = (
+        (head.clean_before, head.clean_after),
+        (head.undefended, head.paper),
+        (head.undefended_adaptive, head.adaptive),
+        (None, head.every),
+    )
     lines = ["| | before | after |", "| --- | --- | --- |"]
-    for row in rows:
-        if row.group != "adaptive" or row.name.startswith(DECIDE):
-            cells = (row.name, _words(row.undefended), _words(row.defended))
-            lines.append(f"| {' | '.join(cells)} |")
+    for before, after in decide:
+        named = after or before
+        if named:
+            lines.append(f"| {named.first.row} | {_words(before)} | {_words(after)} |")
     info, n = run.info, run.records[0].n
     how = (
         f"`{info['command']}`: seed {info['seed']}, {n} test images, "
@@ -53,12 +60,13 @@ def box(run: RunData, rows: list[Row]) -> str:
         "interval, then the counts, a range where a row was measured three times. The first "
         "attacked row is the paper's protocol; in the last two the attacker knows the defence."
     )
-    return "\n".join([*lines, "", how, "", f"> {verdict(run.records).sentence}", ""])
+    return "\n".join([*lines, "", how, "", f"> {judged.sentence}", ""])
 
 
-def _words(cell: Cell | None) -> str:
-    if cell is None:
+def _words(m: Measured | None) -> str:
+    if m is None:
         return "—"
+    cell = m.cell
     return f"{cell.percent:.1f} % [{cell.low:.1f}–{cell.high:.1f}], {cell.counts}"
 
 

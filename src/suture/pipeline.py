@@ -17,7 +17,7 @@ from suture import models, report
 from suture.certify import save_all
 from suture.data import Dataset
 from suture.engine import Engine, Inline, Recorded, Run
-from suture.evaluate import Evaluation, Plan, Record, Subject, decisions, evaluate
+from suture.evaluate import Evaluation, Plan, Record, Role, Subject, decisions, evaluate
 from suture.repairs import Repair, RepairResult, repair
 from suture.rng import Stream
 from suture.storage import atomic_file, write_json
@@ -69,8 +69,8 @@ def harden(
     )
     batch = dataset.test.batch(n).to(device)
     subjects = [
-        Subject("undefended", model, run.info["parts"].get("model", "model")),
-        Subject("defended", result.model, str(run.folder), repr(method)),
+        Subject(Role.UNDEFENDED, model, run.info["parts"].get("model", "model")),
+        Subject(Role.DEFENDED, result.model, str(run.folder), repr(method)),
     ]
     records = assess(
         subjects,

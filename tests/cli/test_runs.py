@@ -65,8 +65,8 @@ def test_a_stopped_run_is_finished_with_its_own_options(suture: Suture, audited:
     answer = suture("resume", audited, "--json")
     assert answer.status == 0 and answer.json["run"] == str(audited)
     after = [json.loads(line) for line in (audited / "records.jsonl").read_text().splitlines()]
-    assert [(r["row"], r["right"], r["queries"]) for r in after] == [
-        (r["row"], r["right"], r["queries"]) for r in before
+    assert [(r["label"], r["right"], r["queries"]) for r in after] == [
+        (r["label"], r["right"], r["queries"]) for r in before
     ]
     assert_refused(suture("resume", audited), "one that is finished")
 

@@ -54,13 +54,13 @@ def test_robust_after():
 
 
 def record(**fields: object) -> Record:
-    base = {"subject": "undefended", "row": "clean", "metric": "clean accuracy"}
+    base = {"role": "undefended", "kind": "clean", "metric": "clean accuracy"}
     given = base | {"protocol": "none", "right": 8, "n": 10, "seed": 0} | fields
     return Record(**given)  # type: ignore[arg-type]
 
 
 def test_records_round_trip(tmp_path: Path):
-    one = record(queries=[1, None], tags={"eot": 10})
+    one = record(queries=[1, None], draws=10, attack={"name": "PGD", "parameters": {"eot": 10}})
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(one.to_dict()) + "\n")
     assert read_records(path) == [one]
@@ -70,7 +70,7 @@ def test_records_round_trip(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "7", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "surplus": 1}']
+    "line", ["{", "[]", "7", '{"schema": 1}', '{"schema": 2}', '{"schema": 2, "surplus": 1}']
 )
 def test_broken_records_are_refused(tmp_path: Path, line: str):
     path = tmp_path / "records.jsonl"

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from suture.attacks import PGD, DeepFool, SparseRS, Square
 from suture.attacks.averaging import averaging
 from suture.errors import ArgumentError
-from suture.evaluate import WORST, Plan, Record, Subject, evaluate
+from suture.evaluate import Kind, Plan, Record, Subject, evaluate
 from suture.evaluate.sanity import with_warnings
-from suture.evaluate.strongest import EVERY
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.types import Batch
 from tests.evaluate.test_metrics import record
@@ -53,58 +52,59 @@ def defended(*texts: str) -> Subject:
     return Subject("defended", model, "linear + programs", "DefEnSyn()")
 
 
-def of(records: list[Record], subject: str, row: str) -> list[Record]:
-    return [r for r in records if r.subject == subject and r.row == row]
+def of(records: list[Record], role: str, kind: Kind) -> list[Record]:
+    return [r for r in records if r.role == role and r.kind is kind]
 
 
 def test_a_deterministic_model_has_every_row_once():
     records = run(undefended())
-    main = [r for r in records if "curve" not in r.tags]
+    main = [r for r in records if r.kind is not Kind.CURVE]
     assert len({r.row for r in main if r.protocol == "adaptive"}) == 3
     assert all(r.repeat == 0 for r in records)
     assert {r.n for r in records} == {25}
-    (clean,) = of(records, "undefended", "clean")
+    (clean,) = of(records, "undefended", Kind.CLEAN)
     assert clean.right == 24, "the last image is mislabelled"
 
 
 def test_the_strongest_row_is_the_worst_case_per_image():
     records = run(undefended())
-    (worst,) = of(records, "undefended", WORST)
-    rows = [r for r in records if r.protocol == "adaptive" and "curve" not in r.tags]
+    (worst,) = of(records, "undefended", Kind.STRONGEST)
+    rows = [r for r in records if r.protocol == "adaptive" and r.kind is not Kind.CURVE]
     assert worst.right == min(r.right for r in rows)
     assert worst.right < 24
 
 
 def test_queries_and_counts_are_recorded():
     records = run(undefended())
-    (paper,) = [r for r in records if r.protocol == "paper" and "curve" not in r.tags]
+    (paper,) = [r for r in records if r.protocol == "paper" and r.kind is not Kind.CURVE]
     assert paper.queries.count(None) == paper.right
     assert paper.queries[-1] == 0
     assert sum(right for right, _ in paper.per_class) == paper.right
     assert sum(n for _, n in paper.per_class) == paper.n
     assert paper.threat["queries"] == 60 and paper.threat["knowledge"] == "black-box"
-    assert "Square(" in paper.attack
+    assert paper.attack["name"] == "Square" and paper.attack["parameters"]["queries"] == 60
 
 
 def test_a_randomised_defence_is_repeated_and_averaged():
     records = run(undefended(), defended("v0 = v0 + 1", "v1 = v1 + 1", "v2 = v2 - 1"))
-    ours = [r for r in records if r.subject == "defended"]
-    assert {r.repeat for r in ours if r.row == "clean"} == {0, 1, 2}
-    eot = {r.tags["eot"] for r in ours if "eot" in r.tags}
-    assert eot == {1, 4}
-    assert len([r for r in ours if r.row == WORST]) == 3
-    assert len([r for r in ours if r.row == EVERY]) == 1
-    assert any("K = 1" in r.row for r in ours)
-    assert [r for r in ours if r.tags.get("transfer")]
+    ours = [r for r in records if r.role == "defended"]
+    assert {r.repeat for r in ours if r.kind is Kind.CLEAN} == {0, 1, 2}
+    assert {r.draws for r in ours if r.kind is Kind.ATTACK and r.protocol == "adaptive"} == {1, 4}
+    assert {r.kind for r in ours} == set(Kind) - {Kind.CERTIFIED}
+    assert len(of(ours, "defended", Kind.STRONGEST)) == 3
+    assert len(of(ours, "defended", Kind.EVERY)) == 1
+    assert [r.program for r in of(ours, "defended", Kind.PROGRAM)] == [0]
+    assert [r.through for r in of(ours, "defended", Kind.TRANSFER)] == ["undefended"]
 
 
 def test_programs_that_change_nothing_gain_nothing():
     """K programs that do nothing are the undefended model: no protocol may show a gain."""
     records = run(undefended(), defended("v0 = v0", "v1 = v1"))
     for ours in records:
-        if ours.subject == "defended" and "EOT" not in ours.row:
-            for theirs in of(records, "undefended", ours.row):
-                assert ours.right == theirs.right, ours.row
+        if ours.role == "defended" and ours.draws is None and ours.kind is not Kind.EVERY:
+            for theirs in of(records, "undefended", ours.kind):
+                if (theirs.attack, theirs.threat) == (ours.attack, ours.threat):
+                    assert ours.right == theirs.right, ours.row
 
 
 def test_the_adaptive_attacker_sees_through_noise():
@@ -112,10 +112,10 @@ def test_the_adaptive_attacker_sees_through_noise():
     texts = [f"v{i} = v{i} + {sign}8" for i in range(4) for sign in "+-"]
     texts = [t.replace("+ +", "+ ").replace("+ -", "- ") for t in texts]
     records = run(undefended(), defended(*texts))
-    paper = [r.right for r in records if r.subject == "defended" and r.protocol == "paper"]
-    worst = [r.right for r in of(records, "defended", WORST)]
+    paper = [r.right for r in records if r.role == "defended" and r.protocol == "paper"]
+    worst = [r.right for r in of(records, "defended", Kind.STRONGEST)]
     assert max(worst) <= max(paper)
-    (every,) = of(records, "defended", EVERY)
+    (every,) = of(records, "defended", Kind.EVERY)
     assert every.right <= min(worst)
 
 
@@ -168,21 +168,20 @@ def test_the_page_may_not_be_fooled_by_a_stuck_attack():
 def test_warnings_by_hand():
     def attacked(right: int, attack: str, knowledge: str, **fields: object) -> Record:
         given = {"metric": "robust accuracy", "protocol": "adaptive", "right": right, "n": 100}
-        return record(row=attack, attack=attack, threat={"knowledge": knowledge}, **given | fields)
+        named = {"kind": "attack", "attack": {"name": attack, "parameters": {}}}
+        return record(threat={"knowledge": knowledge}, **named | given | fields)
 
-    white = attacked(60, "PGD()", "white-box")
-    black = attacked(20, "Square()", "black-box")
-    noise = attacked(90, "RandomNoise()", "black-box", tags={"sanity": "noise"}, protocol="sanity")
-    judged = {r.row: r.warnings for r in with_warnings([white, black, noise])}
-    assert len(judged["PGD()"]) == 1 and "gradient masking" in judged["PGD()"][0]
-    assert judged["Square()"] == [] and judged["RandomNoise()"] == []
-    close = with_warnings([attacked(25, "PGD()", "white-box"), black, noise])
+    white = attacked(60, "PGD", "white-box")
+    black = attacked(20, "Square", "black-box")
+    noise = attacked(90, "RandomNoise", "black-box", kind="noise", protocol="sanity")
+    judged = {r.attack["name"]: r.warnings for r in with_warnings([white, black, noise])}
+    assert len(judged["PGD"]) == 1 and "gradient masking" in judged["PGD"][0]
+    assert judged["Square"] == [] and judged["RandomNoise"] == []
+    close = with_warnings([attacked(25, "PGD", "white-box"), black, noise])
     assert not any(r.warnings for r in close), "within the intervals is no warning"
-    weak = with_warnings(
-        [white, attacked(20, "RandomNoise()", "black-box", tags={"sanity": "noise"})]
-    )
+    weak = with_warnings([white, attacked(20, "RandomNoise", "black-box", kind="noise")])
     assert "weaker than noise" in weak[0].warnings[0]
-    unbounded = attacked(7, "PGD()", "white-box", tags={"sanity": "unbounded"}, protocol="sanity")
+    unbounded = attacked(7, "PGD", "white-box", kind="unbounded", protocol="sanity")
     assert "unbounded radius" in with_warnings([unbounded])[0].warnings[0]
 
 
@@ -202,12 +201,13 @@ def test_a_batch_is_all_it_needs():
 def test_an_l0_attack_can_be_evaluated():
     plan = Plan(attack=SparseRS(eps=3, queries=20), eot=(1,), pgd_steps=4, repeats=1)
     records = run(undefended(), plan=plan, n=8)
-    assert all("PGD" not in r.row or "unbounded" in r.row for r in records)
-    radii = [r.threat["eps"] for r in records if "curve" in r.tags]
+    white = [r for r in records if r.attack.get("name") == "PGD"]
+    assert {r.kind for r in white} == {Kind.UNBOUNDED}
+    radii = [r.threat["eps"] for r in records if r.kind is Kind.CURVE]
     assert radii == [1.0, 2.0, 3.0, 4.0]
     unbounded = Plan(attack=DeepFool(norm="l2"), pgd_steps=4, eot=(1,))
     records = run(undefended(), plan=unbounded, n=8)
-    assert {r.threat["eps"] for r in records if r.attack.startswith("DeepFool")} == {"inf"}
+    assert {r.threat["eps"] for r in records if r.attack.get("name") == "DeepFool"} == {"inf"}
 
 
 def test_a_model_that_knows_nothing_is_flagged():

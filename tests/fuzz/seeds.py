@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from suture import models
+from suture.attacks import Square
 from suture.attacks.spread import to_plain
 from suture.engine import Ledger, Run, plain
-from suture.evaluate import Record
+from suture.evaluate import Kind, Record, Role
+from suture.evaluate.labels import attack_identity
 from suture.training import TrainConfig, train
 
 Files = dict[str, bytes]
@@ -143,9 +145,10 @@ def run() -> Files:
                    "batch_size": 10, "engine": "inline", "workers": None}  # fmt: skip
         made = Run.create(folder / "run", kind="audit", title="t", command="suture audit",
                           seed=0, options=options)  # fmt: skip
-        record = Record("undefended", "clean", "clean accuracy", "none", 18, 20, 0,
+        record = Record(Role.UNDEFENDED, Kind.CLEAN, "clean accuracy", "none", 18, 20, 0,
                         per_class=[[9, 10], [9, 10]], queries=[1, None])  # fmt: skip
-        attacked = Record("undefended", "Square", "robust accuracy", "paper", 3, 20, 0,
+        attacked = Record(Role.UNDEFENDED, Kind.ATTACK, "robust accuracy", "paper", 3, 20, 0,
+                          attack=attack_identity(Square(eps=0.1)), draws=2, expected=3.5,
                           threat={"norm": "linf", "eps": 0.1})  # fmt: skip
         made.write_records([record.to_dict(), attacked.to_dict()])
         ledger = made.ledger

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from suture.evaluate.records import Record
+from suture.evaluate.records import Kind, Record
 
 N = 200
 Records = list[Record]
@@ -19,18 +19,23 @@ def threat(eps: float = 0.15, queries: int | None = 1000) -> dict[str, Any]:
     return {"norm": "linf", "eps": eps, "queries": queries, "knowledge": "black-box"}
 
 
-def record(subject: str, row: str, right: int, **kwargs: Any) -> Record:
-    """A record on 200 images; robust accuracy under Square unless said otherwise."""
+def attack(name: str, **parameters: Any) -> dict[str, Any]:
+    """What a record says of an attack."""
+    return {"name": name, "parameters": parameters}
+
+
+def record(role: str, name: str, right: int, **kwargs: Any) -> Record:
+    """A record on 200 images: robust accuracy under that attack unless said otherwise."""
     base = Record(
-        subject=subject,
-        row=row,
+        role=role,
+        kind=Kind.ATTACK,
         metric="robust accuracy",
         protocol="paper",
         right=right,
         n=N,
         seed=7,
-        attack="Square(eps=0.15, queries=1000)",
-        defence="DefEnSyn(k=30)" if subject == "defended" else "none",
+        attack=attack(name),
+        defence="DefEnSyn(k=30)" if role == "defended" else "none",
         threat=threat(),
         versions={"suture": "0.1.0", "torch": "2.9.0"},
         hardware={"processor": "test", "cores": 2, "threads": 2, "gpu": None},
@@ -38,11 +43,16 @@ def record(subject: str, row: str, right: int, **kwargs: Any) -> Record:
     return replace(base, **kwargs)
 
 
-def clean(subject: str, right: int) -> Record:
+def clean(role: str, right: int) -> Record:
     """Accuracy without an attack."""
-    return record(
-        subject, "clean", right, metric="clean accuracy", protocol="none", attack="none", threat={}
-    )
+    none = {"kind": Kind.CLEAN, "metric": "clean accuracy", "protocol": "none"}
+    return record(role, "", right, attack={}, threat={}, **none)
+
+
+def strongest(role: str, right: int, **kwargs: Any) -> Record:
+    """The strongest candidate for each image."""
+    of = {"name": "strongest", "parameters": {}, "of": ["Square", "PGD"]}
+    return record(role, "", right, kind=Kind.STRONGEST, protocol="adaptive", attack=of, **kwargs)
 
 
 def spent(right: int, start_wrong: int, most: int = 1000) -> list[int | None]:
@@ -65,27 +75,27 @@ def defended_run(paper: int = 154, adaptive: int = 62, before: int = 4) -> Recor
         clean("defended", 191),
         record(
             "undefended",
-            "Square linf 0.15",
+            "Square",
             before,
             queries=spent(before, 6),
             per_class=by_class(before),
         ),
         record(
             "defended",
-            "Square linf 0.15",
+            "Square",
             paper,
             queries=spent(paper, 9),
             per_class=by_class(paper),
         ),
         record(
             "defended",
-            "Square linf 0.15, EOT 10",
+            "Square",
             adaptive,
             protocol="adaptive",
             queries=spent(adaptive, 9, 10000),
             per_class=by_class(adaptive),
             threat=threat(queries=10000),
-            tags={"eot": 10},
+            draws=10,
         ),
     ]
 
@@ -104,39 +114,36 @@ def curve() -> Records:
             ("defended", "paper", paper),
             ("defended", "adaptive", adaptive),
         ):
-            row = f"Square linf {eps:g}"
-            tags = {"curve": "radius"}
-            points.append(
-                record(subject, row, right, protocol=protocol, threat=threat(eps), tags=tags)
-            )
+            own = {"protocol": protocol, "threat": threat(eps), "kind": Kind.CURVE}
+            points.append(record(subject, "Square", right, **own))
     return points
 
 
 def full_run() -> Records:
     """Everything a run can hold: repeats, sanity rows, a failed check, curves."""
     repeats = [
-        record("defended", "query averaging", right, protocol="adaptive", repeat=i)
+        record("defended", "SPSA", right, protocol="adaptive", repeat=i)
         for i, right in enumerate((82, 90, 86))
     ]
     sanity = {"protocol": "sanity"}
     unbounded = record(
         "defended",
-        "unbounded radius",
+        "PGD",
         30,
+        kind=Kind.UNBOUNDED,
         threat=threat(float("inf")),
         warnings=["Unbounded radius leaves 15 % right instead of about 0 %: gradient masking."],
         **sanity,
     )
     checks = [
-        record("undefended", "random noise", 190, **sanity),
-        record("defended", "random noise", 188, **sanity),
-        record("undefended", "unbounded radius", 0, threat=threat(float("inf")), **sanity),
+        record("undefended", "RandomNoise", 190, kind=Kind.NOISE, **sanity),
+        record("defended", "RandomNoise", 188, kind=Kind.NOISE, **sanity),
+        replace(
+            unbounded, role="undefended", subject="undefended", defence="none", right=0, warnings=[]
+        ),
         unbounded,
     ]
-    worst = record(
-        "defended", "per-program worst of 30", 31, protocol="adaptive", attack="PGD(steps=40)"
-    )
-    return [*defended_run(), *repeats, worst, *checks, *curve()]
+    return [*defended_run(), *repeats, strongest("defended", 31), *checks, *curve()]
 
 
 def info(**changes: Any) -> dict[str, Any]:

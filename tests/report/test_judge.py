@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from suture.evaluate import Kind
 from suture.report import verdict
 
-from .builders import clean, curve, defended_run, full_run, record, threat
+from .builders import clean, curve, defended_run, full_run, record, strongest, threat
 
 
 def said(records):
@@ -70,7 +71,7 @@ def test_without_an_adaptive_row_the_gain_is_an_upper_limit():
 def test_the_worst_adaptive_row_counts_whatever_its_name():
     kind, text = said(full_run())
     assert "15.5 % against an attacker who knows" in text
-    assert "“per-program worst of 30”" in text
+    assert "“strongest attack per image”" in text
     assert kind == "confusion"
 
 
@@ -126,11 +127,11 @@ def test_runs_without_attack_without_baseline_or_without_records():
 
 
 def test_one_program_alone_or_all_at_once_is_not_the_defended_classifier():
-    alone = record("defended", "best program alone", 2, protocol="adaptive", tags={"program": 0})
-    every = record("defended", "every", 10, protocol="adaptive", tags={"worst_of_k": True})
+    alone = record("defended", "PGD", 2, protocol="adaptive", kind="program", program=0)
+    every = replace(strongest("defended", 10), kind=Kind.EVERY)
     text = said([*defended_run(), alone, every])[1]
     assert "31 % against an attacker who knows" in text
-    assert "may try again until a weak draw comes leaves 5 % (row “every”)" in text
+    assert "may try again until a weak draw comes leaves 5 % (row “right under every" in text
 
 
 def test_failed_checks_are_counted_by_row_not_by_repeat():
@@ -138,16 +139,17 @@ def test_failed_checks_are_counted_by_row_not_by_repeat():
         record("defended", "q", 90, protocol="adaptive", repeat=i, warnings=[f"{i} % left."])
         for i in range(3)
     ]
-    assert "failed in 1 row:" in said([*defended_run(), *repeats])[1]
+    assert said([*defended_run(), *repeats])[1].startswith(
+        "Not to be trusted: 1 sanity check failed. "
+    )
 
 
 def test_like_is_compared_with_like():
-    worst = "strongest attack per image"
     records = [
         record("undefended", "Square", 70),
         record("defended", "Square", 164),
-        record("undefended", worst, 18, protocol="adaptive"),
-        record("defended", worst, 48, protocol="adaptive"),
+        strongest("undefended", 18),
+        strongest("defended", 48),
     ]
     kind, text = said(records)
     assert kind == "confusion"

@@ -53,7 +53,7 @@ def page(make_run) -> str:
 def test_the_full_page_holds_every_part(page):
     for part in ("results", "figures", "examples", "programs", "reading", "provenance"):
         assert f'<section id="{part}"' in page
-    for figure in ("radius-linf", "queries", "classes", "trace"):
+    for figure in ("radius-linf-square", "queries-linf-square", "classes", "trace"):
         assert f'id="figure-{figure}"' in page
     assert "suture demo --seed 7 --out runs/demo" in page
     assert "DefEnSyn(k=30, lambda_=1.0, lengths=10)" in page
@@ -98,7 +98,7 @@ def test_hostile_text_stays_text(make_run):
     records = [
         record("undefended", hostile, 4, per_class=[[1, 2]], queries=[0, 3, None]),
         record("defended", hostile, 9, per_class=[[1, 2]], queries=[4], warnings=[hostile]),
-        record("defended", hostile, 9, protocol="adaptive", attack=hostile, tags={"a": hostile}),
+        record("defended", hostile, 9, protocol="adaptive", through=hostile, tags={"a": hostile}),
     ]
     changes = {"title": HOSTILE, "command": hostile, "parts": {hostile: hostile}, "kind": hostile}
     page = report.write(make_run(records, artifacts=True, **changes)).read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_embedded_records_are_the_records(page):
 
 
 def test_an_audit_has_no_defended_column(make_run):
-    records = [r for r in full_run() if r.subject == "undefended"]
+    records = [r for r in full_run() if r.role == "undefended"]
     page = report.write(make_run(records)).read_text(encoding="utf-8")
     assert '<th scope="col">Accuracy</th>' in page
     assert '<th scope="col">Defended</th>' not in page
@@ -138,7 +138,7 @@ def test_any_subset_renders(records):
 
 def test_many_single_programs_are_folded_away():
     alone = [
-        record("defended", f"program {i}", 20 + i, protocol="adaptive", tags={"program": i})
+        record("defended", "PGD", 20 + i, protocol="adaptive", kind="program", program=i)
         for i in range(6)
     ]
     page = report.render(RunData(info(), [*defended_run(), *alone]))

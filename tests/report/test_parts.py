@@ -17,7 +17,7 @@ from suture.report.provenance import provenance, script_json
 from suture.report.run import Examples, RunData
 from suture.report.wording import attack_name, duration, percent, points, radius, threat
 
-from .builders import programs, record
+from .builders import clean, programs, record, strongest
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -118,9 +118,9 @@ def test_wording():
     assert [radius(v) for v in (8 / 255, 0.2, 1.0, 2.5)] == ["8/255", "0.2", "1", "2.5"]
     assert threat({"norm": "l2", "eps": "inf"}) == "L2, unbounded"
     assert threat({}) == ""
-    assert attack_name("none", "random noise") == "“random noise”"
-    assert attack_name("A(x=1); B(y=2)", "strongest") == "“strongest”"
-    assert attack_name("Square(eps=0.1)", "row") == "Square"
+    assert attack_name(clean("undefended", 1)) == "“clean”"
+    assert attack_name(strongest("defended", 1)) == "“strongest attack per image”"
+    assert attack_name(record("defended", "Square", 1, draws=10)) == "Square"
     assert [duration(v) for v in (0.5, 126, 7800, None)] == [
         "0.5 s",
         "2 min 06 s",
@@ -134,7 +134,7 @@ def test_every_kind_of_warning_is_explained():
     assert "gradients" in meaning("White-box is weaker than black-box.")
     assert "upper limit" in meaning("Something new.")
     twice = [record("defended", "x", 1, repeat=i, warnings=["Noise."]) for i in range(2)]
-    assert [w.where for w in warned(twice)] == ["x (defended)"]
+    assert [w.where for w in warned(twice)] == ["x linf ε=0.15 (defended)"]
 
 
 def test_missing_provenance_is_a_dash():

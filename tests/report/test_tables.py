@@ -6,7 +6,7 @@ import pytest
 
 from suture.report import tables
 
-from .builders import clean, curve, defended_run, full_run, record, threat
+from .builders import attack, clean, curve, defended_run, full_run, record, threat
 
 
 def row_named(records, name):
@@ -15,7 +15,7 @@ def row_named(records, name):
 
 
 def test_numbers_are_those_computed_by_hand():
-    row = row_named(defended_run(), "Square linf 0.15")
+    row = row_named(defended_run(), "Square linf ε=0.15")
     assert (row.undefended.percent, row.defended.percent, row.change) == (2.0, 77.0, 75.0)
     # Clopper-Pearson for 4 of 200, from published tables: 0.55 % to 5.04 %.
     assert (row.undefended.low, row.undefended.high) == pytest.approx((0.55, 5.04), abs=0.005)
@@ -33,7 +33,7 @@ def test_a_change_inside_the_intervals_is_unclear():
 def test_repeats_become_a_mean_with_spread_and_an_interval_that_covers_all():
     rights = (82, 90, 86)
     rows = [record("defended", "r", k, protocol="adaptive", repeat=i) for i, k in enumerate(rights)]
-    cell = row_named(rows, "r").defended
+    cell = row_named(rows, "r linf ε=0.15").defended
     assert cell.percent == pytest.approx(43.0)
     assert cell.spread == (41.0, 45.0)
     assert cell.counts == "82–90/200"
@@ -78,21 +78,24 @@ def test_two_defences_under_one_row_stay_apart():
         record("defended", "PGD", 60, defence="DARE()"),
     ]
     names = {row.name: row.change for row in tables.accuracy_rows(records)}
-    assert names == {"PGD — A5()": 45.0, "PGD — DARE()": 25.0}
+    assert names == {
+        "PGD linf ε=0.15 — A5()": 45.0,
+        "PGD linf ε=0.15 — DARE()": 25.0,
+    }
 
 
 def test_other_metrics_are_named():
-    row = row_named([record("defended", "x", 9, metric="RSR")], "x (RSR)")
+    row = row_named([record("defended", "x", 9, metric="RSR")], "x linf ε=0.15 (RSR)")
     assert row.undefended is None
 
 
 def test_text_shows_percent_interval_counts_and_flags():
     text = tables.text(full_run())
-    line = next(line for line in text.splitlines() if "Square linf 0.15  " in line)
+    line = next(line for line in text.splitlines() if "Square linf ε=0.15  " in line)
     assert "77.0\u202f% [70.5–82.6] 154/200" in line
     assert line.endswith("+75.0")
-    assert "unbounded radius !" in text
-    assert "! unbounded radius: Unbounded radius leaves 15 %" in text
+    assert "unbounded radius (PGD linf unbounded) !" in text
+    assert "! unbounded radius (PGD linf unbounded): Unbounded radius leaves 15 %" in text
     assert "−1.5 ~" in text
     assert "~ the 95 % intervals overlap" in text
 
@@ -116,13 +119,16 @@ def test_markdown_cannot_be_broken_by_a_row_name():
 
 
 def test_averaged_rows_stand_beside_the_plain_row_of_a_classifier_that_does_not_draw():
+    square, pgd = attack("Square", queries=100, eot=1), attack("PGD", steps=9, eot=1)
+    averaged = attack("Square", queries=1000, eot=10, early_stop=False)
+    told = {"protocol": "adaptive", "draws": 10}
     records = [
-        record("undefended", "PGD linf ε=0.15", 0, protocol="adaptive"),
-        record("undefended", "Square linf ε=0.15", 4),
-        record("undefended", "Square linf ε=0.15", 4, protocol="adaptive"),
-        record("defended", "Square linf ε=0.15", 154),
-        record("defended", "PGD linf ε=0.15, EOT 10", 60, protocol="adaptive"),
-        record("defended", "Square linf ε=0.15, EOT 10", 62, protocol="adaptive"),
+        record("undefended", "PGD", 0, protocol="adaptive", attack=pgd),
+        record("undefended", "Square", 4, attack=square),
+        record("undefended", "Square", 4, protocol="adaptive", attack=square),
+        record("defended", "Square", 154, attack=square),
+        record("defended", "PGD", 60, attack=attack("PGD", steps=9, eot=10), **told),
+        record("defended", "Square", 62, attack=averaged, **told),
     ]
     rows = tables.accuracy_rows(records)
     assert [(row.group, row.change) for row in rows] == [

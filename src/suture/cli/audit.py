@@ -25,7 +25,7 @@ from suture.cli.common import (
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.errors import ArgumentError
-from suture.evaluate import Plan, Subject
+from suture.evaluate import Plan, Role, Subject
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def command(
         eot=chosen.eot,
         also=chosen.also(norm, eps),
         radii=chosen.radii,
+        tier=tier,
     )
     spread = make_engine(engine, workers, address)
     run = begin(
@@ -105,7 +106,7 @@ def command(
         parts={"model": model},
     )
     results.measure(
-        [Subject("undefended", classifier, model)],
+        [Subject(Role.UNDEFENDED, classifier, model)],
         batch,
         plan,
         dataset,

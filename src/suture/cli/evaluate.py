@@ -25,7 +25,7 @@ from suture.cli.common import (
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.engine import Run
-from suture.evaluate import Plan, Subject
+from suture.evaluate import Plan, Role, Subject
 
 _DEFAULT = Plan()
 
@@ -81,9 +81,9 @@ def command(
     )
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     before = _undefended(classifier) if base is None else open_model(base, dataset, device=device)
-    subjects = [Subject("undefended", before or classifier, base or model)]
+    subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
     if before is not None:
-        subjects.append(Subject("defended", classifier, model, _defence(model, classifier)))
+        subjects.append(Subject(Role.DEFENDED, classifier, model, _defence(model, classifier)))
     batch = held_out(dataset, n, device)
     spread = make_engine(engine, workers, address)
     run = begin(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +54,11 @@ def _notes(subjects: list[Subject]) -> list[str]:
     return list(dict.fromkeys(word for word in words if word))
 
 
-def headline(records: list[Record]) -> dict[str, Any]:
-    """Clean and robust accuracy before and after, in percent; ``None`` where not measured.
-
-    ``after_adaptive`` is the lowest adaptive figure: of the strongest attack per image and of
-    every single adaptive row, each a mean over repetitions.
-    """
-    undefended = [r for r in records if r.subject == "undefended"]
-    defended = [r for r in records if r.subject == "defended"]
-    return {
-        "clean_accuracy": _mean(_clean(undefended)),
-        "clean_accuracy_defended": _mean(_clean(defended)),
-        "robust_accuracy": {
-            "before": _mean(_rows(undefended, "paper")),
-            "before_adaptive": _lowest(_rows(undefended, "adaptive")),
-            "after_paper": _mean(_rows(defended, "paper")),
-            "after_adaptive": _lowest(_rows(defended, "adaptive")),
-        },
-    }
-
-
 def answer(records: list[Record], folder: Path, page: Path, seconds: float) -> dict[str, Any]:
     """What ``--json`` prints for a command that measured."""
     judged = verdict(records)
     return {
-        **headline(records),
+        **judged.headline.figures,
         "n": records[0].n,
         "verdict": judged.sentence,
         "warnings": [w for r in records for w in r.warnings],
@@ -102,27 +81,3 @@ def text(records: list[Record], facts: dict[str, Any]) -> str:
             f"report: {facts['report']}",
         ]
     )
-
-
-def _clean(records: list[Record]) -> list[Record]:
-    return [r for r in records if r.metric == "clean accuracy"]
-
-
-def _rows(records: list[Record], protocol: str) -> list[Record]:
-    side = {"curve", "worst_of_k"}
-    return [
-        r
-        for r in records
-        if r.protocol == protocol and r.metric == "robust accuracy" and not r.tags.keys() & side
-    ]
-
-
-def _mean(records: Iterable[Record]) -> float | None:
-    figures = [r.percent for r in records]
-    return sum(figures) / len(figures) if figures else None
-
-
-def _lowest(records: list[Record]) -> float | None:
-    labels = dict.fromkeys(r.row for r in records if "program" not in r.tags)
-    means = [_mean(r for r in records if r.row == label) for label in labels]
-    return min((m for m in means if m is not None), default=None)

@@ -160,7 +160,7 @@ def _by_row(folder: Path) -> dict[str, Record]:
     if not (folder / "records.jsonl").is_file():
         return {}
     records = read_records(folder / "records.jsonl")
-    return {f"{r.subject}, {r.protocol}: {r.row}, repeat {r.repeat}": r for r in records}
+    return {f"{r.subject}, {r.protocol} ({r.kind}): {r.row}, repeat {r.repeat}": r for r in records}
 
 
 def _count(record: Record | None) -> str:

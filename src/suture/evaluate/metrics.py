@@ -6,11 +6,11 @@ from scipy.stats import beta
 from torch import Tensor
 
 
-def clopper_pearson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Exact two-sided binomial interval for a share (Clopper & Pearson 1934).
 
     Args:
-        right: successes, 0 <= right <= n.
+        right: successes, 0 <= right <= n; an expected number of them need not be whole.
         n: trials, at least 1.
         confidence: coverage, at least that much.
 

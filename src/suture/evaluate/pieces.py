@@ -146,8 +146,8 @@ def _teller(
     jobs: list[tuple[Row, int]], cut: list[list[_Job]], on_row: OnRow | None
 ) -> Iterator[None]:
     """Each step reports one more finished piece, under the label of the row that is next."""
-    labels = [f"{r.subject.name}: {r.label}" for (r, _), own in zip(jobs, cut, strict=True)
-              for _ in own]  # fmt: skip
+    told = zip(jobs, cut, strict=True)
+    labels = [f"{row.subject.name}: {row.label}" for (row, _), own in told for _ in own]
     for done, label in enumerate([*labels, labels[-1]]):
         if on_row is not None:
             on_row(label, done, len(labels))

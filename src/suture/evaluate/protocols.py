@@ -26,8 +26,8 @@ from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.health import signs
 from suture.evaluate.pieces import measure_all
-from suture.evaluate.records import Record
-from suture.evaluate.rows import Row, Subject, fixed_models, fresh_logits, relabelled
+from suture.evaluate.records import Kind, Record, Role
+from suture.evaluate.rows import Row, Subject, fixed_models, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
 from suture.rng import Stream
@@ -51,6 +51,7 @@ class Plan:
         sanity: measure random noise, an unbounded radius and PGD with fewer steps, and look for
             signs of gradient masking in the model itself.
         also: further attacks for the adaptive protocol, with radii of their own.
+        tier: how much is spent, where a command has tiers; for the records.
     """
 
     attack: Attack = field(default_factory=Square)
@@ -61,6 +62,7 @@ class Plan:
     radii: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5)
     sanity: bool = True
     also: tuple[Attack, ...] = ()
+    tier: str = ""
 
     def __post_init__(self) -> None:
         known = {"paper", "adaptive"}
@@ -109,8 +111,10 @@ def evaluate(
         on_row: called as ``on_row(label, pieces finished, pieces in all)``.
 
     Raises:
+        ArgumentError: two subjects of one role and one name.
         DataError: labels that a model has no class for.
     """
+    _all_different(subjects)
     engine = engine or Inline(threads_per_item=None)
     for subject in subjects:
         few = fresh_logits(subject.model, batch.images[:1], Stream(seed))
@@ -131,44 +135,47 @@ def evaluate(
         on_row=on_row,
     )
     known = dict(zip(needed, found, strict=True))
-    measured = [relabelled(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
+    measured = [restated(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
     first = next(m for m in measured if m.record.metric == "robust accuracy")
     for subject in subjects:
         if subject is not subjects[0]:
             measured.append(transferred(subject, first, batch, seed))
         if "adaptive" in plan.protocols:
             measured.extend(strongest(subject, measured, batch, plan.repeats, seed, engine))
-    records = with_warnings([m.record for m in measured])
+    records = with_warnings([replace(m.record, tier=plan.tier) for m in measured])
     if plan.sanity:
         records = [_with_signs(record, subjects, batch) for record in records]
     return Evaluation(records, first.images)
+
+
+def _all_different(subjects: list[Subject]) -> None:
+    names = [f"{role} {name!r}" for role, name in (subject.whose for subject in subjects)]
+    if len(set(names)) < len(names):
+        raise ArgumentError(
+            expected="subjects that differ in role or name",
+            got=", ".join(names),
+            remedy='Tell them apart: Subject("defended", model, reference, name="A5").',
+        )
 
 
 def _with_signs(record: Record, subjects: list[Subject], batch: Batch) -> Record:
     """What the model itself shows goes onto its first clean row."""
     if record.metric != "clean accuracy" or record.repeat:
         return record
-    model = next(s.model for s in subjects if s.name == record.subject)
+    model = next(s.model for s in subjects if s.whose == record.whose)
     found = signs(model, batch)
-    if is_randomised(model) and record.subject != subjects[0].name:
+    if is_randomised(model) and record.role is Role.DEFENDED:
         # A defence that says how it draws is measured by the rows that average.
         found = [sentence for sentence in found if not sentence.startswith("randomness")]
     return replace(record, warnings=[*record.warnings, *found])
 
 
-def describe(attack: Attack) -> str:
-    """A short label: name, loss where there is a choice, norm, radius."""
-    loss = getattr(attack, "loss", None)
-    name = type(attack).__name__ + (f"-{loss}" if loss else "")
-    return f"{name} {attack.norm} ε={attack.eps:.4g}"
-
-
 def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
     for subject in subjects:
         repeats = plan.repeats if is_randomised(subject.model) else 1
-        yield Row(subject, "clean", "none", None, repeats)
+        yield Row(subject, Kind.CLEAN, "none", None, repeats)
         if "paper" in plan.protocols or subject is subjects[0]:
-            yield Row(subject, describe(plan.attack), "paper", plan.attack, repeats)
+            yield Row(subject, Kind.ATTACK, "paper", plan.attack, repeats)
         if "adaptive" in plan.protocols:
             yield from _adaptive(subject, plan, repeats)
         yield from _curve(subject, plan)
@@ -180,22 +187,19 @@ def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
     white = _white_box(plan, plan.attack.eps)
     if not is_randomised(subject.model):
         for attack in (*white, plan.attack, *plan.also):
-            yield Row(subject, describe(attack), "adaptive", attack)
+            yield Row(subject, Kind.ATTACK, "adaptive", attack)
         return
     for extra in plan.also:
         draws = _draws(subject.model, plan)
         attack = knowing(extra, draws)
-        label = f"{describe(attack)}, EOT {draws}"
-        yield Row(subject, label, "adaptive", attack, 1, {"eot": draws})
+        yield Row(subject, Kind.ATTACK, "adaptive", attack, 1, draws)
     for draws in plan.eot:
         for attack in (knowing(plan.attack, draws), *_white_box(plan, plan.attack.eps, draws)):
-            label = f"{describe(attack)}, EOT {draws}"
-            yield Row(subject, label, "adaptive", attack, repeats, {"eot": draws})
+            yield Row(subject, Kind.ATTACK, "adaptive", attack, repeats, draws)
     models = fixed_models(subject.model)
     if models:
         fixed = replace(subject, model=models[0])
-        label = f"{describe(plan.attack)}, best program alone (K = 1)"
-        yield Row(fixed, label, "adaptive", plan.attack, 1, {"program": 0})
+        yield Row(fixed, Kind.PROGRAM, "adaptive", plan.attack, program=0)
 
 
 def _white_box(plan: Plan, eps: float, draws: int = 1) -> list[PGD]:
@@ -213,14 +217,11 @@ def _draws(model: nn.Module, plan: Plan) -> int:
 
 def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
     for eps in _radii(plan):
-        tags = {"curve": "radius"}
-        attack = replace(plan.attack, eps=eps)
-        yield Row(subject, describe(attack), "paper", attack, 1, tags)
+        yield Row(subject, Kind.CURVE, "paper", replace(plan.attack, eps=eps))
         if "adaptive" in plan.protocols:
             draws = _draws(subject.model, plan)
             for white in _white_box(plan, eps, draws):
-                label = describe(white) + (f", EOT {draws}" if draws > 1 else "")
-                yield Row(subject, label, "adaptive", white, 1, tags)
+                yield Row(subject, Kind.CURVE, "adaptive", white, draws=_said(subject.model, draws))
 
 
 def _radii(plan: Plan) -> list[float]:
@@ -237,13 +238,20 @@ def _radii(plan: Plan) -> list[float]:
 def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:
     norm, eps, draws = plan.attack.norm, plan.attack.eps, _draws(subject.model, plan)
     if norm in RandomNoise.norms:
-        noise = RandomNoise(norm=norm, eps=eps)
-        yield Row(subject, "random noise, 10 tries", "sanity", noise, 1, {"sanity": "noise"})
+        yield Row(subject, Kind.NOISE, "sanity", RandomNoise(norm=norm, eps=eps))
     unbounded = PGD(norm="linf", eps=1.0, steps=plan.pgd_steps, eot=draws)
-    label = "unbounded radius (PGD linf ε=1)"
-    yield Row(subject, label, "sanity", unbounded, 1, {"sanity": "unbounded"})
+    yield Row(subject, Kind.UNBOUNDED, "sanity", unbounded, draws=_said(subject.model, draws))
     few = max(1, plan.pgd_steps // 4)
-    tags = {"sanity": "fewer steps", "eot": draws} if draws > 1 else {"sanity": "fewer steps"}
     for white in _white_box(plan, eps, draws):
-        short = replace(white, steps=few)
-        yield Row(subject, f"PGD with {few} of {plan.pgd_steps} steps", "sanity", short, 1, tags)
+        yield Row(
+            subject,
+            Kind.FEWER,
+            "sanity",
+            replace(white, steps=few),
+            draws=_said(subject.model, draws),
+        )
+
+
+def _said(model: nn.Module, draws: int) -> int | None:
+    """Draws as a record has them: there are none on a deterministic model."""
+    return draws if is_randomised(model) else None

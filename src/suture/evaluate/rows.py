@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack, AttackResult
+from suture.evaluate.labels import attack_identity, label
 from suture.evaluate.metrics import per_class
-from suture.evaluate.records import Protocol, Record
+from suture.evaluate.records import Draws, Kind, Protocol, Record, Role, as_role
 from suture.rng import Stream, bits, image_keys
 from suture.types import Batch, described, is_randomised
 
@@ -24,28 +25,64 @@ class Subject:
     """A classifier under evaluation.
 
     Attributes:
-        name: "undefended" or "defended".
+        role: undefended or defended.
         model: the classifier.
         reference: how to find the model again (a name or path).
         defence: ``repr`` of the repair, or "none".
+        name: what it is called, where several have one role; else its role.
+
+    Raises:
+        ArgumentError: another role.
     """
 
-    name: str
+    role: Role | str
     model: nn.Module
     reference: str
     defence: str = "none"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role", as_role(self.role))
+        object.__setattr__(self, "name", self.name or str(self.role))
+
+    @property
+    def whose(self) -> tuple[Role, str]:
+        """The identity that its records carry."""
+        return as_role(self.role), self.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its records say of it."""
+        role, name = self.whose
+        told = {"model": self.reference, "defence": self.defence}
+        return {"role": role, "subject": name, **told}
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What to measure: a subject, an attack (``None``: clean accuracy) and its label."""
+    """What to measure: a subject, an attack (``None``: clean accuracy), and what it stands for."""
 
     subject: Subject
-    label: str
+    kind: Kind
     protocol: Protocol
     attack: Attack | None = None
     repeats: int = 1
-    tags: dict[str, Any] = field(default_factory=dict)
+    draws: Draws = None
+    program: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its records say beside the attack and what it found."""
+        names = ("kind", "protocol", "draws", "program")
+        return self.subject.facts | {name: getattr(self, name) for name in names}
+
+    @property
+    def label(self) -> str:
+        """What is measured, in words."""
+        if self.attack is None:
+            return label(self.kind, {}, {})
+        about = attack_identity(self.attack), _threat(self.attack)
+        return label(self.kind, *about, draws=self.draws, program=self.program)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +94,9 @@ class Measured:
     right: Tensor
 
 
-def relabelled(measured: Measured, row: Row) -> Measured:
-    """The same measurement under another row's label."""
-    record = replace(measured.record, row=row.label, protocol=row.protocol, tags=dict(row.tags))
-    return replace(measured, record=record)
+def restated(measured: Measured, row: Row) -> Measured:
+    """The same measurement as another row states it."""
+    return replace(measured, record=replace(measured.record, **row.facts))
 
 
 def decisions(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
@@ -131,24 +167,19 @@ def record_of(
     memory: float,
 ) -> Record:
     """The record of a row that was measured: who was right, and what it took."""
-    attack, subject = row.attack, row.subject
+    attack = row.attack
     return Record(
-        subject=subject.name,
-        row=row.label,
         metric="clean accuracy" if attack is None else "robust accuracy",
-        protocol=row.protocol,
         right=int(right.sum()),
         n=len(batch),
         seed=seed,
         repeat=repeat,
-        model=subject.reference,
-        defence=subject.defence,
-        attack="none" if attack is None else repr(attack),
+        attack={} if attack is None else attack_identity(attack),
         data=data,
         threat={} if attack is None else _threat(attack),
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=queries,
-        tags=dict(row.tags),
         seconds=round(seconds, 3),
         peak_memory_mb=round(memory, 1),
+        **row.facts,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from suture.evaluate.records import Record
+from suture.evaluate.records import Kind, Record
 
 MASKING = "possible gradient masking"
+JUDGED = (Kind.ATTACK, Kind.STRONGEST, Kind.EVERY)
 
 
 def with_warnings(records: list[Record]) -> list[Record]:
@@ -30,14 +31,14 @@ def with_warnings(records: list[Record]) -> list[Record]:
 def _warnings(record: Record, records: list[Record]) -> list[str]:
     if record.metric == "clean accuracy":
         return _near_chance(record)
-    if record.tags.get("sanity") == "unbounded" and record.percent >= 5.0:
+    if record.kind is Kind.UNBOUNDED and record.percent >= 5.0:
         return [
             f"{MASKING}: {record.percent:.1f} % survive an unbounded radius, where no image keeps "
             "its class. The attack fails for another reason than robustness."
         ]
-    if record.tags.keys() & {"curve", "program", "sanity", "transfer"}:
+    if record.kind not in JUDGED:
         return []
-    peers = [r for r in records if r.subject == record.subject and r is not record]
+    peers = [r for r in records if r.whose == record.whose and r is not record]
     return [
         *_black_box_wins(record, peers),
         *_noise_wins(record, peers),
@@ -57,15 +58,14 @@ def _near_chance(record: Record) -> list[str]:
 
 def _black_box_wins(record: Record, peers: list[Record]) -> list[str]:
     """For a white-box row: does a black-box row with the same averaging do clearly better?"""
-    if record.threat.get("knowledge") != "white-box" or "strongest" in record.tags:
+    if record.threat.get("knowledge") != "white-box" or record.kind is not Kind.ATTACK:
         return []
     rivals = [
         r
         for r in peers
-        if r.threat.get("knowledge") == "black-box"
-        and r.tags.get("eot") == record.tags.get("eot")
-        and not r.tags.keys() & {"curve", "program", "sanity", "transfer", "strongest"}
-        and not r.tags.keys() & {"worst_of_k"}
+        if r.kind is Kind.ATTACK
+        and r.threat.get("knowledge") == "black-box"
+        and r.draws == record.draws
         and r.protocol == "adaptive"
         and r.interval[1] < record.interval[0]
     ]
@@ -79,7 +79,7 @@ def _black_box_wins(record: Record, peers: list[Record]) -> list[str]:
 
 
 def _noise_wins(record: Record, peers: list[Record]) -> list[str]:
-    noise = [r for r in peers if r.tags.get("sanity") == "noise"]
+    noise = [r for r in peers if r.kind is Kind.NOISE]
     if record.metric != "robust accuracy" or not noise:
         return []
     if noise[0].interval[1] < record.interval[0]:
@@ -92,12 +92,13 @@ def _noise_wins(record: Record, peers: list[Record]) -> list[str]:
 
 def _fewer_steps_win(record: Record, peers: list[Record]) -> list[str]:
     """For a PGD row: does the same attack with a quarter of the steps do clearly better?"""
+    name = record.attack.get("name")
     fewer = [
         r
         for r in peers
-        if r.tags.get("sanity") == "fewer steps" and r.tags.get("eot") == record.tags.get("eot")
+        if r.kind is Kind.FEWER and r.draws == record.draws and r.attack.get("name") == name
     ]
-    if not fewer or not record.attack.startswith("PGD") or "strongest" in record.tags:
+    if not fewer or record.kind is not Kind.ATTACK:
         return []
     if fewer[0].interval[1] < record.interval[0]:
         return [

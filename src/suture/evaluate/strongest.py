@@ -12,13 +12,12 @@ from torch import Tensor
 from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
+from suture.evaluate.records import Kind
 from suture.evaluate.rows import Measured, Subject, decisions
 from suture.rng import Stream
 from suture.types import Batch, is_randomised
 
-WORST = "strongest attack per image"
-EVERY = "right under every program (worst of K)"
-TRANSFERRED = "images made on the undefended model"
+CANDIDATES = (Kind.ATTACK, Kind.TRANSFER, Kind.FEWER)
 
 
 def strongest(
@@ -37,67 +36,59 @@ def strongest(
     """
     started = time.monotonic()
     rows = [m for m in measured if _is_candidate(m, subject)]
-    stage, candidates = f"shares {subject.name}", [m.images for m in rows]
+    stage = " ".join(("shares", *dict.fromkeys(subject.whose)))
+    candidates = [m.images for m in rows]
     share, chosen = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
     images = torch.stack([m.images for m in rows])[chosen, torch.arange(len(batch))]
     randomised = is_randomised(subject.model)
     for repeat in range(repeats if randomised else 1):
         stream = Stream(seed).child("strongest").child(repeat)
         right = decisions(subject.model, images, stream) == batch.labels
-        tags: dict[str, object] = {
-            "strongest": len(rows),
-            "mean_share_right": round(float(share.mean()), 6),
-        }
-        yield _row(rows, subject, WORST, images, right, batch, repeat, tags, started)
+        tags = {"candidates": len(rows), "mean_share_right": round(float(share.mean()), 6)}
+        row = _row(rows, subject, Kind.STRONGEST, images, right, batch, started)
+        yield replace(row, record=replace(row.record, repeat=repeat, tags=tags))
     if randomised:
-        right = share == 1.0
-        yield _row(rows, subject, EVERY, images, right, batch, 0, {"worst_of_k": True}, started)
+        yield _row(rows, subject, Kind.EVERY, images, share == 1.0, batch, started)
 
 
 def transferred(subject: Subject, source: Measured, batch: Batch, seed: int) -> Measured:
     """The subject on images that were made against another model: the weakest of attackers."""
     started = time.monotonic()
     right = decisions(subject.model, source.images, Stream(seed).child("transfer")) == batch.labels
-    row = _row(
-        [source], subject, TRANSFERRED, source.images, right, batch, 0, {"transfer": True}, started
+    row = _row([source], subject, Kind.TRANSFER, source.images, right, batch, started)
+    told = replace(
+        row.record, protocol="sanity", attack=source.record.attack, through=source.record.subject
     )
-    return replace(row, record=replace(row.record, protocol="sanity"))
+    return replace(row, record=told)
 
 
 def _is_candidate(measured: Measured, subject: Subject) -> bool:
-    record = measured.record
-    side_row = record.tags.keys() & {"curve", "program"}
-    aimed = "transfer" in record.tags or record.tags.get("sanity") == "fewer steps"
-    attacked = record.protocol in ("paper", "adaptive") or aimed
-    return record.subject == subject.name and attacked and not side_row
+    return measured.record.whose == subject.whose and measured.record.kind in CANDIDATES
 
 
 def _row(
     sources: list[Measured],
     subject: Subject,
-    label: str,
+    kind: Kind,
     images: Tensor,
     right: Tensor,
     batch: Batch,
-    repeat: int,
-    tags: dict[str, object],
     started: float,
 ) -> Measured:
-    first = sources[0].record
+    names = list(dict.fromkeys(m.record.attack["name"] for m in sources))
     record = replace(
-        first,
-        subject=subject.name,
-        model=subject.reference,
-        defence=subject.defence,
-        row=label,
+        sources[0].record,
+        **subject.facts,
+        kind=kind,
         metric="robust accuracy",
         protocol="adaptive",
         right=int(right.sum()),
-        repeat=repeat,
-        attack="; ".join(dict.fromkeys(m.record.attack for m in sources)),
+        repeat=0,
+        attack={"name": "strongest", "parameters": {}, "of": names},
+        draws=None,
+        through="",
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=[],
-        tags=tags,
         seconds=round(time.monotonic() - started, 3),
     )
     return Measured(record, images, right)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
-
-Key = tuple[str, str, str, str, str, float, str]
+from suture.evaluate.records import Kind, Record, identity
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Cell:
         low, high: the 95 % interval; with repeats from the lowest lower to the highest upper end,
             so that it covers both the choice of images and the randomness of the row.
         spread: smallest and largest accuracy over the repeats, ``None`` for a single measurement.
-        right: images classified right, one count per repeat.
+        right: images classified right, one count per repeat; in expectation where that is known.
         n: images measured in each repeat (the smallest, should they differ).
     """
 
@@ -29,14 +26,15 @@ class Cell:
     low: float
     high: float
     spread: tuple[float, float] | None
-    right: tuple[int, ...]
+    right: tuple[float, ...]
     n: int
 
     @property
     def counts(self) -> str:
         """``154/200``, or ``149–154/200`` when repeats differ."""
         low, high = min(self.right), max(self.right)
-        return f"{low}/{self.n}" if low == high else f"{low}–{high}/{self.n}"
+        ends = dict.fromkeys(f"{end:.1f}".removesuffix(".0") for end in (low, high))
+        return f"{'–'.join(ends)}/{self.n}"
 
     @property
     def repeats(self) -> int:
@@ -69,7 +67,7 @@ class Measured:
             low=min(low for low, _ in intervals),
             high=max(high for _, high in intervals),
             spread=(min(shares), max(shares)) if len(shares) > 1 else None,
-            right=tuple(record.right for record in self.records),
+            right=tuple(record.count for record in self.records),
             n=min(record.n for record in self.records),
         )
 
@@ -85,36 +83,14 @@ def eps_of(record: Record) -> float:
     return float(eps) if isinstance(eps, int | float) and eps == eps else -1.0
 
 
-def key_of(record: Record) -> Key:
-    """What repeats of one measurement have in common."""
-    return (
-        record.subject,
-        record.protocol,
-        record.row,
-        record.metric,
-        str(record.threat.get("norm", "")),
-        eps_of(record),
-        record.defence,
-    )
-
-
 def measure(records: Iterable[Record]) -> list[Measured]:
     """Records gathered by measurement, in order of first appearance."""
-    groups: dict[Key, list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(key_of(record), []).append(record)
+        groups.setdefault(identity(record), []).append(record)
     return [Measured(tuple(group)) for group in groups.values()]
 
 
 def on_curve(record: Record) -> bool:
     """Whether a record is a point of accuracy against radius, not a row of the table."""
-    return record.tags.get("curve") == "radius"
-
-
-def without_averaging(row: str) -> str:
-    """A row's name without its averaged draws, which change nothing for what does not draw.
-
-    >>> without_averaging("PGD linf ε=0.15, EOT 10")
-    'PGD linf ε=0.15'
-    """
-    return re.sub(r",? EOT \d+$", "", row)
+    return record.kind is Kind.CURVE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
+from suture.evaluate.records import Record, identity
 
 _MEANINGS = {
     "softmax": "A softmax flattens: where it is sure, small changes move nothing that an attack "
@@ -40,12 +40,13 @@ def warned(records: list[Record]) -> tuple[Warned, ...]:
 
     Repeats of a row fail with slightly different numbers: the first sentence stands for them.
     """
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], Warned] = {}
     for record in records:
+        where = f"{record.row} ({record.subject})"
         for sentence in record.warnings:
-            where = f"{record.row} ({record.subject})"
-            found.setdefault((where, meaning(sentence)), sentence)
-    return tuple(Warned(where, sentence, why) for (where, why), sentence in found.items())
+            why = meaning(sentence)
+            found.setdefault((identity(record), why), Warned(where, sentence, why))
+    return tuple(found.values())
 
 
 def meaning(sentence: str) -> str:

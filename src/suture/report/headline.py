@@ -1,17 +1,24 @@
-"""Which measurements speak for a whole run: the worst rows under each protocol, one threat."""
+"""The rows that speak for a whole run, and their figures: every place that states a headline
+(terminal, ``--json``, page, README) takes it from here.
+
+The lowest row under each protocol, one threat, before and after under one attack.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from suture.evaluate.records import Record
-from suture.report.cells import Measured, eps_of, measure, on_curve, without_averaging
+from suture.evaluate.records import Kind, Record, Role
+from suture.report.cells import Measured, eps_of, measure
+from suture.report.pairing import likeness, partner
 
-# Rows about something else than the defended classifier with its next draw: one program alone,
-# or all of them at once.
-_ASIDE = {"program", "worst_of_k"}
-_ATTACKED = ("robust accuracy", "empirical robustness")
+# Rows about something else than the classifier with its next draw: one program alone, or all of
+# them at once.
+_ASIDE = (Kind.PROGRAM, Kind.EVERY)
+_ATTACKS = (Kind.ATTACK, Kind.STRONGEST, Kind.TRANSFER, Kind.CURVE, *_ASIDE)
+_METRICS = ("robust accuracy", "empirical robustness")
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,10 @@ class Headline:
         paper: the repaired classifier's lowest row as its paper measures.
         adaptive: its lowest row against an attacker who knows the defence, at that radius or less.
         undefended_adaptive: the unrepaired classifier in that adaptive row; where it was not
-            measured there, ``undefended``.
+            measured there, ``undefended``. Without a repaired one, its own lowest adaptive row.
         every: images right whatever the classifier draws, where that was measured.
+        unbounded: before and after under attacks without a radius, where the rows above have one.
+        others: names of further classifiers, which the headline is not about.
     """
 
     clean_before: Measured | None
@@ -35,46 +44,96 @@ class Headline:
     adaptive: Measured | None
     undefended_adaptive: Measured | None = None
     every: Measured | None = None
+    unbounded: tuple[tuple[Measured | None, Measured | None], ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def named(self) -> Measured | None:
         """The measurement whose attack and radius the verdict names."""
         return self.paper or self.adaptive or self.undefended
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The headline in percent, ``None`` where not measured."""
+        return {
+            "clean_accuracy": _percent(self.clean_before),
+            "clean_accuracy_defended": _percent(self.clean_after),
+            "robust_accuracy": {
+                "before": _percent(self.undefended),
+                "before_adaptive": _percent(self.undefended_adaptive),
+                "after_paper": _percent(self.paper),
+                "after_adaptive": _percent(self.adaptive),
+            },
+        }
+
+
+def _percent(m: Measured | None) -> float | None:
+    return None if m is None else m.cell.percent
+
 
 def headline(records: list[Record]) -> Headline:
     """Choose the rows a verdict must rest on: never the best, always the lowest."""
-    rows = _attacked(records)
-    attacked = measure([r for r in rows if not r.tags.keys() & _ASIDE] or rows)
-    after = [m for m in attacked if m.first.subject == "defended"]
-    before = [m for m in attacked if m.first.subject != "defended"]
+    chosen, others = _one_of_each(records)
+    rows, unbounded = _attacked(chosen)
+    attacked = measure([r for r in rows if r.kind not in _ASIDE] or rows)
+    before, after = _of(attacked, Role.UNDEFENDED), _of(attacked, Role.DEFENDED)
     paper = _lowest([m for m in after if m.first.protocol != "adaptive"])
-    adaptive = _lowest_comparable([m for m in after if m.first.protocol == "adaptive"], paper)
+    adaptive = _lowest_comparable(_adaptive(after), paper)
     undefended = _baseline(before, paper or adaptive)
     return Headline(
-        clean_before=_clean(records, defended=False),
-        clean_after=_clean(records, defended=True),
+        clean_before=_clean(chosen, Role.UNDEFENDED),
+        clean_after=_clean(chosen, Role.DEFENDED),
         undefended=undefended,
         paper=paper,
         adaptive=adaptive,
-        undefended_adaptive=_same_row(before, adaptive) or undefended,
-        every=_lowest(measure(r for r in rows if r.tags.get("worst_of_k"))),
+        undefended_adaptive=_adaptive_baseline(before, adaptive, undefended, defended=bool(after)),
+        every=_lowest(measure(r for r in rows if r.kind is Kind.EVERY)),
+        unbounded=_pairs(measure(r for r in unbounded if r.kind is Kind.ATTACK)),
+        others=others,
     )
 
 
-def _attacked(records: list[Record]) -> list[Record]:
-    real = [r for r in records if r.protocol != "sanity" and not math.isinf(eps_of(r))]
-    for metric in _ATTACKED:
+def _one_of_each(records: list[Record]) -> tuple[list[Record], tuple[str, ...]]:
+    """The records of the first classifier of each role, and the names of the others."""
+    everyone = list(dict.fromkeys(record.whose for record in records))
+    firsts = {role: (role, name) for role, name in reversed(everyone)}
+    chosen = [record for record in records if record.whose in firsts.values()]
+    return chosen, tuple(name for role, name in everyone if firsts[role] != (role, name))
+
+
+def _attacked(records: list[Record]) -> tuple[list[Record], list[Record]]:
+    """Rows under a real attack, and those without a radius if there are others with one."""
+    real = [r for r in records if r.protocol != "sanity" and r.kind in _ATTACKS]
+    for metric in _METRICS:
         found = [r for r in real if r.metric == metric]
-        rows = [r for r in found if not on_curve(r)] or found
+        rows = [r for r in found if r.kind is not Kind.CURVE] or found
+        bounded = [r for r in rows if not math.isinf(eps_of(r))]
         if rows:
-            return rows
-    return []
+            return (bounded, [r for r in rows if math.isinf(eps_of(r))]) if bounded else (rows, [])
+    return [], []
 
 
-def _clean(records: list[Record], *, defended: bool) -> Measured | None:
-    clean = [r for r in records if r.metric == "clean accuracy" and not on_curve(r)]
-    own = measure(r for r in clean if (r.subject == "defended") == defended)
+def _of(measured: list[Measured], role: Role) -> list[Measured]:
+    return [m for m in measured if m.first.role is role]
+
+
+def _adaptive(measured: list[Measured]) -> list[Measured]:
+    return [m for m in measured if m.first.protocol == "adaptive"]
+
+
+def _pairs(measured: list[Measured]) -> tuple[tuple[Measured | None, Measured | None], ...]:
+    """Before and after under each attack; of several rows after the repair the lowest."""
+    before, after = _of(measured, Role.UNDEFENDED), _of(measured, Role.DEFENDED)
+    found: dict[object, tuple[Measured | None, Measured | None]] = {}
+    for m in sorted(after, key=lambda m: m.cell.percent):
+        found.setdefault(likeness(m.first), (partner(m, before), m))
+    for m in sorted(before, key=lambda m: m.cell.percent):
+        found.setdefault(likeness(m.first), (m, None))
+    return tuple(found.values())
+
+
+def _clean(records: list[Record], role: Role) -> Measured | None:
+    own = measure(r for r in records if r.kind is Kind.CLEAN and r.role is role)
     return own[0] if own else None
 
 
@@ -104,19 +163,19 @@ def _baseline(before: list[Measured], chosen: Measured | None) -> Measured | Non
     if chosen is None:
         return _lowest(before)
     same = [m for m in before if same_threat(m, chosen)]
-    return _same_row(before, chosen) or _lowest(same)
+    return partner(chosen, before) or _lowest(same)
 
 
-def _same_row(before: list[Measured], chosen: Measured | None) -> Measured | None:
-    """The undefended classifier under the very attack that the chosen row names."""
-    if chosen is None:
-        return None
-    same = [m for m in before if same_threat(m, chosen)]
-    for name in (chosen.first.row, without_averaging(chosen.first.row)):
-        found = _lowest([m for m in same if m.first.row == name])
-        if found:
-            return found
-    return None
+def _adaptive_baseline(
+    before: list[Measured],
+    adaptive: Measured | None,
+    undefended: Measured | None,
+    *,
+    defended: bool,
+) -> Measured | None:
+    if adaptive is None:
+        return None if defended else _lowest(_adaptive(before))
+    return partner(adaptive, before) or undefended
 
 
 def claimed(head: Headline) -> tuple[Measured, Measured] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
+from suture.evaluate.records import Record, Role
+from suture.report.checks import warned
 from suture.report.headline import Headline, above, claimed, gain, headline, informed
-from suture.report.phrases import cost, doubt, meaning, retries, sentence
+from suture.report.phrases import aside, cost, distrust, doubt, meaning, retries, sentence
 
 BADGES = {
     "holds": "The gain holds",
@@ -28,15 +29,17 @@ class Verdict:
 
     Attributes:
         kind: key of ``BADGES``.
-        sentence: the headline, one sentence.
+        sentence: the headline; a failed sanity check comes before the figures.
         notes: what a reader must know with it, each a sentence or two.
         suspect: whether a sanity check failed, so that the numbers may flatter the defence.
+        headline: the measurements that the sentence states.
     """
 
     kind: str
     sentence: str
     notes: tuple[str, ...]
     suspect: bool
+    headline: Headline
 
     @property
     def badge(self) -> str:
@@ -50,17 +53,27 @@ def verdict(records: list[Record]) -> Verdict:
     A gain counts only where the 95 % intervals are apart; it *holds* when at least half of the
     paper's gain is left against the attacker who knows the defence, and no sanity check failed.
     """
-    head = headline(records)
-    warnings = _failed(records)
+    head, failed = headline(records), len(warned(records))
+    distrusted = len(warned(_after(records)))
     kind = _kind(head)
-    if kind == "holds" and warnings:
+    if kind == "holds" and failed:
         kind = "doubtful"
-    notes = (meaning(kind, head), retries(head), cost(head), doubt(warnings, kind))
-    return Verdict(kind, sentence(kind, head), tuple(n for n in notes if n), bool(warnings))
+    notes = (
+        meaning(kind, head, trusted=not failed),
+        retries(head),
+        cost(head),
+        doubt(failed, kind),
+        aside(head),
+    )
+    said = distrust(distrusted) + sentence(kind, head, records)
+    if any(record.tier == "quick" for record in records):
+        said = f"{said.removesuffix('.')} (quick tier)."
+    return Verdict(kind, said, tuple(n for n in notes if n), bool(failed), head)
 
 
-def _failed(records: list[Record]) -> set[tuple[str, str]]:
-    return {(r.subject, r.row) for r in records if r.warnings}
+def _after(records: list[Record]) -> list[Record]:
+    """The records of what was repaired; of the undefended classifier where nothing was."""
+    return [r for r in records if r.role is Role.DEFENDED] or records
 
 
 def _kind(head: Headline) -> str:

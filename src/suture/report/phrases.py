@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from suture.evaluate.records import Record
 from suture.report.cells import Measured
 from suture.report.headline import Headline, above, claimed, gain, informed, same_threat
 from suture.report.wording import attack_name, percent, plural, points, threat
 
+_NOTHING = "This run has no measurements yet."
 
-def sentence(kind: str, head: Headline) -> str:
+
+def distrust(failed: int) -> str:
+    """What comes before all figures where sanity checks failed."""
+    return f"Not to be trusted: {plural(failed, 'sanity check')} failed. " if failed else ""
+
+
+def sentence(kind: str, head: Headline, records: list[Record]) -> str:
     """The verdict itself: attack, radius, and the numbers before and after."""
     if kind == "empty":
-        return "This run holds no measurements yet."
-    if kind == "clean":
-        return f"Clean accuracy: {_before_after(head)}. No attack was run."
-    assert head.named is not None
+        return "Neither clean nor robust accuracy was measured." if records else _NOTHING
+    if head.named is None:
+        attacked = any(r.attack and r.protocol != "sanity" for r in records)
+        what = "No robust accuracy was measured" if attacked else "No attack was run"
+        return f"Clean accuracy: {_before_after(head)}. {what}."
+    beside = "".join(f"; {_under(*pair)}" for pair in head.unbounded)
     if kind == "audit":
-        return _audit_sentence(head, head.named)
-    return f"Robust accuracy under {_attack(head.named)}: {_outcome(head)}."
+        return f"{_audit_sentence(head, head.named)}{beside}."
+    return f"Robust accuracy under {_attack(head.named)}: {_outcome(head)}{beside}."
+
+
+def _under(before: Measured | None, after: Measured | None) -> str:
+    both = [m for m in (before, after) if m]
+    return f"under {_attack(both[-1])} {' → '.join(map(_share, both))}"
 
 
 def _attack(m: Measured) -> str:
-    name = attack_name(m.first.attack, m.first.row)
+    name = attack_name(m.first)
     words = threat(m.first.threat)
     return f"{name} ({words})" if words else name
 
@@ -45,9 +60,9 @@ def _own_baseline(head: Headline) -> str:
 
 def _audit_sentence(head: Headline, attacked: Measured) -> str:
     if head.clean_before is None:
-        return f"Robust accuracy under {_attack(attacked)}: {_share(attacked)}."
+        return f"Robust accuracy under {_attack(attacked)}: {_share(attacked)}"
     clean = _share(head.clean_before)
-    return f"Under {_attack(attacked)} accuracy goes from {clean} to {_share(attacked)}."
+    return f"Under {_attack(attacked)} accuracy goes from {clean} to {_share(attacked)}"
 
 
 def _share(m: Measured) -> str:
@@ -59,16 +74,16 @@ def _before_after(head: Headline) -> str:
     return " → ".join(_share(m) for m in both if m)
 
 
-def meaning(kind: str, head: Headline) -> str:
+def meaning(kind: str, head: Headline, *, trusted: bool) -> str:
     """What the numbers mean for whoever wants to rely on them."""
     if kind == "audit":
-        return _audit_meaning(head)
+        return _audit_meaning(head, trusted=trusted)
     if kind == "no gain":
         return _no_gain(head)
     left = _left(head)
     return {
         "holds": f"The gain holds against an attacker who knows the defence: {left}",
-        "doubtful": f"The gain survives this attacker who knows the defence: {left}",
+        "doubtful": f"Most of the gain is left, but under attacks that fail their checks: {left}",
         "confusion": f"Most of the gain is the attacker's confusion: {left}",
         "gone": f"Against an attacker who knows the defence nothing clear is gained: {left}",
         "untested": "No attacker who knows the defence was tried: read the gain as an upper limit.",
@@ -105,11 +120,13 @@ def _no_gain(head: Headline) -> str:
     return f"{images} show no clear gain: {change} points, and the 95 % intervals overlap."
 
 
-def _audit_meaning(head: Headline) -> str:
+def _audit_meaning(head: Headline, *, trusted: bool) -> str:
     if head.clean_before is None or head.undefended is None:
         return ""
     if 2 * head.undefended.cell.percent < head.clean_before.cell.percent:
         return "The classifier is fragile: the attack takes more than half of what it gets right."
+    if not trusted:
+        return "The attack may have failed for another reason than robustness."
     return "The classifier withstands this attack; a stronger one may find more."
 
 
@@ -132,12 +149,17 @@ def retries(head: Headline) -> str:
     )
 
 
-def doubt(failed: set[tuple[str, str]], kind: str) -> str:
+def doubt(failed: int, kind: str) -> str:
     """Why failed sanity checks matter here."""
     if not failed:
         return ""
     tail = "the true robustness may be lower"
     if kind == "doubtful":
         tail += ", so this gain is not yet shown"
-    where = plural(len(failed), "row")
-    return f"Sanity checks failed in {where}: attacks may have been misled, and {tail}."
+    checks = plural(failed, "sanity check")
+    return f"With {checks} failed, attacks may have been misled, and {tail}."
+
+
+def aside(head: Headline) -> str:
+    """Which classifiers the sentence is not about."""
+    return f"Only in the table: {', '.join(head.others)}." if head.others else ""

@@ -94,7 +94,7 @@ def _entry(record: Record) -> RecordEntry:
             data[name] = f"{len(data[name])} numbers, in the embedded data"
     repeat = f", repeat {record.repeat}" if record.repeat else ""
     return RecordEntry(
-        summary=f"{record.subject} · {record.row}{repeat} · {record.right}/{record.n}",
+        summary=f"{record.subject} · {record.row}{repeat} · {record.count:g}/{record.n}",
         json=json.dumps(_finite(data), ensure_ascii=False, indent=1),
     )
 

@@ -79,7 +79,7 @@ def load(run_folder: Path) -> RunData:
     artifacts = folder / "artifacts"
     return RunData(
         info=info,
-        records=_checked(read_records(folder / "records.jsonl"), folder / "records.jsonl"),
+        records=read_records(folder / "records.jsonl"),
         examples=_read_examples(artifacts / "examples.npz"),
         programs=_read_listing(artifacts / "programs.json", "programs"),
         trace=_read_trace(artifacts / "trace.json"),
@@ -102,46 +102,6 @@ def _read_object(path: Path) -> dict[str, Any]:
             expected=f"a JSON object in {path}", got=type(data).__name__, remedy=_REMEDY
         )
     return data
-
-
-def _checked(records: list[Record], path: Path) -> list[Record]:
-    for number, record in enumerate(records, start=1):
-        if not _plausible(record):
-            raise BundleError(
-                expected=f"whole counts, 0 <= right <= n and n >= 1, in record {number} of {path}",
-                got=f"right={record.right!r}, n={record.n!r}, or fields of the wrong type",
-                remedy="The file was altered or cut off: evaluate again.",
-            )
-    return records
-
-
-def _plausible(record: Record) -> bool:
-    boxes = (record.threat, record.tags, record.versions, record.hardware)
-    texts = (record.subject, record.row, record.metric, record.defence, record.attack)
-    return (
-        _counted([record.right, record.n])
-        and record.n > 0
-        and all(isinstance(box, dict) for box in boxes)
-        and all(isinstance(text, str) for text in texts)
-        and _listed(record)
-    )
-
-
-def _counted(pair: Any) -> bool:
-    """Whether this is ``[right, n]`` in whole numbers with 0 <= right <= n."""
-    if not isinstance(pair, list) or len(pair) != 2 or any(type(v) is not int for v in pair):
-        return False
-    return bool(0 <= pair[0] <= pair[1])
-
-
-def _listed(record: Record) -> bool:
-    lists = (record.per_class, record.queries, record.warnings)
-    return (
-        all(isinstance(part, list) for part in lists)
-        and all(_counted(pair) for pair in record.per_class)
-        and all(q is None or (type(q) is int and q >= 0) for q in record.queries)
-        and all(isinstance(sentence, str) for sentence in record.warnings)
-    )
 
 
 def _read_listing(path: Path, key: str) -> dict[str, Any] | None:

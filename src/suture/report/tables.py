@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suture.evaluate.records import Record
-from suture.report.cells import Cell, Measured, eps_of, measure, on_curve, without_averaging
+from suture.evaluate.records import Kind, Record, Role
+from suture.report.cells import Cell, Measured, measure, on_curve
+from suture.report.pairing import likeness, partner
 from suture.report.wording import MISSING, percent, points
 
 GROUPS = {
@@ -16,7 +17,6 @@ GROUPS = {
     "sanity": "Sanity checks",
 }
 _PLAIN_METRICS = ("clean accuracy", "robust accuracy")
-Pairing = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -63,39 +63,26 @@ def accuracy_rows(records: list[Record]) -> list[Row]:
     """The rows of the before/after table, grouped clean, paper, adaptive, sanity.
 
     Points of an accuracy-against-radius curve are left to the figure, unless there is nothing else.
-    An undefended number measured once under a row's name stands in every group that repeats it, and
-    beside rows that only add averaged draws (EOT), which change nothing for a classifier that does
-    not draw.
+    An undefended number measured once stands in every group that repeats it, and beside rows that
+    only average over draws, which changes nothing for a classifier that does not draw.
     """
     chosen = [record for record in records if not on_curve(record)] or records
     measured = measure(chosen)
-    before = {_pairing(m): m for m in measured if m.first.subject != "defended"}
-    after = [m for m in measured if m.first.subject == "defended"]
-    defences = {(_pairing(m), m.first.defence) for m in after}
-    ambiguous = len(defences) > len({pairing for pairing, _ in defences})
+    before = [m for m in measured if m.first.role is Role.UNDEFENDED]
+    after = [m for m in measured if m.first.role is Role.DEFENDED]
+    defences = {(_standing(m), m.first.defence) for m in after}
+    ambiguous = len(defences) > len({standing for standing, _ in defences})
     rows, used = [], set()
     for m in after:
-        partner = _partner(m, before)
-        used.add(id(partner))
-        rows.append(_row(m, partner, m, show_defence=ambiguous))
-    rows += [_row(m, m, None) for m in before.values() if id(m) not in used]
+        other = partner(m, before)
+        used.add(id(other))
+        rows.append(_row(m, other, m, show_defence=ambiguous))
+    rows += [_row(m, m, None) for m in before if id(m) not in used]
     return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
 
 
-def _partner(m: Measured, before: dict[Pairing, Measured]) -> Measured | None:
-    """The undefended measurement that stands beside a defended one: the nearest in kind."""
-    group, row, *rest = _pairing(m)
-    for name in (row, without_averaging(str(row))):
-        near = [group, *(other for other in GROUPS if other != group)]
-        found = [before[key] for g in near if (key := (g, name, *rest)) in before]
-        if found:
-            return found[0]
-    return None
-
-
-def _pairing(m: Measured) -> Pairing:
-    first = m.first
-    return (_group(first), first.row, first.metric, first.threat.get("norm"), eps_of(first))
+def _standing(m: Measured) -> tuple[object, ...]:
+    return (likeness(m.first), m.first.protocol, m.first.draws, m.first.through, m.first.subject)
 
 
 def _group(record: Record) -> str:
@@ -111,6 +98,8 @@ def _row(
     name = m.first.row
     if m.first.metric not in _PLAIN_METRICS:
         name += f" ({m.first.metric})"
+    if m.first.subject != m.first.role:
+        name += f", {m.first.subject}"
     if show_defence:
         name += f" — {m.first.defence}"
     return Row(
@@ -119,7 +108,7 @@ def _row(
         undefended=before.cell if before else None,
         defended=after.cell if after else None,
         warnings=tuple(dict.fromkeys(w for record in own for w in record.warnings)),
-        program="program" in m.first.tags,
+        program=m.first.kind is Kind.PROGRAM,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from suture.evaluate.records import Record
+
 NARROW = "\u202f"  # keeps a number and its unit on one line
 MISSING = "—"
 _NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
@@ -57,11 +59,10 @@ def threat(model: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def attack_name(attack: str, row: str) -> str:
-    """The name in front of an attack's parameters; the row's words for none, or for several."""
-    name = attack.split("(", 1)[0].strip()
-    several = "); " in attack
-    return f"“{row}”" if several or name in ("", "none") else name
+def attack_name(record: Record) -> str:
+    """The name of the attack; the row's words for none, or for the strongest of several."""
+    several = "of" in record.attack or not record.attack
+    return f"“{record.row}”" if several else str(record.attack["name"])
 
 
 def duration(seconds: object) -> str:

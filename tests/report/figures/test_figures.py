@@ -12,7 +12,7 @@ import pytest
 from suture.report import RunData
 from suture.report.figures import figures
 from suture.report.figures.classes import MOST, class_figure
-from suture.report.figures.lines import query_figure, radius_figures
+from suture.report.figures.lines import query_figures, radius_figures
 from suture.report.figures.style import spread
 from suture.report.figures.trace import trace_figure
 
@@ -21,7 +21,12 @@ from ..builders import curve, defended_run, info, programs, record, trace
 
 def test_a_run_gets_the_figures_it_has_numbers_for():
     run = RunData(info(), [*defended_run(), *curve()], None, programs(), trace()["lengths"])
-    assert [f.key for f in figures(run)] == ["radius-linf", "queries", "classes", "trace"]
+    assert [f.key for f in figures(run)] == [
+        "radius-linf-square",
+        "queries-linf-square",
+        "classes",
+        "trace",
+    ]
     assert figures(RunData(info(), [])) == []
 
 
@@ -32,16 +37,16 @@ def test_drawings_are_equal_twice_whatever_the_users_style():
 
 
 def test_svg_is_well_formed_and_cannot_style_the_page():
-    svg = query_figure(defended_run()).svg
+    svg = query_figures(defended_run())[0].svg
     ElementTree.fromstring(svg.replace("xlink:href", "href"))
     assert "<style" not in svg
     assert "<metadata" not in svg
     assert "xmlns" not in svg
-    assert all(i.startswith("queries-") for i in re.findall(r'\sid="([^"]+)"', svg))
+    assert all(i.startswith("queries-linf-square-") for i in re.findall(r'\sid="([^"]+)"', svg))
 
 
 def test_axis_labels_are_plain_numbers():
-    svg = query_figure(defended_run()).svg
+    svg = query_figures(defended_run())[0].svg
     assert "mathdefault" not in svg
     assert ">10\u202f000<" in svg
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
@@ -44,9 +45,11 @@ def class_figure(records: list[Record], names: Sequence[str] = ()) -> Drawing | 
 
 def _columns(head: Headline) -> Columns:
     if head.paper or head.adaptive:
+        own = head.undefended_adaptive
         chosen = {
             "undefended": head.undefended,
             "defended, as in paper": head.paper,
+            "undefended, adaptive": None if own == head.undefended else own,
             "defended, adaptive": head.adaptive,
         }
     else:
@@ -57,6 +60,7 @@ def _columns(head: Headline) -> Columns:
 
 _LOOKS = {
     "undefended": LOOKS["undefended"],
+    "undefended, adaptive": replace(LOOKS["undefended"], marker="^"),
     "defended, as in paper": LOOKS["paper"],
     "defended, adaptive": LOOKS["adaptive"],
     "no attack": LOOKS["other"],
@@ -142,7 +146,10 @@ def _caption(columns: Columns, shown: int, total: int) -> str:
 
 
 def _adaptive_row(head: Headline) -> str:
-    return f" Adaptive: {head.adaptive.first.row}." if head.adaptive else ""
+    if head.adaptive is None:
+        return ""
+    paper = f" As in paper: {head.paper.first.row}." if head.paper else ""
+    return f"{paper} Adaptive: {head.adaptive.first.row}."
 
 
 def _alt(columns: Columns, labels: list[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suture.evaluate.records import Record
-from suture.report.figures.series import Series, query_series, radius_series
+from suture.report.figures.series import Panel, Series, query_panels, radius_panels
 from suture.report.figures.style import LOOKS, Drawing, draw, percent_axis, spread
 from suture.report.wording import norm, percent, radius
 
@@ -16,12 +17,31 @@ _BAND = "Bands are 95 % intervals."
 
 
 def radius_figures(records: list[Record]) -> list[Drawing]:
-    """One figure a norm: how accuracy falls as the attacker may change more."""
-    return [_radius(name, series) for name, series in radius_series(records).items()]
+    """One figure an attack: how accuracy falls as it may change more."""
+    panels = radius_panels(records)
+    return [_radius(key, panel) for key, panel in zip(_keys("radius", panels), panels, strict=True)]
 
 
-def _radius(name: str, series: list[Series]) -> Drawing:
-    symbol = norm(name)
+def query_figures(records: list[Record]) -> list[Drawing]:
+    """One figure an attack: how accuracy falls as it spends queries."""
+    panels = query_panels(records)
+    keys = _keys("queries", panels)
+    return [_queries(key, panel) for key, panel in zip(keys, panels, strict=True)]
+
+
+def _keys(start: str, panels: list[Panel]) -> list[str]:
+    """Short names, each once: ``radius-linf-square``."""
+    words = [f"{panel.norm} {panel.attack}".lower() for panel in panels]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", text).strip("-") for text in words]
+    seen = [slugs[:i].count(slug) for i, slug in enumerate(slugs)]
+    return [
+        f"{start}-{slug}{f'-{again + 1}' if again else ''}"
+        for slug, again in zip(slugs, seen, strict=True)
+    ]
+
+
+def _radius(key: str, panel: Panel) -> Drawing:
+    series, symbol = panel.lines, norm(panel.norm)
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, "robust accuracy, %", f"radius ε ({symbol})")
@@ -30,19 +50,18 @@ def _radius(name: str, series: list[Series]) -> Drawing:
         axes.set_xlim(left=0)
         _direct_labels(axes, series)
 
-    key = f"radius-{''.join(c for c in name if c.isalnum())}"
     return Drawing(
         key=key,
-        title=f"Accuracy against radius ({symbol})",
-        caption=f"{_radius_caption(series)} {_BAND} {_sources('Attacks', series)}",
-        alt=_in_words(f"Accuracy against {symbol} radius", series, radius),
+        title=f"Accuracy against radius: {panel.attack} ({symbol})",
+        caption=f"{_radius_caption(series)} {_BAND} {_sources(panel)}".rstrip(),
+        alt=_in_words(f"Accuracy against {symbol} radius under {panel.attack}", series, radius),
         svg=draw(key, paint, height=3.1),
         header=("Series", "ε", "Accuracy", "95 % interval", "Right"),
         rows=_numbers(series, radius),
     )
 
 
-def _radius_caption(series: list[Series]) -> str:
+def _radius_caption(series: Sequence[Series]) -> str:
     start = "Read off how much change a correct answer survives"
     if not {"paper", "adaptive"} <= {line.look for line in series}:
         return f"{start}."
@@ -52,11 +71,8 @@ def _radius_caption(series: list[Series]) -> str:
     )
 
 
-def query_figure(records: list[Record]) -> Drawing | None:
-    """How accuracy falls as the attacker spends queries; ``None`` without query counts."""
-    series = query_series(records)
-    if not series:
-        return None
+def _queries(key: str, panel: Panel) -> Drawing:
+    series = panel.lines
 
     def paint(figure: Figure) -> None:
         axes = _axes(figure, "robust accuracy, %", "forward passes per image (log)")
@@ -66,13 +82,14 @@ def query_figure(records: list[Record]) -> Drawing | None:
         _decade_ticks(axes, max(line.x[-1] for line in series))
         _direct_labels(axes, series)
 
+    what = "Accuracy against forward passes per image"
     return Drawing(
-        key="queries",
-        title="Accuracy against queries",
+        key=key,
+        title=f"Accuracy against queries: {panel.attack} ({norm(panel.norm)})",
         caption="Read off whether the lines have levelled off: one that still falls at the right "
-        f"edge would fall further with a larger budget. {_BAND} {_sources('Rows', series)}",
-        alt=_in_words("Accuracy against forward passes per image", series, _whole),
-        svg=draw("queries", paint, height=3.1),
+        f"edge would fall further with a larger budget. {_BAND} {_sources(panel)}".rstrip(),
+        alt=_in_words(f"{what} under {panel.attack}", series, _whole),
+        svg=draw(key, paint, height=3.1),
         header=("Series", "Queries", "Accuracy", "95 % interval", "Right"),
         rows=_numbers([_decades(line) for line in series], _whole),
     )
@@ -118,7 +135,7 @@ def _decade_ticks(axes: Axes, most: float) -> None:
     axes.minorticks_off()
 
 
-def _direct_labels(axes: Axes, series: list[Series]) -> None:
+def _direct_labels(axes: Axes, series: Sequence[Series]) -> None:
     """Write each name beside the end of its line, so that no legend must be decoded."""
     heights = spread([line.y[-1] for line in series], gap=15.0, top=97.0)
     right = axes.get_xlim()[1]
@@ -149,17 +166,18 @@ def _leader(axes: Axes, line: Series, right: float, height: float) -> None:
     )
 
 
-def _sources(kind: str, series: list[Series]) -> str:
-    """Which rows or attacks the lines are: ``Attacks: undefended: Square; …``"""
-    named = [f"{_one_line(line.name)}: {line.source}" for line in series if line.source]
-    return f"{kind}: {'; '.join(named)}." if named else ""
+def _sources(panel: Panel) -> str:
+    """How the attack met each model, and which model it has not met."""
+    told = [f"{_one_line(line.name)}: {line.source}" for line in panel.lines if line.source]
+    alone = f"The {panel.missing} classifier was not measured under this attack."
+    return " ".join([*([f"{'; '.join(told)}."] if told else []), *([alone] * bool(panel.missing))])
 
 
 def _one_line(name: str) -> str:
     return name.replace("\n", " ")
 
 
-def _in_words(what: str, series: list[Series], at: Callable[[float], str]) -> str:
+def _in_words(what: str, series: Sequence[Series], at: Callable[[float], str]) -> str:
     ends = [
         f"{_one_line(line.name)} goes from {percent(line.y[0])} at {at(line.x[0])} "
         f"to {percent(line.y[-1])} at {at(line.x[-1])}"
@@ -168,7 +186,7 @@ def _in_words(what: str, series: list[Series], at: Callable[[float], str]) -> st
     return f"{what}: {'; '.join(ends)}."
 
 
-def _numbers(series: list[Series], at: Callable[[float], str]) -> tuple[tuple[str, ...], ...]:
+def _numbers(series: Sequence[Series], at: Callable[[float], str]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (_one_line(line.name), at(x), percent(y, 1), f"{low:.1f}–{high:.1f}", counts)
         for line in series

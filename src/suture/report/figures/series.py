@@ -1,24 +1,31 @@
-"""Records → the lines of a figure: numbers only, no drawing."""
+"""Records → the lines of a figure: numbers only, no drawing.
+
+A panel holds one attack: its lines differ in the model, and in how the attack met it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from suture.evaluate.labels import named, variant
 from suture.evaluate.metrics import clopper_pearson, robust_after
-from suture.evaluate.records import Record
+from suture.evaluate.records import Kind, Record, Role
 from suture.report.cells import Measured, eps_of, measure, on_curve
 from suture.report.headline import headline
-from suture.report.wording import attack_name
+from suture.report.pairing import same_attack
+
+_ORDER = ("undefended", "paper", "adaptive")
 
 
 @dataclass(frozen=True)
 class Series:
     """One line: accuracy ``y`` at each ``x`` in percent, between ``low`` and ``high``.
 
-    ``source`` is the row of the table that it belongs to, or the attack of a line across rows.
+    ``source`` says how the attack met the model, where there is something to say.
     """
 
     name: str
@@ -31,9 +38,26 @@ class Series:
     counts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Panel:
+    """The lines of one attack, which may stand beside each other.
+
+    Attributes:
+        attack, norm: in words.
+        lines: in reading order.
+        missing: "undefended" or "defended" where the run has such a model, but not under this
+            attack; else empty.
+    """
+
+    attack: str
+    norm: str
+    lines: tuple[Series, ...]
+    missing: str = ""
+
+
 def look_of(record: Record) -> str:
     """Which of the looks a record has: undefended, paper or adaptive."""
-    if record.subject != "defended":
+    if record.role is Role.UNDEFENDED:
         return "undefended"
     return "adaptive" if record.protocol == "adaptive" else "paper"
 
@@ -43,51 +67,67 @@ def label_of(look: str) -> str:
     return {"paper": "defended,\nas in paper", "adaptive": "defended,\nadaptive"}.get(look, look)
 
 
-def radius_series(records: list[Record]) -> dict[str, list[Series]]:
-    """For each norm, accuracy against radius of every subject, protocol and attack.
-
-    Clean accuracy is the point at radius zero.
-    """
+def radius_panels(records: list[Record]) -> list[Panel]:
+    """For each attack, accuracy against radius of every model; clean accuracy at radius zero."""
     points = [r for r in records if on_curve(r) and 0 <= eps_of(r) < math.inf]
-    lines: dict[str, dict[tuple[str, str], list[Record]]] = {}
-    for record in points:
-        key = (look_of(record), attack_name(record.attack, ""))
-        lines.setdefault(str(record.threat.get("norm")), {}).setdefault(key, []).append(record)
-    found = {norm: _radius_lines(group, records) for norm, group in lines.items()}
-    return {norm: series for norm, series in found.items() if any(len(s.x) > 1 for s in series)}
+    clean = [r for r in records if r.kind is Kind.CLEAN]
+    panels = []
+    for own in _by(same_attack, points):
+        lines = [_radius_line(name, line, clean) for name, line in _lines(own)]
+        if any(len(line.x) > 1 for line in lines):
+            panels.append(_panel(own, lines, records))
+    return panels
 
 
-def _radius_lines(
-    group: dict[tuple[str, str], list[Record]], records: list[Record]
-) -> list[Series]:
-    looks = [look for look, _ in group]
-    series = []
-    for look, attack in sorted(group, key=lambda key: list(_ORDER).index(key[0])):
-        name = label_of(look)
-        if looks.count(look) > 1:
-            name = f"{look},\n{attack}"
-        series.append(_radius_line(name, look, attack, group[look, attack], records))
-    return series
+def _by(key: Callable[[Record], object], records: Iterable[Record]) -> list[list[Record]]:
+    groups: dict[object, list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record), []).append(record)
+    return list(groups.values())
 
 
-_ORDER = ("undefended", "paper", "adaptive")
+def _panel(own: list[Record], lines: list[Series], records: list[Record]) -> Panel:
+    missing = {r.role for r in records} - {r.role for r in own}
+    first = own[0]
+    return Panel(named(first.attack), str(first.threat.get("norm")), tuple(lines), "".join(missing))
 
 
-def _radius_line(
-    name: str, look: str, attack: str, own: list[Record], records: list[Record]
-) -> Series:
+def _line_of(record: Record) -> tuple[object, ...]:
+    return (_ORDER.index(look_of(record)), record.whose, *variant_of(record))
+
+
+def variant_of(record: Record) -> list[str]:
+    """How the attack met the model, in words."""
+    return variant(record.draws, record.through, record.position)
+
+
+def _lines(own: list[Record]) -> list[tuple[str, list[Record]]]:
+    """Names and records of the lines; where two have one look, what tells them apart."""
+    groups = sorted(_by(_line_of, own), key=lambda line: _ORDER.index(look_of(line[0])))
+    looks = [look_of(line[0]) for line in groups]
+    return [
+        (label_of(look) if looks.count(look) == 1 else f"{look},\n{_apart(line[0])}", line)
+        for look, line in zip(looks, groups, strict=True)
+    ]
+
+
+def _apart(record: Record) -> str:
+    name = [] if record.subject == record.role else [record.subject]
+    return ", ".join([*name, *variant_of(record)]) or "as it is"
+
+
+def _radius_line(name: str, own: list[Record], clean: list[Record]) -> Series:
     by_eps: dict[float, list[Record]] = {}
     for record in own:
         by_eps.setdefault(eps_of(record), []).append(record)
-    subject = own[0].subject
-    clean = [r for r in records if r.metric == "clean accuracy" and r.subject == subject]
-    if clean and not any(on_curve(r) for r in clean):
-        by_eps.setdefault(0.0, list(measure(clean)[0].records))
+    unattacked = [r for r in clean if r.whose == own[0].whose]
+    if unattacked:
+        by_eps.setdefault(0.0, list(measure(unattacked)[0].records))
     cells = [Measured(tuple(by_eps[eps])).cell for eps in sorted(by_eps)]
     return Series(
         name=name,
-        look=look,
-        source=attack,
+        look=look_of(own[0]),
+        source=", ".join(variant_of(own[0])),
         x=tuple(sorted(by_eps)),
         y=tuple(c.percent for c in cells),
         low=tuple(c.low for c in cells),
@@ -96,14 +136,33 @@ def _radius_line(
     )
 
 
-def query_series(records: list[Record]) -> list[Series]:
+def query_panels(records: list[Record]) -> list[Panel]:
     """Accuracy left once the attacker has spent so many forward passes on each image.
 
-    The lowest rows among those that counted queries: a white-box row has none to show.
+    The attacks that the headline names, among the rows that counted queries: a white-box row has
+    none to show. Of several rows with one look the lowest is drawn.
     """
-    head = headline([r for r in records if _tells_queries(r)])
-    chosen = {"undefended": head.undefended, "paper": head.paper, "adaptive": head.adaptive}
-    return [_query_line(look, m) for look, m in chosen.items() if m]
+    told = [r for r in records if _tells_queries(r)]
+    head = headline(told)
+    chosen = [m.first for m in (head.paper, head.adaptive or head.undefended) if m]
+    attacked = [r for r in told if r.kind is Kind.ATTACK and r.protocol != "sanity"]
+    panels = {}
+    for first in chosen:
+        own = [r for r in attacked if _fight(r) == _fight(first)]
+        if own:
+            panels[_fight(first)] = _panel(own, _query_lines(own), records)
+    return list(panels.values())
+
+
+def _fight(record: Record) -> tuple[object, ...]:
+    return (*same_attack(record), eps_of(record))
+
+
+def _query_lines(own: list[Record]) -> list[Series]:
+    lowest: dict[str, Measured] = {}
+    for m in sorted(measure(own), key=lambda m: m.cell.percent):
+        lowest.setdefault(look_of(m.first), m)
+    return [_query_line(look, lowest[look]) for look in _ORDER if look in lowest]
 
 
 def _tells_queries(record: Record) -> bool:
@@ -132,7 +191,7 @@ def _query_line(look: str, m: Measured) -> Series:
     return Series(
         name=label_of(look),
         look=look,
-        source=m.first.row,
+        source=", ".join(variant_of(m.first)),
         x=tuple(float(b) for b in budgets),
         y=tuple(100.0 * share for share in mean.tolist()),
         low=tuple(100.0 * low for low, _ in intervals),
