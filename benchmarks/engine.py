@@ -29,7 +29,7 @@ from suture.training import TrainConfig, train
 PROGRAMS, LENGTHS, CHUNK = 160_000, 2, 10_000
 IMAGES, EMPTY, REPEATS = 240, 1_000, 3
 ATTACK = Square(norm="linf", eps=0.2, queries=300)
-PLAN = Plan(attack=ATTACK, eot=(1,), pgd_steps=20, radii=(0.5,), also=(PGD(eps=0.1, steps=20),))
+PLAN = Plan(attack=ATTACK, eot=(1,), tier=Tier(steps=20), radii=(0.5,), also=(PGD(eps=0.1, steps=20),))
 
 
 def rows() -> list[harness.Row]:

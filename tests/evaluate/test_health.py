@@ -98,7 +98,7 @@ def test_looking_leaves_no_trace(batch: Batch):
 
 
 def test_the_clean_row_carries_them(batch: Batch):
-    plan = Plan(attack=Square(eps=0.05, queries=5), pgd_steps=2, radii=())
+    plan = Plan(attack=Square(eps=0.05, queries=5), tier=Tier(steps=2), radii=())
     records = evaluate([Subject("undefended", Softmax(), "m")], batch, plan, data="x").records
     (clean,) = [r for r in records if r.metric == "clean accuracy"]
     assert any("softmax" in warning for warning in clean.warnings)

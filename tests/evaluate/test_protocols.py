@@ -18,7 +18,7 @@ from tests.exact import ExactLinear, classified_batch
 
 SHAPE = (1, 4, 4)
 PLAN = Plan(
-    attack=Square(eps=0.05, queries=60), eot=(1, 4), pgd_steps=10, repeats=3, radii=(0.5, 1.0)
+    attack=Square(eps=0.05, queries=60), eot=(1, 4), tier=Tier(steps=10), repeats=3, radii=(0.5, 1.0)
 )
 
 
@@ -158,7 +158,7 @@ def test_the_page_may_not_be_fooled_by_a_stuck_attack():
             return self.inner((images * 4).round() / 4)
 
     records = run(Subject("undefended", Masked(), "masked"), n=60, plan=Plan(
-        attack=Square(eps=0.2, queries=200), pgd_steps=10, radii=()
+        attack=Square(eps=0.2, queries=200), tier=Tier(steps=10), radii=()
     ))  # fmt: skip
     flagged = [r.row for r in records if r.warnings]
     assert any("PGD" in row for row in flagged)
@@ -199,13 +199,13 @@ def test_a_batch_is_all_it_needs():
 
 
 def test_an_l0_attack_can_be_evaluated():
-    plan = Plan(attack=SparseRS(eps=3, queries=20), eot=(1,), pgd_steps=4, repeats=1)
+    plan = Plan(attack=SparseRS(eps=3, queries=20), eot=(1,), tier=Tier(steps=4), repeats=1)
     records = run(undefended(), plan=plan, n=8)
     white = [r for r in records if r.attack.get("name") == "PGD"]
     assert {r.kind for r in white} == {Kind.UNBOUNDED}
     radii = [r.threat["eps"] for r in records if r.kind is Kind.CURVE]
     assert radii == [1.0, 2.0, 3.0, 4.0]
-    unbounded = Plan(attack=DeepFool(norm="l2"), pgd_steps=4, eot=(1,))
+    unbounded = Plan(attack=DeepFool(norm="l2"), tier=Tier(steps=4), eot=(1,))
     records = run(undefended(), plan=unbounded, n=8)
     assert {r.threat["eps"] for r in records if r.attack.get("name") == "DeepFool"} == {"inf"}
 

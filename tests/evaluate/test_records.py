@@ -31,7 +31,7 @@ def subject(role: str, **changes: str) -> Subject:
 
 
 def measured(*subjects: Subject) -> list[Record]:
-    plan = Plan(attack=Square(queries=5), pgd_steps=2, radii=(), sanity=False, tier="quick")
+    plan = Plan(attack=Square(queries=5), tier=Tier(steps=2), radii=(), sanity=False, tier="quick")
     return evaluate(
         list(subjects), Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2])), plan, data="x"
     ).records

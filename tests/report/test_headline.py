@@ -117,7 +117,7 @@ def test_one_headline_in_four_places(records):
 def test_an_evaluation_under_a_backdoor_names_it_with_its_figure():
     batch = classified_batch(ExactLinear(SHAPE), SHAPE, n=20, seed=4)
     subjects = [undefended(), defended("v0 = v0", "v1 = v1")]
-    plan = Plan(attack=Backdoor(), eot=(1,), repeats=1, pgd_steps=3)
+    plan = Plan(attack=Backdoor(), eot=(1,), repeats=1, tier=Tier(steps=3))
     for part in (subjects[:1], subjects):
         records = evaluate(part, batch, plan, data="x").records
         found = verdict(records)
@@ -188,7 +188,7 @@ def test_two_subjects_of_other_roles_or_names_never_share_a_column():
         Subject("defended", model, "b"),
         Subject("defended", model, "c", name="second"),
     ]
-    plan = Plan(pgd_steps=2, radii=(), sanity=False)
+    plan = Plan(tier=Tier(steps=2), radii=(), sanity=False)
     rows = report.tables.accuracy_rows(evaluate(subjects, batch, plan, data="x").records)
     names = [row.name for row in rows if row.group == "clean"]
     assert names == ["clean", "clean, second"]

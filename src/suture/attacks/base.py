@@ -266,7 +266,7 @@ class Attack(ABC):
             judge=judge,
         )
 
-    def candidates(self, oracle: Oracle, queries: int) -> int:
+    def allowance(self, oracle: Oracle, queries: int) -> int:
         """How many candidates a budget of ``queries`` an image allows.
 
         Of an ``adaptive`` attack all of them: his averages do not cost him candidates.

@@ -38,7 +38,7 @@ class RandomNoise(Attack):
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
         found = images.clone()
         active = torch.arange(len(images), device=images.device)
-        for step in range(self.candidates(oracle, self.queries)):
+        for step in range(self.allowance(oracle, self.queries)):
             clean, owners = images[active], rows[active]
             candidates = project(
                 self.norm, self.eps, clean, self._draw(oracle, clean, owners, step)

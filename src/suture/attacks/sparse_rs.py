@@ -58,7 +58,7 @@ class SparseRS(Attack):
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        steps, height, width = self.candidates(oracle, self.queries), *images.shape[2:]
+        steps, height, width = self.allowance(oracle, self.queries), *images.shape[2:]
         moves = MOVES[self.shape](int(min(self.eps, height * width)), self.p, steps)
         if not moves.fits(height, width):
             return images

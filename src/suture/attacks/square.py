@@ -53,7 +53,7 @@ class Square(Attack):
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        moves, steps = MOVES[self.norm], self.candidates(oracle, self.queries)
+        moves, steps = MOVES[self.norm], self.allowance(oracle, self.queries)
         search = Search(oracle, images, rows, early_stop=self.early_stop)
         lanes = torch.arange(moves.lanes(images, True), device=images.device)[None]
         search.start(moves.start(images, self.eps, oracle.random_bits(rows, 0, lanes)))

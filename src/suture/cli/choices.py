@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,6 +134,27 @@ def make_attack(name: str, **fields: Any) -> Attack:
             remedy=f"Leave --{surplus[0]} out.",
         )
     return kind(**given)
+
+
+def make_attacks(names: Sequence[str], **fields: Any) -> list[Attack]:
+    """The attacks of those names; each takes the options that it has.
+
+    Raises:
+        ArgumentError: unknown name, or an option that none of them has.
+    """
+    kinds = [_find("attack", name, ATTACKS) for name in names]
+    known = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
+    given = {key: value for key, value in fields.items() if value is not None}
+    for key in sorted(set(given) - set().union(*known)):
+        raise ArgumentError(
+            expected=f"options that {' or '.join(names)} has",
+            got=f"--{key}",
+            remedy=f"Leave --{key} out.",
+        )
+    return [
+        kind(**{key: value for key, value in given.items() if key in own})
+        for kind, own in zip(kinds, known, strict=True)
+    ]
 
 
 def make_repair(

@@ -56,7 +56,7 @@ def command(
     run = begin("demo", title=title, out=out, seed=seed, force=True)
     attack = Square(norm="linf", eps=EPS, queries=QUERIES)
     method = DefEnSyn(attack=attack, programs_per_length=PROGRAMS, temperature=20.0)
-    plan = Plan(attack=attack, eot=(1, 10, 50), pgd_steps=20, radii=(0.25, 0.5, 1.0, 1.5))
+    plan = Plan(attack=attack, eot=(1, 10, 50), radii=(0.25, 0.5, 1.0, 1.5))
     with run, spread, timed() as clock, Bars() as bars, torch_threads(1):
         trained = train(
             models.build("digits_cnn", mean=dataset.mean, std=dataset.std, seed=seed),

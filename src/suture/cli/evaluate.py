@@ -9,7 +9,18 @@ import typer
 from torch import nn
 
 from suture.cli import results
-from suture.cli.choices import Model, Queries, Steps, Trust, Weights, make_attack, open_model
+from suture.cli.choices import (
+    ATTACKS,
+    Eps,
+    Model,
+    Norm,
+    Queries,
+    Steps,
+    Trust,
+    Weights,
+    make_attacks,
+    open_model,
+)
 from suture.cli.common import (
     BatchSize,
     Data,
@@ -25,7 +36,8 @@ from suture.cli.common import (
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.engine import Run
-from suture.evaluate import Plan, Role, Subject
+from suture.evaluate import Plan, Role, Subject, tier_of
+from suture.types import undefended_of
 
 _DEFAULT = Plan()
 
@@ -41,10 +53,24 @@ def command(
         typer.Option(help="The undefended model; a repaired one knows its own base."),
     ] = None,
     attack: Annotated[
-        str | None, typer.Option(help="square or pgd; default: what the repair was made against.")
+        list[str] | None,
+        typer.Option(
+            help=f"Out of {', '.join(ATTACKS)}; repeatable. The first is the paper protocol's; "
+            "default: what the repair was made against."
+        ),
     ] = None,
-    norm: Annotated[str | None, typer.Option(help="linf or l2.")] = None,
-    eps: Annotated[float | None, typer.Option(help="Radius in [0, 1].", min=0)] = None,
+    tier: Annotated[
+        str, typer.Option(help="What an adaptive attacker tries: quick, standard or deep.")
+    ] = "standard",
+    attacker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the attacker of a defence that moves images (A5) stands: after, before; "
+            "give it twice for both (default)."
+        ),
+    ] = None,
+    norm: Norm = None,
+    eps: Eps = None,
     queries: Queries = None,
     steps: Steps = None,
     eot: Annotated[
@@ -72,15 +98,19 @@ def command(
     dataset = open_data(data)
     device = check_device(device)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
+    first, *others = make_attacks(threat.pop("attack"), **threat)
     plan = Plan(
-        attack=make_attack(threat.pop("attack"), **threat),
+        attack=first,
+        also=tuple(others),
+        tier=tier_of(tier),
+        positions=tuple(attacker) if attacker else _DEFAULT.positions,  # type: ignore[arg-type]
         protocols=tuple(protocol) if protocol else _DEFAULT.protocols,  # type: ignore[arg-type]
         eot=tuple(eot) if eot else _DEFAULT.eot,
         repeats=repeats,
         radii=_DEFAULT.radii if curve else (),
     )
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    before = _undefended(classifier) if base is None else open_model(base, dataset, device=device)
+    before = undefended_of(classifier) if base is None else open_model(base, dataset, device=device)
     subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
     if before is not None:
         subjects.append(Subject(Role.DEFENDED, classifier, model, _defence(model, classifier)))
@@ -112,20 +142,16 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
     recorded: dict[str, Any] = {}
     if (Path(model) / "run.json").is_file():
         recorded = Run.open(Path(model)).info.get("threat", {})
-    defaults = {"attack": "square"}
-    chosen = {key: value for key, value in given.items() if value is not None}
+    defaults = {"attack": ["square"]}
+    chosen = {key: value for key, value in given.items() if value not in (None, [])}
     if "attack" in chosen:
         # Budgets of one attack mean nothing to another.
         recorded = {k: v for k, v in recorded.items() if k in ("norm", "eps")}
+    if "attack" in recorded:
+        recorded["attack"] = [recorded["attack"]]
     if "eps" in recorded:
         recorded["eps"] = float(recorded["eps"])  # "inf" is written in words
     return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
-
-
-def _undefended(model: nn.Module) -> nn.Module | None:
-    """The classifier that a repaired one was made from, if it knows."""
-    known = getattr(model, "undefended", None)
-    return known() if callable(known) else None
 
 
 def _defence(reference: str, model: nn.Module) -> str:

@@ -77,7 +77,7 @@ def label(
         "every": EVERY,
         "noise": f"random noise, {spent.get('queries')} tries",
         "transfer": f"images made on the {through or 'undefended'} model",
-        "certified": " ".join(("certified", *_ball(threat))),
+        "certified": " ".join(("certified by", str(attack.get("name")), *_ball(threat))),
     }
     if kind in whole:
         return whole[kind] + where

@@ -32,6 +32,8 @@ class _Job:
     """A row's repetition: which model, which attack, which images; small enough to be sent."""
 
     model: int
+    source: int | None
+    position: str
     attack: Attack | None
     seed: int
     repeat: int
@@ -45,6 +47,7 @@ class _Piece:
 
     images: Tensor | None
     right: Tensor
+    share: Tensor
     queries: list[int | None]
     seconds: float
     memory: float
@@ -67,14 +70,19 @@ def measure_all(
         batch_size: images attacked at a time.
         on_row: called as ``on_row(label, pieces finished, pieces in all)``.
     """
-    models = list({id(row.subject.model): row.subject.model for row, _ in jobs}.values())
+    used = [m for row, _ in jobs for m in (row.subject.model, row.source) if m is not None]
+    models = list({id(model): model for model in used}.values())
     cut = [list(_cut(row, repeat, models, len(batch), seed, batch_size)) for row, repeat in jobs]
     flat = [job for pieces in cut for job in pieces]
     work = " ".join([*(identity(model, batch) for model in models), f"{batch_size}", repr(flat)])
     measured: list[Measured] = []
     tell = _teller(jobs, cut, on_row)
     # Images travel with their job: a worker of a cluster never holds the whole set.
-    items = [(job, batch[job.start : job.stop]) for job in flat]
+    items = [
+        (job, _images(row, batch)[job.start : job.stop])
+        for (row, _), pieces in zip(jobs, cut, strict=True)
+        for job in pieces
+    ]
     with engine.shared(models) as handle:
         fn = partial(_measure, handle, batch_size)
         pieces = engine.keep("rows", fn, items, work=work, pack=vars, unpack=_unpacked)
@@ -101,13 +109,20 @@ def _shares(handle: Handle[nn.Module], item: tuple[list[Tensor], Tensor]) -> Ten
     return torch.stack([share_right(handle.get(), images, labels) for images in candidates])
 
 
+def _images(row: Row, batch: Batch) -> Batch:
+    return batch if row.batch is None else row.batch
+
+
 def _cut(
     row: Row, repeat: int, models: list[nn.Module], n: int, seed: int, batch_size: int
 ) -> Iterator[_Job]:
-    which = next(i for i, model in enumerate(models) if model is row.subject.model)
+    places = {id(model): place for place, model in enumerate(models)}
+    which, source = places[id(row.subject.model)], places.get(id(row.source))
     size = CHUNK if row.attack is None else batch_size
     for start in range(0, n, size):
-        yield _Job(which, row.attack, seed, repeat, start, min(start + size, n))
+        yield _Job(
+            which, source, row.position, row.attack, seed, repeat, start, min(start + size, n)
+        )
 
 
 def _measure(handle: Handle[list[nn.Module]], batch_size: int, item: tuple[_Job, Batch]) -> _Piece:
@@ -118,10 +133,15 @@ def _measure(handle: Handle[list[nn.Module]], batch_size: int, item: tuple[_Job,
     images, queries = None, []
     if job.attack is None:
         right = decisions(model, batch.images, stream) == batch.labels
+        share = right.float()
     else:
-        result = job.attack(model, batch, generator=stream, batch_size=batch_size)
+        source = None if job.source is None else handle.get()[job.source]
+        result = job.attack(
+            model, batch, generator=stream, batch_size=batch_size, transfer_from=source
+        )
         images, right, queries = result.images, result.robust, spent(result)
-    return _Piece(images, right, queries, time.monotonic() - started, peak_memory_mb())
+        share = result.share
+    return _Piece(images, right, share, queries, time.monotonic() - started, peak_memory_mb())
 
 
 def _unpacked(value: dict[str, Any]) -> _Piece:
@@ -132,14 +152,16 @@ def _joined(
     row: Row, repeat: int, parts: list[_Piece], batch: Batch, data: str, seed: int
 ) -> Measured:
     device = batch.images.device
+    batch = _images(row, batch)
     right = torch.cat([part.right for part in parts]).to(device)
+    share = torch.cat([part.share for part in parts]).to(device)
     changed = [part.images.to(device) for part in parts if part.images is not None]
     images = torch.cat(changed) if changed else batch.images
     queries = [count for part in parts for count in part.queries]
     seconds = sum(part.seconds for part in parts)
     memory = max(part.memory for part in parts)
-    record = record_of(row, batch, data, seed, repeat, right, queries, seconds, memory)
-    return Measured(record, images, right)
+    record = record_of(row, batch, data, seed, repeat, right, share, queries, seconds, memory)
+    return Measured(record, images, right, share)
 
 
 def _teller(

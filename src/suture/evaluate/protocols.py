@@ -3,81 +3,39 @@
 *paper*: as the authors measured it; every query and the final decision draw afresh, the search
 stops at the first misclassified query.
 
-*adaptive*: the attacker knows the defence. Against a randomised model: the same search without
-early acceptance and with logits averaged over R draws (expectation over transformation; the
-number of candidates stays, so it costs R times the queries), and white-box PGD with the same
-averages. Then, per image, the attacker keeps whichever candidate fools the largest share of the
-programs (known to him), and the final decision draws afresh. For a deterministic model this is
-the usual worst case per image.
+*adaptive*: the attacker has code, weights and programs; only the next draw is hidden from him. Of
+a model with finitely many classifiers every query is the exact mean over them, of another
+randomised one the mean over common draws. Nothing is accepted because one draw or one average
+crossed the line: he keeps the image that the smallest share of draws gets right. He follows the
+gradients of the model, of the surrogates it names, and of the undefended one, and judges every
+candidate on the defended one. Then, per image, the strongest candidate decides.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from suture.attacks import PGD, Attack, RandomNoise, Square
-from suture.attacks.against.knowing import knowing
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
+from suture.evaluate.certified import certified
 from suture.evaluate.health import signs
 from suture.evaluate.pieces import measure_all
-from suture.evaluate.records import Kind, Record, Role
-from suture.evaluate.rows import Row, Subject, fixed_models, fresh_logits, restated
+from suture.evaluate.plan import Plan, View, clean_row, rows_of, through_of
+from suture.evaluate.records import Record, Role
+from suture.evaluate.rows import Measured, Row, Subject, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
+from suture.models import untouched
 from suture.rng import Stream
-from suture.types import Batch, check_classes, is_randomised
+from suture.types import Batch, check_classes, described, is_randomised
 
 OnRow = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which rows to measure.
-
-    Args:
-        attack: the attack of the paper protocol; its norm and radius hold for all rows.
-        protocols: "paper", "adaptive", or both.
-        eot: draws to average for the adaptive attacker of a randomised model.
-        pgd_steps: steps of the white-box rows.
-        repeats: repetitions of rows on a randomised model, each with its own draws.
-        radii: multiples of the attack's radius for the accuracy-against-radius curve; empty for
-            none.
-        sanity: measure random noise, an unbounded radius and PGD with fewer steps, and look for
-            signs of gradient masking in the model itself.
-        also: further attacks for the adaptive protocol, with radii of their own.
-        tier: how much is spent, where a command has tiers; for the records.
-    """
-
-    attack: Attack = field(default_factory=Square)
-    protocols: tuple[Literal["paper", "adaptive"], ...] = ("paper", "adaptive")
-    eot: tuple[int, ...] = (1, 10, 50)
-    pgd_steps: int = 40
-    repeats: int = 3
-    radii: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5)
-    sanity: bool = True
-    also: tuple[Attack, ...] = ()
-    tier: str = ""
-
-    def __post_init__(self) -> None:
-        known = {"paper", "adaptive"}
-        if not self.protocols or not set(self.protocols) <= known:
-            raise ArgumentError(
-                expected='protocols out of "paper" and "adaptive"',
-                got=repr(self.protocols),
-                remedy="Name one or both.",
-            )
-        if self.repeats < 1 or any(r < 1 for r in self.eot) or any(r <= 0 for r in self.radii):
-            raise ArgumentError(
-                expected="repeats >= 1, eot >= 1 and radii > 0",
-                got=repr(self),
-                remedy="Leave them at their defaults.",
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +74,68 @@ def evaluate(
     """
     _all_different(subjects)
     engine = engine or Inline(threads_per_item=None)
+    with ExitStack() as modes:
+        for subject in subjects:
+            modes.enter_context(untouched(subject.model))
+        views = _views(subjects, batch, plan, seed)
+        measured = _measured(views, batch, plan, data, seed, engine, batch_size, on_row)
+        first = next(m for m in measured if m.record.metric == "robust accuracy")
+        for view in views:
+            measured += _summed_up(view, views[0], first, measured, plan, seed, engine)
+        records = with_warnings([replace(m.record, tier=plan.tier.name) for m in measured])
+        for view in views:
+            records += certified(view, plan.attack, data, seed)
+        if plan.sanity:
+            records = [_with_signs(record, subjects, batch) for record in records]
+    return Evaluation(records, first.images)
+
+
+def _views(subjects: list[Subject], batch: Batch, plan: Plan, seed: int) -> list[View]:
+    """Each subject once, or once for each position that an attacker can take."""
+    views: list[View] = []
     for subject in subjects:
-        few = fresh_logits(subject.model, batch.images[:1], Stream(seed))
-        check_classes(batch.labels, few.shape[1])
-    jobs = [(row, repeat) for row in _rows(subjects, plan) for repeat in range(row.repeats)]
-    # Rows may ask for the same measurement: an attack is adaptive and on the curve as well.
-    keys = [(id(row.subject.model), row.attack, repeat) for row, repeat in jobs]
+        classes = fresh_logits(subject.model, batch.images[:1], Stream(seed)).shape[1]
+        check_classes(batch.labels, classes)
+        parts = described(subject.model).preemptive()
+        places = ("",) if parts is None else plan.positions
+        for place in places:
+            own, seen = subject, batch
+            if parts is not None and place == "after":
+                own = replace(subject, model=parts[1])
+                seen = Batch(_moved(parts[0], batch.images), batch.labels)
+            through = through_of(own, subjects[0])
+            views.append(View(own, seen, place, through, classes, first=not views))
+    return views
+
+
+def _moved(prepare: torch.nn.Module, images: Tensor) -> Tensor:
+    """The images as a preemptive defence hands them on."""
+    with torch.no_grad():
+        return torch.cat([prepare(piece) for piece in images.split(256)])
+
+
+def _measured(
+    views: list[View],
+    batch: Batch,
+    plan: Plan,
+    data: str,
+    seed: int,
+    engine: Engine,
+    batch_size: int,
+    on_row: OnRow | None,
+) -> list[Measured]:
+    """Every row, measured once where several ask for the same."""
+    rows: list[Row] = []
+    for view in views:
+        if all(row.subject.whose != view.subject.whose for row in rows):
+            rows.append(clean_row(view, plan))
+        rows += rows_of(view, plan)
+    jobs = [(row, repeat) for row in rows for repeat in range(row.repeats)]
+    # An attack may be adaptive and on the curve as well.
+    keys = [
+        (id(row.subject.model), id(row.source), row.attack, row.position, repeat)
+        for row, repeat in jobs
+    ]
     needed: dict[Any, tuple[Row, int]] = {}
     for key, job in zip(keys, jobs, strict=True):
         needed.setdefault(key, job)
@@ -135,17 +149,25 @@ def evaluate(
         on_row=on_row,
     )
     known = dict(zip(needed, found, strict=True))
-    measured = [restated(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
-    first = next(m for m in measured if m.record.metric == "robust accuracy")
-    for subject in subjects:
-        if subject is not subjects[0]:
-            measured.append(transferred(subject, first, batch, seed))
-        if "adaptive" in plan.protocols:
-            measured.extend(strongest(subject, measured, batch, plan.repeats, seed, engine))
-    records = with_warnings([replace(m.record, tier=plan.tier) for m in measured])
-    if plan.sanity:
-        records = [_with_signs(record, subjects, batch) for record in records]
-    return Evaluation(records, first.images)
+    return [restated(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
+
+
+def _summed_up(
+    view: View,
+    first: View,
+    source: Measured,
+    measured: list[Measured],
+    plan: Plan,
+    seed: int,
+    engine: Engine,
+) -> list[Measured]:
+    """What follows from the rows of a view: transferred images, and the strongest of all."""
+    made: list[Measured] = []
+    if view is not first and view.position != "after":
+        made.append(transferred(view, source, seed))
+    if "adaptive" in plan.protocols:
+        made.extend(strongest(view, [*measured, *made], plan.repeats, seed, engine))
+    return made
 
 
 def _all_different(subjects: list[Subject]) -> None:
@@ -168,90 +190,3 @@ def _with_signs(record: Record, subjects: list[Subject], batch: Batch) -> Record
         # A defence that says how it draws is measured by the rows that average.
         found = [sentence for sentence in found if not sentence.startswith("randomness")]
     return replace(record, warnings=[*record.warnings, *found])
-
-
-def _rows(subjects: list[Subject], plan: Plan) -> Iterator[Row]:
-    for subject in subjects:
-        repeats = plan.repeats if is_randomised(subject.model) else 1
-        yield Row(subject, Kind.CLEAN, "none", None, repeats)
-        if "paper" in plan.protocols or subject is subjects[0]:
-            yield Row(subject, Kind.ATTACK, "paper", plan.attack, repeats)
-        if "adaptive" in plan.protocols:
-            yield from _adaptive(subject, plan, repeats)
-        yield from _curve(subject, plan)
-        if plan.sanity:
-            yield from _sanity(subject, plan)
-
-
-def _adaptive(subject: Subject, plan: Plan, repeats: int) -> Iterator[Row]:
-    white = _white_box(plan, plan.attack.eps)
-    if not is_randomised(subject.model):
-        for attack in (*white, plan.attack, *plan.also):
-            yield Row(subject, Kind.ATTACK, "adaptive", attack)
-        return
-    for extra in plan.also:
-        draws = _draws(subject.model, plan)
-        attack = knowing(extra, draws)
-        yield Row(subject, Kind.ATTACK, "adaptive", attack, 1, draws)
-    for draws in plan.eot:
-        for attack in (knowing(plan.attack, draws), *_white_box(plan, plan.attack.eps, draws)):
-            yield Row(subject, Kind.ATTACK, "adaptive", attack, repeats, draws)
-    models = fixed_models(subject.model)
-    if models:
-        fixed = replace(subject, model=models[0])
-        yield Row(fixed, Kind.PROGRAM, "adaptive", plan.attack, program=0)
-
-
-def _white_box(plan: Plan, eps: float, draws: int = 1) -> list[PGD]:
-    """PGD in the plan's norm, where it has one; L0 is left to the attacks made for it."""
-    norm = plan.attack.norm
-    if norm not in PGD.norms or math.isinf(eps):
-        return []
-    return [PGD(norm=norm, eps=eps, steps=plan.pgd_steps, eot=draws)]
-
-
-def _draws(model: nn.Module, plan: Plan) -> int:
-    """Draws averaged in side rows: the plan's number nearest to 10; 1 for a deterministic model."""
-    return min(plan.eot, key=lambda draws: abs(draws - 10)) if is_randomised(model) else 1
-
-
-def _curve(subject: Subject, plan: Plan) -> Iterator[Row]:
-    for eps in _radii(plan):
-        yield Row(subject, Kind.CURVE, "paper", replace(plan.attack, eps=eps))
-        if "adaptive" in plan.protocols:
-            draws = _draws(subject.model, plan)
-            for white in _white_box(plan, eps, draws):
-                yield Row(subject, Kind.CURVE, "adaptive", white, draws=_said(subject.model, draws))
-
-
-def _radii(plan: Plan) -> list[float]:
-    """The radii of the curve: whole numbers of pixels for L0, none for an unbounded attack."""
-    norm, eps = plan.attack.norm, plan.attack.eps
-    if math.isinf(eps):
-        return []
-    radii = [eps * factor for factor in plan.radii]
-    if norm == "l0":
-        radii = [float(max(1, round(radius))) for radius in radii]
-    return sorted({min(radius, 1.0) if norm == "linf" else radius for radius in radii})
-
-
-def _sanity(subject: Subject, plan: Plan) -> Iterator[Row]:
-    norm, eps, draws = plan.attack.norm, plan.attack.eps, _draws(subject.model, plan)
-    if norm in RandomNoise.norms:
-        yield Row(subject, Kind.NOISE, "sanity", RandomNoise(norm=norm, eps=eps))
-    unbounded = PGD(norm="linf", eps=1.0, steps=plan.pgd_steps, eot=draws)
-    yield Row(subject, Kind.UNBOUNDED, "sanity", unbounded, draws=_said(subject.model, draws))
-    few = max(1, plan.pgd_steps // 4)
-    for white in _white_box(plan, eps, draws):
-        yield Row(
-            subject,
-            Kind.FEWER,
-            "sanity",
-            replace(white, steps=few),
-            draws=_said(subject.model, draws),
-        )
-
-
-def _said(model: nn.Module, draws: int) -> int | None:
-    """Draws as a record has them: there are none on a deterministic model."""
-    return draws if is_randomised(model) else None

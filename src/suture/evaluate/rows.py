@@ -60,20 +60,39 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What to measure: a subject, an attack (``None``: clean accuracy), and what it stands for."""
+    """What to measure: a subject, an attack (``None``: clean accuracy), and what it stands for.
+
+    Attributes:
+        through, source: name and model that is attacked in the subject's place.
+        position: where the attacker of a defence that moves images stands.
+        batch: the images, where they are not the evaluation's own.
+    """
 
     subject: Subject
     kind: Kind
     protocol: Protocol
     attack: Attack | None = None
     repeats: int = 1
-    draws: Draws = None
     program: int | None = None
+    through: str = ""
+    source: nn.Module | None = None
+    position: str = ""
+    batch: Batch | None = None
+
+    @property
+    def draws(self) -> Draws:
+        """What each query of the attack averages on this model."""
+        about = described(self.subject.model)
+        if self.attack is None or not about.randomised:
+            return None
+        if self.attack.adaptive:
+            return "exact" if about.support() else self.attack.eot
+        return self.attack.eot if self.attack.eot > 1 else None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What its records say beside the attack and what it found."""
-        names = ("kind", "protocol", "draws", "program")
+        names = ("kind", "protocol", "draws", "program", "through", "position")
         return self.subject.facts | {name: getattr(self, name) for name in names}
 
     @property
@@ -82,16 +101,27 @@ class Row:
         if self.attack is None:
             return label(self.kind, {}, {})
         about = attack_identity(self.attack), _threat(self.attack)
-        return label(self.kind, *about, draws=self.draws, program=self.program)
+        return label(
+            self.kind,
+            *about,
+            draws=self.draws,
+            through=self.through,
+            position=self.position,
+            program=self.program,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A record, the images it was measured on, and which of them were classified right."""
+    """A record, the images it was measured on, and which of them were classified right.
+
+    ``share`` is the share of draws that classify each image right.
+    """
 
     record: Record
     images: Tensor
     right: Tensor
+    share: Tensor
 
 
 def restated(measured: Measured, row: Row) -> Measured:
@@ -155,6 +185,11 @@ def _threat(attack: Attack) -> dict[str, Any]:
     return threat | ({"eps": "inf"} if math.isinf(attack.eps) else {})
 
 
+def expected(share: Tensor) -> float:
+    """Images right in expectation over the draws."""
+    return round(float(share.double().sum()), 6)
+
+
 def record_of(
     row: Row,
     batch: Batch,
@@ -162,6 +197,7 @@ def record_of(
     seed: int,
     repeat: int,
     right: Tensor,
+    share: Tensor,
     queries: list[int | None],
     seconds: float,
     memory: float,
@@ -171,6 +207,7 @@ def record_of(
     return Record(
         metric="clean accuracy" if attack is None else "robust accuracy",
         right=int(right.sum()),
+        expected=expected(share) if row.draws == "exact" else None,
         n=len(batch),
         seed=seed,
         repeat=repeat,

@@ -12,73 +12,82 @@ from torch import Tensor
 from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
+from suture.evaluate.plan import View
 from suture.evaluate.records import Kind
-from suture.evaluate.rows import Measured, Subject, decisions
+from suture.evaluate.rows import Measured, decisions, expected
 from suture.rng import Stream
-from suture.types import Batch, is_randomised
 
 CANDIDATES = (Kind.ATTACK, Kind.TRANSFER, Kind.FEWER)
 
 
 def strongest(
-    subject: Subject,
+    view: View,
     measured: list[Measured],
-    batch: Batch,
     repeats: int,
     seed: int,
     engine: Engine,
 ) -> Iterator[Measured]:
-    """Per image, the candidate that the largest share of draws gets wrong; then a fresh decision.
+    """Per image, the candidate that the largest share of draws gets wrong.
 
     The attacker knows the defence, so he can compute those shares himself. Candidates are the
-    images of every row that attacked this subject at the full radius, and the transferred ones.
-    For a deterministic model this is the worst case over attacks, image by image.
+    images of every row that attacked this subject from this position at the full radius, and the
+    transferred ones. For a deterministic model this is the worst case over attacks, image by
+    image; where all that can be drawn is known the accuracy is the mean of the shares; else fresh
+    draws decide, several times.
     """
     started = time.monotonic()
-    rows = [m for m in measured if _is_candidate(m, subject)]
-    stage = " ".join(("shares", *dict.fromkeys(subject.whose)))
+    subject, batch = view.subject, view.batch
+    rows = [m for m in measured if _is_candidate(m, view)]
+    stage = " ".join(("shares", *dict.fromkeys(subject.whose), view.position))
     candidates = [m.images for m in rows]
     share, chosen = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
-    images = torch.stack([m.images for m in rows])[chosen, torch.arange(len(batch))]
-    randomised = is_randomised(subject.model)
-    for repeat in range(repeats if randomised else 1):
+    images = torch.stack(candidates)[chosen, torch.arange(len(batch))]
+    tags = {"candidates": len(rows), "mean_share_right": round(float(share.mean()), 6)}
+    for repeat in range(1 if view.finite else repeats):
         stream = Stream(seed).child("strongest").child(repeat)
         right = decisions(subject.model, images, stream) == batch.labels
-        tags = {"candidates": len(rows), "mean_share_right": round(float(share.mean()), 6)}
-        row = _row(rows, subject, Kind.STRONGEST, images, right, batch, started)
-        yield replace(row, record=replace(row.record, repeat=repeat, tags=tags))
-    if randomised:
-        yield _row(rows, subject, Kind.EVERY, images, share == 1.0, batch, started)
+        made = _row(rows, view, Kind.STRONGEST, images, right, share, started)
+        sure = expected(share) if view.randomised and view.finite else None
+        told = replace(
+            made.record, repeat=repeat, tags=tags, expected=sure, draws="exact" if sure else None
+        )
+        yield replace(made, record=told)
+    if view.randomised:
+        every = (share == 1.0).float()
+        yield _row(rows, view, Kind.EVERY, images, share == 1.0, every, started)
 
 
-def transferred(subject: Subject, source: Measured, batch: Batch, seed: int) -> Measured:
+def transferred(view: View, source: Measured, seed: int) -> Measured:
     """The subject on images that were made against another model: the weakest of attackers."""
     started = time.monotonic()
-    right = decisions(subject.model, source.images, Stream(seed).child("transfer")) == batch.labels
-    row = _row([source], subject, Kind.TRANSFER, source.images, right, batch, started)
+    model, labels = view.subject.model, view.batch.labels
+    right = decisions(model, source.images, Stream(seed).child("transfer")) == labels
+    row = _row([source], view, Kind.TRANSFER, source.images, right, right.float(), started)
     told = replace(
         row.record, protocol="sanity", attack=source.record.attack, through=source.record.subject
     )
     return replace(row, record=told)
 
 
-def _is_candidate(measured: Measured, subject: Subject) -> bool:
-    return measured.record.whose == subject.whose and measured.record.kind in CANDIDATES
+def _is_candidate(measured: Measured, view: View) -> bool:
+    record = measured.record
+    own = record.whose == view.subject.whose and record.position in ("", view.position)
+    return own and record.kind in CANDIDATES
 
 
 def _row(
     sources: list[Measured],
-    subject: Subject,
+    view: View,
     kind: Kind,
     images: Tensor,
     right: Tensor,
-    batch: Batch,
+    share: Tensor,
     started: float,
 ) -> Measured:
     names = list(dict.fromkeys(m.record.attack["name"] for m in sources))
     record = replace(
         sources[0].record,
-        **subject.facts,
+        **view.subject.facts,
         kind=kind,
         metric="robust accuracy",
         protocol="adaptive",
@@ -86,9 +95,11 @@ def _row(
         repeat=0,
         attack={"name": "strongest", "parameters": {}, "of": names},
         draws=None,
+        expected=None,
         through="",
-        per_class=per_class(right.cpu(), batch.labels.cpu()),
+        position=view.position,
+        per_class=per_class(right.cpu(), view.batch.labels.cpu()),
         queries=[],
         seconds=round(time.monotonic() - started, 3),
     )
-    return Measured(record, images, right)
+    return Measured(record, images, right, share)

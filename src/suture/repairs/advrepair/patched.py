@@ -61,7 +61,7 @@ class PatchedClassifier(RepairedModel):
 
         The model's own gradient is that of N and the patches with the allocation held.
         """
-        return {"N": self.undefended()}
+        return {"undefended": self.undefended()}
 
     def certify_parts(self, lower: Tensor, upper: Tensor) -> list[nn.Module]:
         """Every network that can answer for some input of a box: what is proved of each of them

@@ -1,0 +1,94 @@
+"""What an attacker who knows the defence tries: a few attacks, the field's set, or everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from suture.attacks import APGD, PGD, Attack, AutoAttack, SparseRS, Square, knowing
+from suture.errors import ArgumentError, unknown_name
+from suture.types import Norm
+
+LEAST_CLASSES = 4
+"""The targeted DLR loss compares four logits."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How much the adaptive attacker spends.
+
+    Args:
+        name: for the records.
+        steps, restarts: of PGD, whose restarts take cross entropy, margin and clipped margins in
+            turn.
+        targets: classes that APGD-T runs towards; 0 leaves it out.
+        queries: of Square and Sparse-RS.
+        ensemble: AutoAttack in this version on deterministic models, and "rand" on others; empty
+            for neither.
+    """
+
+    name: str = "brief"
+    steps: int = 20
+    restarts: int = 1
+    targets: int = 0
+    queries: int = 100
+    ensemble: Literal["", "standard", "plus"] = ""
+
+    def direct(
+        self, norm: Norm, eps: float, classes: int, draws: int, *, randomised: bool
+    ) -> list[Attack]:
+        """Attacks on the model itself."""
+        if not self.ensemble or math.isinf(eps) or norm == "l0" or classes < LEAST_CLASSES:
+            return self.parts(norm, eps, classes, draws)
+        version: Literal["standard", "plus", "rand"] = "rand" if randomised else self.ensemble
+        whole = AutoAttack(norm=norm, eps=eps, version=version)
+        parts = self.parts(norm, eps, classes, draws)
+        # On a deterministic model APGD-T is a part of AutoAttack already.
+        kept = [part for part in parts if randomised or not isinstance(part, APGD)]
+        return [*kept, knowing(whole, draws)]
+
+    def parts(self, norm: Norm, eps: float, classes: int, draws: int) -> list[Attack]:
+        """Attacks that also go through models whose gradients stand in for this one's."""
+        if math.isinf(eps):
+            return []
+        return [knowing(attack, draws) for attack in self._parts(norm, eps, classes)]
+
+    def _parts(self, norm: Norm, eps: float, classes: int) -> Iterator[Attack]:
+        if norm == "l0":
+            yield SparseRS(eps=eps, queries=self.queries)
+            return
+        yield self.white(norm, eps)
+        if self.targets and classes >= LEAST_CLASSES:
+            steps = 100 if self.ensemble else self.steps
+            yield APGD(norm=norm, eps=eps, steps=steps, loss="dlr-targeted", classes=self.targets)
+        yield Square(norm=norm, eps=eps, queries=self.queries)
+
+    def white(self, norm: Norm, eps: float) -> PGD:
+        """PGD over all losses; in L1 it is SLIDE."""
+        return PGD(norm=norm, eps=eps, steps=self.steps, restarts=self.restarts, loss="spread")
+
+
+TIERS: Mapping[str, Tier] = {
+    "quick": Tier("quick", steps=20, restarts=3, targets=3, queries=300),
+    "standard": Tier(
+        "standard", steps=40, restarts=3, targets=9, queries=1_000, ensemble="standard"
+    ),
+    "deep": Tier("deep", steps=100, restarts=9, targets=9, queries=5_000, ensemble="plus"),
+}
+
+
+def tier_of(name: str) -> Tier:
+    """The tier of that name.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if name not in TIERS:
+        raise ArgumentError(
+            expected=f"a tier out of {', '.join(TIERS)}",
+            got=unknown_name("tier", name, tuple(TIERS)),
+            remedy="quick to look, standard for a figure, deep before you publish one.",
+        )
+    return TIERS[name]
