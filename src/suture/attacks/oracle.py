@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -75,6 +76,16 @@ class Oracle:
         keys = self.keys[rows]
         axes = max((c.ndim for c in counters if isinstance(c, Tensor)), default=1)
         return bits(keys.reshape(-1, *(1,) * (axes - 1)), ATTACK, *counters)
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Inside the block every random stream is another one, told apart by ``name``."""
+        keys = self.keys
+        self.keys = bits(keys, Stream(0).child(name).key)
+        try:
+            yield
+        finally:
+            self.keys = keys
 
     def logits(self, images: Tensor, rows: Tensor) -> Tensor:
         """Logits ``(k, classes)``, averaged over the draws; each draw is a counted query.
