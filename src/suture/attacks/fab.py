@@ -129,9 +129,7 @@ class FAB(Attack):
         scale = 0.5 * radius / distance(self.norm, offset).clamp_min(1e-12)
         return (left.clean + offset * column(scale)).clamp(0.0, 1.0)
 
-    def _nearest(
-        self, oracle: Oracle, state: Rows, losses: Losses
-    ) -> tuple[Tensor, Tensor]:
+    def _nearest(self, oracle: Oracle, state: Rows, losses: Losses) -> tuple[Tensor, Tensor]:
         """Normal and gap of the nearest of the linearised boundaries (paper, Eq. 8)."""
         _, normals, gaps = oracle.gradients(state.here, state.rows, losses(state))
         if len(gaps) == 1:

@@ -1,7 +1,7 @@
 """Exact projections within [0, 1]: onto a hyperplane, and onto the L1 ball.
 
-Both look for one multiplier λ per image. Every sum is a ``row_sum`` and every image stops by its own
-test, so a result does not depend on the batch.
+Both look for one multiplier λ per image. Every sum is a ``row_sum`` and every image stops by its
+own test, so a result does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _spread(norm: Norm, weights: Tensor, room: Tensor, need: Tensor) -> Tensor:
     gains = weights * rates
     multiplier = torch.zeros_like(need)
     moving = torch.arange(len(need), device=need.device)
-    part = (weights, rates, gains, room, need)
+    part: tuple[Tensor, ...] = (weights, rates, gains, room, need)
     for _ in range(_ROUNDS):
         here = multiplier[moving]
         after = _newton(here, *part)
