@@ -27,10 +27,9 @@ def to_hyperplane(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> 
         gaps: ``⟨w, x⟩ - b`` for the plane ``⟨w, ·⟩ = b``, ``(n,)``.
     """
     scale = distance("linf", normals).clamp_min(1e-30)
-    pull = -(normals / column(scale)) * column(gaps.sign())
+    pull = normals * column(-gaps.sign() / scale)
     weights, need = pull.abs().flatten(1), gaps.abs() / scale
     room = torch.where(pull > 0, 1.0 - points, points).flatten(1)
-    room = room.masked_fill(weights == 0, 0.0)
     moves = _greedy(weights, room, need) if norm == "l1" else _spread(norm, weights, room, need)
     return torch.copysign(moves.reshape(points.shape), pull)
 
@@ -38,34 +37,30 @@ def to_hyperplane(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> 
 def _spread(norm: Norm, weights: Tensor, room: Tensor, need: Tensor) -> Tensor:
     """``min(λ·r, room)`` with ``Σ w·min(λ·r, room) = need``; r is 1 for L∞ and w for L2.
 
-    The sum is concave and piecewise linear in λ: Newton's method from 0 rises to the root, in
-    about as many steps as it crosses kinks. Images that have arrived drop out.
+    The sum is concave and piecewise linear in λ, so Newton's method rises from 0 to the root:
+    ``λ ← (need - Σ_S w·room) / Σ_{not S} w·r``, with S the entries that λ takes to the end of
+    their room. Images that have arrived drop out when they are half.
     """
     rates = weights.ne(0).to(weights.dtype) if norm == "linf" else weights
-    gains = weights * rates
-    multiplier = torch.zeros_like(need)
-    moving = torch.arange(len(need), device=need.device)
-    part: tuple[Tensor, ...] = (weights, rates, gains, room, need)
+    gains, filled = weights * rates, weights * room
+    ends = torch.where(rates > 0, room / rates, torch.zeros_like(room))
+    total = row_sum(gains)
+    here = torch.where(total > 0, need / total.clamp_min(1e-30), torch.zeros_like(need))
+    multiplier, moving = here, torch.arange(len(need), device=need.device)
+    sums = torch.stack([filled, gains], 1)
     for _ in range(_ROUNDS):
-        here = multiplier[moving]
-        after = _newton(here, *part)
-        multiplier[moving] = after
+        full = (ends <= here[:, None]).to(sums.dtype)
+        lost, stuck = row_sum((sums * full[:, None]).flatten(0, 1)).reshape(-1, 2).unbind(1)
+        left = total - stuck
+        after = torch.where(left > 1e-6 * total, (need - lost) / left, here)
         rises = after > here
+        multiplier[moving] = here = torch.maximum(here, after)
         if not bool(rises.any()):
             break
-        if int(rises.sum()) < len(rises):
-            moving, part = moving[rises], tuple(tensor[rises] for tensor in part)
+        if 2 * int(rises.sum()) < len(rises):
+            kept = (t[rises] for t in (moving, here, need, total, ends, sums))
+            moving, here, need, total, ends, sums = kept
     return torch.minimum(multiplier[:, None] * rates, room)
-
-
-def _newton(
-    here: Tensor, weights: Tensor, rates: Tensor, gains: Tensor, room: Tensor, need: Tensor
-) -> Tensor:
-    wanted = here[:, None] * rates
-    gained = weights * torch.minimum(wanted, room)
-    slopes = gains.masked_fill(wanted >= room, 0.0)
-    total, slope = row_sum(torch.cat([gained, slopes])).split(len(here))
-    return torch.where(slope > 0, here + (need - total) / slope, here)
 
 
 def _greedy(weights: Tensor, room: Tensor, need: Tensor) -> Tensor:
