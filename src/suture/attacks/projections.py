@@ -66,7 +66,7 @@ def _spread(norm: Norm, weights: Tensor, room: Tensor, need: Tensor) -> Tensor:
 def _greedy(weights: Tensor, room: Tensor, need: Tensor) -> Tensor:
     """The largest weights first, each to the end of its room, the last one in part."""
     ranked, order = weights.sort(dim=1, descending=True, stable=True)
-    ranked_room = room.gather(1, order)
+    ranked_room = room.gather(1, order).masked_fill(ranked == 0, 0.0)
     gained = ranked * ranked_room
     before = gained.cumsum(1) - gained
     taken = (need[:, None] - before).clamp_min(0.0) / ranked.clamp_min(1e-30)
