@@ -55,14 +55,7 @@ def page() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     rows = [_row(kind) for kind in kinds()]
-    return "\n".join([HEAD, fields, *table, *rows, "", *_exceptions(), _names(), *_others()])
-
-
-def _exceptions() -> list[str]:
-    """Attacks that do not promise what the others do."""
-    named = [f"`{k.__name__}`" for k in kinds() if not getattr(k, "independent", True)]
-    text = "the package it comes from draws for a batch as a whole, so there the batch matters."
-    return [f"Exception: {', '.join(named)}; {text}\n"] if named else []
+    return "\n".join([HEAD, fields, *table, *rows, "", _names(), *_others()])
 
 
 def _others() -> list[str]:

@@ -1,7 +1,7 @@
 """Attacks on the data folder's real networks, against independent implementations and verdicts.
 
-Subsets of images keep this within minutes on one core. torchattacks, foolbox and pyautoattack are
-oracles for tests only; torchattacks pins an old ``requests`` and is installed with ``--no-deps``.
+Subsets of images keep this within minutes on one core. torchattacks and foolbox are oracles for
+tests only; torchattacks pins an old ``requests`` and is installed with ``--no-deps``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from suture.attacks import (
     JSMA,
     PGD,
     Attack,
-    AutoAttack,
     DeepFool,
     Square,
 )
-from suture.rng import as_stream
 from suture.types import Batch
 
 pytestmark = pytest.mark.data
@@ -236,53 +234,6 @@ def test_our_robust_accuracy_is_not_above_theirs(
             if len(left):
                 theirs[left] = model(one(x[left], y[left])).argmax(1) == y[left]
     assert int(held.sum()) <= int(theirs.sum())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_autoattack_is_pyautoattack_called_by_hand(norm, network: Network, right_images: Images):
-    package = pytest.importorskip(
-        "pyautoattack", reason="needs pyautoattack: pip install 'suture[autoattack]'"
-    )
-    model = network("sdp_cifar_cnn_a_adv")
-    batch = right_images(model, "cifar10-exact", 10)
-    eps = {"linf": 4 / 255, "l2": 0.4}[norm]
-    asked: list[int] = []
-    counter = model.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
-    ours = AutoAttack(norm=norm, eps=eps)(model, batch, generator=0)
-    counter.remove()
-    assert sum(asked) == int(ours.queries.sum()) + ours.checks * len(batch)
-    with torch.random.fork_rng():
-        by_hand = package.AutoAttack(
-            model,
-            norm={"linf": "Linf", "l2": "L2"}[norm],
-            eps=eps,
-            version="standard",
-            seed=as_stream(0).child("AutoAttack").key & (2**31 - 1),
-        )
-        theirs, _ = by_hand.run_standard_evaluation(batch.images, batch.labels)
-    with torch.no_grad():
-        robust = model(theirs).argmax(1) == batch.labels
-    assert torch.equal(ours.robust, robust)
-    assert 0 < int(robust.sum()) < 10
-    # 8 checks, APGD-CE; survivors: 9 targets of APGD and FAB, and Square's 5 000 queries.
-    assert int(ours.queries.min()) > 100 and int(ours.queries.max()) > 5000
-
-
-def test_autoattack_passes_warnings_on():
-    pytest.importorskip(
-        "pyautoattack", reason="needs pyautoattack: pip install 'suture[autoattack]'"
-    )
-
-    class Probabilities(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.cat([images.flatten(1)[:, :4], images.flatten(1)[:, :1]], 1).softmax(1)
-
-    model = Probabilities()
-    images = torch.rand(3, 1, 3, 3)
-    batch = Batch(images, model(images).argmax(1))
-    result = AutoAttack(eps=1.0)(model, batch)
-    assert any("probability distribution" in note for note in result.notes)
 
 
 def verdict_rows() -> dict[tuple[str, str, str], list[dict[str, str]]]:

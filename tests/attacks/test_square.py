@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from suture.attacks import Square
+from suture.attacks.geometry import distance
+from suture.attacks.projections import to_l1_ball
 from suture.attacks.search import applied
+from suture.attacks.square_l1_moves import edit_l1, start_l1
 from suture.attacks.square_moves import (
     bump,
     edit_l2,
@@ -44,6 +47,7 @@ def test_bump_of_three_by_hand():
 
 @pytest.mark.parametrize("side", range(1, 12))
 def test_bumps_have_unit_norm(side: int):
+    assert math.isclose(float(bump(side, "l1").abs().sum()), 1.0, rel_tol=1e-6)
     assert math.isclose(float(bump(side).norm()), 1.0, rel_tol=1e-6)
 
 
@@ -102,6 +106,35 @@ def test_l2_square_by_a_loop(clean: torch.Tensor):
         delta[first] = new
         expected = (clean[k] + delta / delta.norm() * eps).clamp(0, 1)
         assert torch.allclose(proposed[k], expected, atol=1e-6)
+
+
+def test_l1_square_by_a_loop(clean: torch.Tensor):
+    eps, side, lanes = 6.0, 3, draws(7)
+    best = start_l1(clean, eps, draws(2 * 9 * 7))
+    assert (distance("l1", best - clean) <= eps).all()
+    edits, _ = edit_l1(clean, best, energy_of(clean, best), eps, side, lanes)
+    proposed = applied(best, edits)
+    for k in range(5):
+        top, left, low, right = (
+            int(integers(lanes[k, i], 9 - side + 1 if i % 2 == 0 else 7 - side + 1))
+            for i in range(4)
+        )
+        first = (slice(None), slice(top, top + side), slice(left, left + side))
+        second = (slice(None), slice(low, low + side), slice(right, right + side))
+        delta = best[k] - clean[k]
+        union = torch.zeros(SHAPE, dtype=torch.bool)
+        union[first] = union[second] = True
+        spare = max(eps - float(delta.abs().sum()), 0.0) / 2
+        freed = (delta * union).abs().sum((1, 2))
+        shape = bump(side, "l1").T if int(integers(lanes[k, 4], 2)) else bump(side, "l1")
+        new = torch.stack([shape * (2 * int(integers(lanes[k, 5 + c], 2)) - 1) for c in range(2)])
+        new = new + delta[first] / (delta[first].abs().sum((1, 2), keepdim=True) + 1e-12)
+        new = new / new.abs().sum((1, 2), keepdim=True) * (spare + freed)[:, None, None] * 2
+        delta = delta.clone()
+        delta[second] = 0
+        delta[first] = new
+        expected = to_l1_ball(eps, clean[k : k + 1], (clean[k] + delta)[None])[0]
+        assert torch.allclose(proposed[k], expected, atol=1e-5)
 
 
 def test_l2_energy_follows_the_windows(clean: torch.Tensor):

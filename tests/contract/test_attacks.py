@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from math import inf
 
 import pytest
@@ -15,6 +14,7 @@ from suture.attacks import (
     APGD,
     BIM,
     CW,
+    FAB,
     FGSM,
     JSMA,
     PGD,
@@ -74,20 +74,19 @@ ATTACKS: list[Attack] = [
     AIGENT(),
     AIGENT(eps=9, channels="apart", max_change=0.5, classes=3),
     AIGENT(eps=3, method="milp", patches=False, polish=0, candidates=0),
+    FAB(norm="linf", eps=0.05, steps=8),
+    FAB(norm="l2", steps=6),
+    FAB(norm="l1", eps=3.0, steps=6, by_class=True, eot=2),
+    FAB(norm="linf", eps=0.03, steps=6, by_class=True, classes=2),
+    APGD(norm="l1", eps=3.0, steps=12),
+    APGD(norm="l1", eps=2.0, steps=12, loss="dlr-targeted", decreasing=False, restarts=2),
+    Square(norm="l1", eps=3.0, queries=40),
+    AutoAttack(norm="linf", eps=0.03, steps=8, queries=40),
+    AutoAttack(norm="l2", eps=0.3, steps=8, queries=40, version="plus"),
+    AutoAttack(norm="l1", eps=2.0, steps=8, queries=40),
+    AutoAttack(norm="linf", eps=0.03, steps=5, version="rand", eot=3),
 ]
-# The package behind AutoAttack draws for a batch as a whole: it cannot promise that an image's
-# result does not depend on the others, so it is left out of the tests that ask for that.
-BATCHWISE: list[Attack] = [
-    AutoAttack(norm="linf", eps=0.1),
-]
-_installed = pytest.mark.skipif(
-    importlib.util.find_spec("pyautoattack") is None,
-    reason="needs pyautoattack: pip install 'suture[autoattack]'",
-)
-independent_attack = pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-every_attack = pytest.mark.parametrize(
-    "attack", [*ATTACKS, *(pytest.param(a, marks=_installed) for a in BATCHWISE)], ids=repr
-)
+every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 
 
 @pytest.fixture
@@ -138,7 +137,7 @@ def test_counts_every_forward(attack: Attack, model: ExactLinear, batch: Batch):
         assert not attack.independent or int(alone.queries) == int(result.queries[row])
 
 
-@independent_attack
+@every_attack
 def test_an_image_does_not_depend_on_the_others(attack: Attack, model: nn.Module, batch: Batch):
     whole = attack(model, batch, generator=3)
     for size in (1, 4, 5):
@@ -147,7 +146,7 @@ def test_an_image_does_not_depend_on_the_others(attack: Attack, model: nn.Module
     same(whole, attack(model, batch[order], generator=3), order)
 
 
-@independent_attack
+@every_attack
 def test_a_randomised_model_is_met_the_same_way_in_any_batch(attack: Attack):
     model = ExactRandom(SHAPE)
     batch = classified_batch(model, SHAPE, n=9, seed=2)
@@ -263,9 +262,8 @@ def test_transfer_attacks_one_model_and_measures_another(
     assert other.forwards == int(result.queries.sum()) + len(batch)
 
 
-def test_the_lists_say_who_is_independent():
+def test_every_attack_promises_independence():
     assert all(attack.independent for attack in ATTACKS)
-    assert not any(attack.independent for attack in BATCHWISE)
 
 
 @every_attack

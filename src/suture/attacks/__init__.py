@@ -9,6 +9,7 @@ from suture.attacks.base import Attack, AttackResult
 from suture.attacks.bpda import BPDA
 from suture.attacks.cw import CW
 from suture.attacks.deepfool import DeepFool
+from suture.attacks.fab import FAB
 from suture.attacks.hop_skip_jump import HopSkipJump
 from suture.attacks.jsma import JSMA
 from suture.attacks.noise import RandomNoise
@@ -25,6 +26,7 @@ __all__ = [
     "BIM",
     "BPDA",
     "CW",
+    "FAB",
     "FGSM",
     "JSMA",
     "PGD",

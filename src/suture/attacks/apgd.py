@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from suture.attacks.apgd_l1 import ascend_l1
+from suture.attacks.ascent import LossOf, ask, remember
 from suture.attacks.base import Attack, require, require_finite_eps
 from suture.attacks.geometry import column, distance
 from suture.attacks.losses import LOSSES, dlr_towards, negated
-from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, steepest
 from suture.rng import normal, uniform
 from suture.types import Norm
@@ -22,7 +23,8 @@ from suture.types import Norm
 class APGD(Attack):
     """PGD with momentum and a step that is halved when progress stalls (paper, Algorithm 1).
 
-    A port of the authors' code, per image, with early stopping per image.
+    A port of the authors' code, per image, with early stopping per image. In L1 it is theirs of
+    2021 (arXiv:2103.01208): sparse steps, and the ball and the box projected onto together.
 
     Args:
         loss: "ce", "dlr" (difference of logits ratio, Eq. 6), or "dlr-targeted": a run towards
@@ -31,7 +33,8 @@ class APGD(Attack):
         steps: gradient steps per start; each start asks for one gradient more.
         restarts: independent starts; later ones only for images that still hold.
         rho: share of steps that must raise the loss, else the step is halved (paper: 0.75).
-        classes: target classes of "dlr-targeted" (authors: 9).
+        classes: target classes of "dlr-targeted" (authors: 9; 5 in L1).
+        decreasing: L1 only: begin with three times the radius, then twice (authors' "large eps").
     """
 
     loss: Literal["ce", "dlr", "dlr-targeted"] = "ce"
@@ -39,6 +42,9 @@ class APGD(Attack):
     restarts: int = 1
     rho: float = 0.75
     classes: int = 9
+    decreasing: bool = True
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +67,7 @@ class APGD(Attack):
                 break
         return best
 
-    def _losses(self, oracle: Oracle, left: Rows) -> list[Callable[[Rows], Loss]]:
+    def _losses(self, oracle: Oracle, left: Rows) -> list[LossOf]:
         """The loss of every start, given the images that take part in it."""
         if self.loss != "dlr-targeted":
             plain = LOSSES[self.loss]
@@ -75,9 +81,19 @@ class APGD(Attack):
         return [_towards(rank) for rank in ranks for _ in range(self.restarts)]
 
     def _ascend(
-        self, oracle: Oracle, left: Rows, start: int, loss_of: Callable[[Rows], Loss]
+        self, oracle: Oracle, left: Rows, start: int, loss_of: LossOf
     ) -> tuple[Tensor, Tensor]:
         """One start: the first success or the point of highest loss, and who is finished."""
+        if self.norm == "l1":
+            return ascend_l1(
+                oracle,
+                left,
+                start,
+                loss_of,
+                eps=self.eps,
+                steps=self.steps,
+                decreasing=self.decreasing,
+            )
         found, done = left.clean.clone(), torch.zeros_like(left.rows, dtype=torch.bool)
         state = Rows(**{k: v for k, v in vars(left).items() if k != "place"})
         state.here = _border(self.norm, self.eps, oracle, left.clean, left.rows, start)
@@ -86,22 +102,18 @@ class APGD(Attack):
         state.top = torch.full_like(state.step, float("-inf"))
         schedule = _Schedule(self.steps, self.rho)
         for index in range(self.steps + 1):
-            self._ask(oracle, state, loss_of)
+            ask(oracle, state, loss_of)
             gone = oracle.finished(state.logits, state.rows)
             found[state.place[gone]], done[state.place[gone]] = state.here[gone], True
             state.leave(gone)
             if not len(state):
                 return found, done
-            _remember(state)
+            remember(state)
             schedule.check(index, state)
             if index < self.steps:
                 state.here, state.before = self._moved(state, index), state.here
         found[state.place] = state.best
         return found, done
-
-    def _ask(self, oracle: Oracle, state: Rows, loss_of: Callable[[Rows], Loss]) -> None:
-        logits, gradients, values = oracle.gradients(state.here, state.rows, [loss_of(state)])
-        state.logits, state.gradient, state.value = logits, gradients[0], values[0]
 
     def _moved(self, state: Rows, index: int) -> Tensor:
         """A steepest step, then momentum (paper, Eq. 4)."""
@@ -140,17 +152,7 @@ class _Schedule:
         self._period, self._since = max(self._period - self._shrink, self._least), 0
 
 
-def _remember(state: Rows) -> None:
-    """Keep the point of highest loss, with its gradient."""
-    if "best_gradient" not in vars(state):
-        state.best_gradient = state.gradient
-    better = state.value > state.top
-    state.best = torch.where(column(better), state.here, state.best)
-    state.best_gradient = torch.where(column(better), state.gradient, state.best_gradient)
-    state.top = torch.where(better, state.value, state.top)
-
-
-def _towards(rank: int) -> Callable[[Rows], Loss]:
+def _towards(rank: int) -> LossOf:
     return lambda state: dlr_towards(state.ranked[:, rank])
 
 

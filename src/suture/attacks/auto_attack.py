@@ -1,31 +1,29 @@
-"""AutoAttack, by its authors' code (Croce & Hein 2020, arXiv:2003.01690; package pyautoattack).
+"""AutoAttack (Croce & Hein 2020, arXiv:2003.01690; L1: 2021, arXiv:2103.01208): an ensemble.
 
-Nothing is weakened: 100 steps, all attacks. What the package warns about (a randomised or dynamic
-defence, probabilities for logits, zero gradients, Square stronger than white-box) comes back in
-``AttackResult.notes``.
+The parts are suture's own attacks, put together as in the authors' code. An image that one of
+them fools leaves; only the others meet the next. Every part draws random bits of its own.
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from suture.attacks.apgd import APGD
 from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.fab import FAB
+from suture.attacks.geometry import margin, project
 from suture.attacks.oracle import Oracle
-from suture.errors import ArgumentError, DependencyError
-from suture.rng import Stream, image_keys
-from suture.types import Norm
+from suture.attacks.square import Square
+from suture.attacks.steps import Rows
+from suture.types import Norm, is_randomised
 
-_NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-_LEAST_CLASSES = {"standard": 4, "rand": 3}
+_LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
+_DRAWS = 20
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,168 +31,135 @@ class AutoAttack(Attack):
     """The ensemble that robust accuracies are reported with.
 
     "standard": APGD on cross entropy, APGD towards each wrong class on the targeted DLR loss,
-    FAB towards each wrong class, Square with 5 000 queries; an image that one of them fools
-    leaves. "rand", for randomised models: APGD on cross entropy and on DLR, with gradients
-    averaged over 20 draws.
+    FAB towards each wrong class, Square. "plus" adds APGD on DLR and FAB towards the nearest
+    boundary, and starts APGD on cross entropy, APGD on DLR and untargeted FAB five times.
+    "rand", for randomised models: APGD on cross entropy and on DLR, with losses averaged over 20
+    draws. In L1 "standard" starts APGD on cross entropy five times, goes towards 5 classes, and
+    begins with larger radii.
 
-    The package draws for a batch as a whole, so the result of an image can depend on the others
-    of its batch: the one attack here that does not promise otherwise. Queries are exact per
-    image, the package's eight checks of the model included.
+    What makes the result doubtful comes back in ``AttackResult.notes``: a randomised model,
+    probabilities for logits, gradients that are zero, Square where gradients failed, and parts
+    left out for want of classes (DLR needs three of them, its targeted form four).
 
     Args:
-        version: "standard" or "rand".
+        version: "standard", "plus" or "rand". "rand" with ``eot=1`` takes the authors'
+            ``eot=20, eot_of="losses"``.
+        steps: of APGD and FAB, per start.
+        queries: of Square.
+        classes: target classes of APGD and FAB.
     """
 
-    version: Literal["standard", "rand"] = "standard"
+    version: Literal["standard", "plus", "rand"] = "standard"
+    steps: int = 100
+    queries: int = 5000
+    classes: int = 9
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     can_target: ClassVar[bool] = False
-    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        if self.version == "rand" and self.eot == 1:
+            object.__setattr__(self, "eot", _DRAWS)
+            object.__setattr__(self, "eot_of", "losses")
         super().__post_init__()
         require_finite_eps(self.eps, "AutoAttack")
-        known = self.version in _LEAST_CLASSES
-        require(known, 'version "standard" or "rand"', f"version={self.version!r}")
+        known = self.version in ("standard", "plus", "rand")
+        require(known, 'version "standard", "plus" or "rand"', f"version={self.version!r}")
+        require(self.steps >= 1, "steps >= 1", f"steps={self.steps!r}")
+        enough = self.queries >= (1 if self.adaptive else self.eot)
+        require(enough, "queries >= eot", f"queries={self.queries!r}")
+        require(self.classes >= 1, "classes >= 1", f"classes={self.classes!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        package = _package()
+        best = images.clone()
         if self.eps == 0:
-            return images
-        least = _LEAST_CLASSES[self.version]
-        if oracle.classes < least:
-            raise ArgumentError(
-                expected=f"at least {least} classes for AutoAttack's {self.version} version",
-                got=str(oracle.classes),
-                remedy="Use PGD, APGD with the cross entropy, and Square.",
+            return best
+        self._look(oracle, images, rows)
+        left = Rows(clean=images, rows=rows)
+        for name, attack in self._parts(oracle):
+            found, fallen = self._attacked_by(attack, name, oracle, left)
+            best[left.place[fallen]] = found[fallen]
+            left.leave(fallen)
+            if not len(left):
+                break
+        return best
+
+    def parts(self) -> dict[str, Attack]:
+        """The attacks in their order, by the authors' names."""
+        ball: dict[str, Any] = {"norm": self.norm, "eps": self.eps}
+        shared = ball | {"eot": self.eot, "adaptive": self.adaptive}
+        apgd = shared | {"steps": self.steps, "decreasing": self.version == "standard"}
+        fab = shared | {"steps": self.steps}
+        plus, five = self.version == "plus", 5 if self.version == "plus" else 1
+        wide = min(5, self.classes) if self.norm == "l1" and not plus else self.classes
+        first = 5 if self.norm == "l1" and self.version == "standard" else five
+        known: dict[str, Attack] = {
+            "apgd-ce": APGD(loss="ce", restarts=first, **apgd),
+            "apgd-dlr": APGD(loss="dlr", restarts=five, **apgd),
+            "fab": FAB(restarts=five, **fab),
+            "square": Square(queries=self.queries, rescale_schedule=False, **shared),
+            "apgd-t": APGD(loss="dlr-targeted", classes=wide, **apgd),
+            "fab-t": FAB(by_class=True, classes=self.classes, **fab),
+        }
+        return {name: known[name] for name in _ORDER[self.version]}
+
+    def _parts(self, oracle: Oracle) -> Iterator[tuple[str, Attack]]:
+        """Those that the number of classes allows."""
+        for name, attack in self.parts().items():
+            if oracle.classes >= _LEAST_CLASSES.get(name, 2):
+                yield name, attack
+            else:
+                oracle.notes.append(
+                    f"AutoAttack: {name} is left out: its loss needs {_LEAST_CLASSES[name]} "
+                    f"classes, the model has {oracle.classes}."
+                )
+
+    def _attacked_by(
+        self, attack: Attack, name: str, oracle: Oracle, left: Rows
+    ) -> tuple[Tensor, Tensor]:
+        """What one part found, inside the ball, and which images need no other part."""
+        with oracle.scope(name):
+            found = attack.run(oracle, left.clean, left.rows)
+            found = project(self.norm, self.eps, left.clean, found)
+            logits = oracle.logits(found, left.rows)
+        if name == "square" and bool(oracle.reached(logits, left.rows).any()):
+            oracle.notes.append(
+                "AutoAttack: Square fooled images that the gradient attacks before it did not. "
+                "Gradients may be masked: try Square with more queries, or an adaptive attack."
             )
-        model = _Asked(oracle, images, rows)
-        labels = oracle.goals[rows]
-        with _fence(oracle) as logger:
-            attack = package.AutoAttack(
-                model,
-                norm=_NAMES[self.norm],
-                eps=self.eps,
-                version=self.version,
-                device=images.device,
-                seed=oracle.stream.key & (2**31 - 1),
-            )
-            attack.logger = attack.apgd.logger = attack.apgd_targeted.logger = logger
-            _all_classes(attack, oracle.classes)
-            _follow_square(attack.square, model)
-            found, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
-        return found
+        return found, oracle.finished(logits, left.rows)
+
+    def _look(self, oracle: Oracle, images: Tensor, rows: Tensor) -> None:
+        """Notes on the model, from a gradient and a second forward on the clean images."""
+        logits, gradient = oracle.gradient(images, rows, margin)
+        asked = oracle.can_ask(rows)
+        again = oracle.logits(images, rows)
+        for doubt, text in (
+            (self.version != "rand" and is_randomised(oracle.model), _RANDOMISED),
+            (self.version != "rand" and _differ(logits[asked], again[asked]), _RANDOMISED),
+            (_are_probabilities(logits), _PROBABILITIES),
+            (bool((gradient[asked].flatten(1) == 0).all(1).any()), _ZERO),
+        ):
+            if doubt:
+                oracle.notes.append(f"AutoAttack: {text}")
 
 
-def _package(part: str = "") -> Any:
-    try:
-        return importlib.import_module(f"pyautoattack{part}")
-    except ImportError:
-        raise DependencyError(
-            expected="the package pyautoattack",
-            got="an environment without it",
-            remedy="pip install 'suture[autoattack]'",
-        ) from None
+_ORDER = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+_RANDOMISED = 'it seems to be a randomized defense. Use version="rand", or eot.'
+_PROBABILITIES = "it seems that the output is a probability distribution. Give the logits."
+_ZERO = "the margin's gradient is zero at some clean images: gradient attacks may be unreliable."
 
 
-def _all_classes(attack: Any, classes: int) -> None:
-    """Nine target classes, or all wrong ones where there are fewer."""
-    for part in (attack.apgd_targeted, attack.fab):
-        part.n_target_classes = min(part.n_target_classes, classes - 1)
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """Whether logits of unit length differ, in the authors' tolerance, for any image."""
+    units = [z / (z.square().sum(1, keepdim=True).sqrt() + 1e-10) for z in (one, other)]
+    return bool(((units[0] - units[1]).square().sum(1).sqrt() > _TOLERANCE).any())
 
 
-class _Asked(nn.Module):
-    """The model as the package sees it: every forward is an oracle's query of the right images.
-
-    The package asks about changing subsets without naming them. A batch of clean images is
-    recognised by content; a changed one belongs to the subset of that length seen last, since
-    the package always shows a subset clean before it changes it. (Subsets only shrink, so two of
-    one length within an attack are the same.) Square's are set by ``_follow_square``.
-    """
-
-    def __init__(self, oracle: Oracle, images: Tensor, rows: Tensor) -> None:
-        super().__init__()
-        self._oracle = [oracle]
-        self._rows: dict[int, list[int]] = {}
-        for key, row in zip(_keys(images), rows.tolist(), strict=True):
-            self._rows.setdefault(key, []).append(row)
-        self._last: dict[int, Tensor] = {}
-        self.told: Tensor | None = None
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, averaged over the oracle's draws, with gradients."""
-        if self.told is None:
-            self.recognise(images)
-        owners = self._last[len(images)] if self.told is None else self.told
-        return self._oracle[0].differentiable(images, owners)
-
-    def recognise(self, images: Tensor) -> Tensor | None:
-        """The rows of a batch of clean images, and a note of them for its changed versions."""
-        if _keys(images[:1])[0] not in self._rows:
-            return None
-        seen: dict[int, int] = {}
-        found = []
-        for key in _keys(images):
-            twins = self._rows.get(key)
-            if twins is None:
-                return None
-            found.append(twins[seen.get(key, 0) % len(twins)])
-            seen[key] = seen.get(key, 0) + 1
-        self._last[len(images)] = torch.tensor(found, device=images.device)
-        return self._last[len(images)]
-
-
-def _keys(images: Tensor) -> list[int]:
-    return image_keys(images, Stream(0)).tolist()
-
-
-def _follow_square(square: Any, model: _Asked) -> None:
-    """Square drops images whose margin was ever at most 0; so does this account of them."""
-    run: Callable[..., Any] = square.attack_single_run
-    ask: Callable[..., Any] = square.margin_and_loss
-
-    def attack_single_run(x: Tensor, y: Tensor) -> Any:
-        model.told = model.recognise(x)
-        try:
-            return run(x, y)
-        finally:
-            model.told = None
-
-    def margin_and_loss(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        margins, losses = ask(x, y)
-        if model.told is not None:
-            model.told = model.told[margins > 0]
-        return margins, losses
-
-    square.attack_single_run, square.margin_and_loss = attack_single_run, margin_and_loss
-
-
-@contextmanager
-def _fence(oracle: Oracle) -> Iterator[logging.Logger]:
-    """The package's side effects stay inside; what it warns about becomes notes."""
-    checks = _package(".checks")
-    # Its count of gradient calls is global: one dynamic model would mark all later ones.
-    checks.funcs.update(dict.fromkeys(checks.funcs, 0))
-    logger = logging.Logger("suture.autoattack")
-    logger.addHandler(_Notes(oracle.notes))
-    frozen = [p for p in oracle.model.parameters() if p.requires_grad]
-    tracing, grades = sys.gettrace(), torch.is_grad_enabled()
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(False)  # FAB's backward would fill their .grad
-        yield logger
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        sys.settrace(tracing)
-        torch.set_grad_enabled(grades)
-
-
-class _Notes(logging.Handler):
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._notes = notes
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage().split(" See ")[0]
-        self._notes.append(f"AutoAttack: {text}")
+def _are_probabilities(logits: Tensor) -> bool:
+    low, high, total = logits.min(), logits.max(), logits.sum(1)
+    return bool((low > -1e-5) & (high < 1 + 1e-5) & ((total - 1).abs() < 1e-5).all())

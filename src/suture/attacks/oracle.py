@@ -90,6 +90,16 @@ class Oracle:
         axes = max((c.ndim for c in counters if isinstance(c, Tensor)), default=1)
         return bits(keys.reshape(-1, *(1,) * (axes - 1)), ATTACK, *counters)
 
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Inside the block every random stream is another one, told apart by ``name``."""
+        keys = self.keys
+        self.keys = bits(keys, Stream(0).child(name).key)
+        try:
+            yield
+        finally:
+            self.keys = keys
+
     def logits(self, images: Tensor, rows: Tensor) -> Tensor:
         """Logits ``(k, classes)``, averaged over the draws; each draw is a counted query.
 
@@ -187,15 +197,6 @@ class Oracle:
         """Bool ``(k,)``: reached, or the image can ask no more."""
         done = self.reached(logits, rows)
         return done | ~self.can_ask(rows) if self.limited else done
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Within, random bits are others: attacks that follow each other do not repeat draws."""
-        keys, self.keys = self.keys, bits(self.keys, self.stream.child(name).key >> 1)
-        try:
-            yield
-        finally:
-            self.keys = keys
 
     def can_ask(self, rows: Tensor) -> Tensor:
         """Bool ``(k,)``: whether the image's budget allows another query."""

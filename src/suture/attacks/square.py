@@ -16,11 +16,13 @@ from torch import Tensor
 from suture.attacks.base import Attack, require, require_finite_eps
 from suture.attacks.oracle import Oracle
 from suture.attacks.search import Search
+from suture.attacks.square_l1_moves import MOVES_L1
 from suture.attacks.square_moves import MOVES, energy_of
-from suture.types import Knowledge
+from suture.types import Knowledge, Norm
 
 # The share of pixels in the square is halved at these iterations of 10 000 (paper, section 5).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_MOVES = {**MOVES, "l1": MOVES_L1}
 _BLOCK = 64
 """Steps whose random bits are drawn at once."""
 
@@ -28,6 +30,8 @@ _BLOCK = 64
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
     """Black-box random search on the margin loss (paper, Algorithms 1 to 3).
+
+    In L1 the windows are those of Croce & Hein 2021 (arXiv:2103.01208).
 
     Args:
         queries: budget per image; with ``eot=R`` every candidate costs R of them.
@@ -43,6 +47,7 @@ class Square(Attack):
     rescale_schedule: bool = True
     early_stop: bool = True
 
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     knowledge: ClassVar[Knowledge] = "black-box"
 
     def __post_init__(self) -> None:
@@ -53,7 +58,7 @@ class Square(Attack):
         require(0 < self.p <= 1, "p in (0, 1]", f"p={self.p!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
-        moves, steps = MOVES[self.norm], self.allowance(oracle, self.queries)
+        moves, steps = _MOVES[self.norm], self.allowance(oracle, self.queries)
         search = Search(oracle, images, rows, early_stop=self.early_stop)
         lanes = torch.arange(moves.lanes(images, True), device=images.device)[None]
         search.start(moves.start(images, self.eps, oracle.random_bits(rows, 0, lanes)))
@@ -77,7 +82,7 @@ class Square(Attack):
         """Draw the random bits of a block of steps, and measure the distance afresh."""
         device = search.clean.device
         steps = torch.arange(step, step + _BLOCK, device=device)[None, :, None]
-        lanes = torch.arange(MOVES[self.norm].lanes(search.clean, False), device=device)
+        lanes = torch.arange(_MOVES[self.norm].lanes(search.clean, False), device=device)
         search.state["draws"] = search.oracle.random_bits(search.rows, steps, lanes[None, None])
         search.state["energy"] = energy_of(search.clean, search.best)
 

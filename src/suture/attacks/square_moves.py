@@ -16,6 +16,7 @@ from torch import Tensor
 from suture.attacks.geometry import column, distance, row_sum
 from suture.attacks.search import Edit, applied, take
 from suture.rng import integers
+from suture.types import Norm
 
 Edits = tuple[list[Edit], Tensor]
 
@@ -78,6 +79,11 @@ def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
 
     As in the authors' code each bump stands upright or is turned.
     """
+    return _to_sphere(clean, tiled(clean, draws), eps)
+
+
+def tiled(clean: Tensor, draws: Tensor, norm: Norm = "l2") -> Tensor:
+    """The grid of bumps, ``(k, c, h, w)``."""
     k, channels, height, width = clean.shape
     side = max(1, height // 5)
     rows, columns = height // side, width // side
@@ -86,7 +92,7 @@ def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
     signs = signs.repeat_interleave(side, 2).repeat_interleave(side, 3)
     turned = (draws[:, :tiles] < 0).reshape(k, 1, rows, columns)  # a bit that signs leave unused
     turned = turned.repeat_interleave(side, 2).repeat_interleave(side, 3)
-    upright = bump(side).to(clean.device)
+    upright = bump(side, norm).to(clean.device)
     bumps = torch.where(turned, upright.T.repeat(rows, columns), upright.repeat(rows, columns))
     offset_rows, offset_columns = (height - rows * side) // 2, (width - columns * side) // 2
     delta = torch.zeros_like(clean)
@@ -96,7 +102,7 @@ def start_l2(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
         offset_rows : offset_rows + rows * side,
         offset_columns : offset_columns + columns * side,
     ] = signs * bumps
-    return _to_sphere(clean, delta, eps)
+    return delta
 
 
 def propose_l2(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor) -> Tensor:
@@ -114,20 +120,26 @@ def edit_l2(
     """
     channels, height, width = clean.shape[1:]
     side = min(max(3, side + 1 - side % 2), height, width)
-    first, corner = _window(draws[:, 0], draws[:, 1], side, clean)
-    second, other = _window(draws[:, 2], draws[:, 3], side, clean)
+    first, second, apart = two_windows(draws, side, clean)
     here, there = take(clean, first), take(clean, second)
     now, then = take(best, first), take(best, second)
     window = now - here
-    emptied = (then - there) * _outside(other, corner, side)[:, None]
-    freed = _channel_sum(window) + _channel_sum(emptied)
+    emptied = (then - there) * apart[:, None]
+    freed = channel_sum(window.square()) + channel_sum(emptied.square())
     spare = (eps**2 - energy).clamp_min(0.0) / channels
-    shape = _shapes(side, draws).flatten(2)
-    shape = shape + window / (_channel_sum(window).sqrt() + 1e-10)[:, :, None]
-    scale = (spare[:, None] + freed).sqrt() / _channel_sum(shape).sqrt().clamp_min(1e-10)
+    shape = shapes(side, draws).flatten(2)
+    shape = shape + window / (channel_sum(window.square()).sqrt() + 1e-10)[:, :, None]
+    scale = (spare[:, None] + freed).sqrt() / channel_sum(shape.square()).sqrt().clamp_min(1e-10)
     values = (here + shape * scale[:, :, None]).clamp(0.0, 1.0)
     energy = energy - row_sum(freed) + row_sum((values - here).square())
     return [Edit(second, there, then), Edit(first, values, now)], energy
+
+
+def two_windows(draws: Tensor, side: int, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat pixels of two squares per image; 1 for those of the second that the first has not."""
+    first, corner = _window(draws[:, 0], draws[:, 1], side, clean)
+    second, other = _window(draws[:, 2], draws[:, 3], side, clean)
+    return first, second, _outside(other, corner, side)
 
 
 def _window(
@@ -153,18 +165,18 @@ def _outside(corner: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], side: 
     return (~(within[0][:, :, None] & within[1][:, None, :])).flatten(1).to(torch.float32)
 
 
-def _shapes(side: int, draws: Tensor) -> Tensor:
+def shapes(side: int, draws: Tensor, norm: Norm = "l2") -> Tensor:
     """Signed bumps ``(k, channels, side, side)``, upright or turned per image."""
     turned = integers(draws[:, 4], 2).bool()
-    upright = bump(side).to(draws.device)
+    upright = bump(side, norm).to(draws.device)
     shape = torch.where(turned[:, None, None], upright.T, upright)
     return shape[:, None] * column4(_signs(draws[:, 5:]))
 
 
-def _channel_sum(window: Tensor) -> Tensor:
-    """Sum of squares per image and channel, ``(k, c)``."""
+def channel_sum(window: Tensor) -> Tensor:
+    """Sum per image and channel, ``(k, c)``."""
     k, channels = window.shape[:2]
-    return row_sum((window * window).reshape(k * channels, -1)).reshape(k, channels)
+    return row_sum(window.reshape(k * channels, -1)).reshape(k, channels)
 
 
 def _signs(draws: Tensor) -> Tensor:
@@ -177,22 +189,26 @@ def _to_sphere(clean: Tensor, delta: Tensor, eps: float) -> Tensor:
 
 
 @cache
-def bump(side: int) -> Tensor:
-    """η of the paper (Eq. 2): two opposite pyramids side by side, unit L2 norm, ``(s, s)``."""
+def bump(side: int, norm: Norm = "l2") -> Tensor:
+    """η of the paper (Eq. 2): two opposite pyramids side by side, of norm 1, ``(s, s)``.
+
+    In L1 the pyramids are steeper (authors' code).
+    """
+    order, power = {"l2": (2, 2), "l1": (1, 4)}[norm]
     shape = torch.zeros(side, side)
-    shape[: side // 2] = _pyramid(side // 2, side)
-    shape[side // 2 :] = -_pyramid(side - side // 2, side)
-    return shape / shape.norm().clamp_min(1e-12)
+    shape[: side // 2] = _pyramid(side // 2, side, power)
+    shape[side // 2 :] = -_pyramid(side - side // 2, side, power)
+    return shape / shape.norm(p=order).clamp_min(1e-12)
 
 
-def _pyramid(height: int, width: int) -> Tensor:
-    """Nested rectangles around the centre, the i-th adding 1/i²."""
+def _pyramid(height: int, width: int, power: int) -> Tensor:
+    """Nested rectangles around the centre, the i-th adding 1/i² (or another power)."""
     shape = torch.zeros(height, width)
     middle_row, middle_column = height // 2, width // 2
     for layer in range(max(middle_row, middle_column) + 1):
         rows = slice(max(middle_row - layer, 0), middle_row + layer + 1)
         columns = slice(max(middle_column - layer, 0), middle_column + layer + 1)
-        shape[rows, columns] += 1.0 / (layer + 1) ** 2
+        shape[rows, columns] += 1.0 / (layer + 1) ** power
     return shape
 
 
@@ -201,7 +217,7 @@ def _lanes_linf(clean: Tensor, first: bool) -> int:
     return int(channels * width if first else 2 + channels)
 
 
-def _lanes_l2(clean: Tensor, first: bool) -> int:
+def lanes_l2(clean: Tensor, first: bool) -> int:
     channels, height, width = clean.shape[1:]
     side = max(1, height // 5)
     return int(channels * (height // side) * (width // side) if first else 5 + channels)
@@ -209,5 +225,5 @@ def _lanes_l2(clean: Tensor, first: bool) -> int:
 
 MOVES = {
     "linf": Moves(_lanes_linf, start_linf, edit_linf),
-    "l2": Moves(_lanes_l2, start_l2, edit_l2),
+    "l2": Moves(lanes_l2, start_l2, edit_l2),
 }

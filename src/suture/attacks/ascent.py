@@ -1,0 +1,29 @@
+"""What the gradient ascents that set their own step size share: asking, and the best point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from suture.attacks.geometry import column
+from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.steps import Rows
+
+LossOf = Callable[[Rows], Loss]
+
+
+def ask(oracle: Oracle, state: Rows, loss_of: LossOf) -> None:
+    """Logits, loss and gradient where the images are."""
+    logits, gradients, values = oracle.gradients(state.here, state.rows, [loss_of(state)])
+    state.logits, state.gradient, state.value = logits, gradients[0], values[0]
+
+
+def remember(state: Rows) -> None:
+    """Keep the point of highest loss, with its gradient."""
+    if "best_gradient" not in vars(state):
+        state.best_gradient = state.gradient
+    better = state.value > state.top
+    state.best = torch.where(column(better), state.here, state.best)
+    state.best_gradient = torch.where(column(better), state.gradient, state.best_gradient)
+    state.top = torch.where(better, state.value, state.top)
