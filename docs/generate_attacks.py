@@ -15,7 +15,7 @@ HEAD = """# Attacks
 
 <!-- Written by docs/generate_attacks.py from the docstrings in src/suture/attacks. -->
 
-An attack is a frozen dataclass. Its fields are its hyper-parameters; its `repr` goes into every
+An attack is a frozen dataclass. Its fields are its hyper-parameters; they go into every
 record. Call it with a model and a batch:
 
 ```python

@@ -87,7 +87,7 @@ class AttackResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
-    """An attack; its fields are its hyper-parameters, and its ``repr`` goes into every record.
+    """An attack; its fields are its hyper-parameters, and go into every record.
 
     Args:
         norm: which norm bounds the perturbation.
