@@ -20,7 +20,7 @@ from suture import data, models
 from suture.attacks import PGD, Square
 from suture.engine import Engine, Inline, Processes, Ray
 from suture.engine.threads import available_cores
-from suture.evaluate import Plan, Subject, evaluate
+from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.repairs.defensyn.scoring import LinearProblem
 from suture.repairs.defensyn.synthesis import Search
 from suture.rng import Stream
@@ -29,7 +29,9 @@ from suture.training import TrainConfig, train
 PROGRAMS, LENGTHS, CHUNK = 160_000, 2, 10_000
 IMAGES, EMPTY, REPEATS = 240, 1_000, 3
 ATTACK = Square(norm="linf", eps=0.2, queries=300)
-PLAN = Plan(attack=ATTACK, eot=(1,), tier=Tier(steps=20), radii=(0.5,), also=(PGD(eps=0.1, steps=20),))
+PLAN = Plan(
+    attack=ATTACK, eot=(1,), tier=Tier(steps=20), radii=(0.5,), also=(PGD(eps=0.1, steps=20),)
+)
 
 
 def rows() -> list[harness.Row]:

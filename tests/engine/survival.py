@@ -11,7 +11,7 @@ import numpy as np
 from suture import data, models
 from suture.attacks import PGD, Square
 from suture.engine import Engine, Run
-from suture.evaluate import Plan, Subject
+from suture.evaluate import Plan, Subject, Tier
 from suture.models import fingerprint
 from suture.pipeline import assess, mend
 from suture.repairs import AdvRepair, DefEnSyn
@@ -21,7 +21,9 @@ ATTACK = Square(norm="linf", eps=0.2, queries=60)
 METHOD = DefEnSyn(attack=ATTACK, samples=120, k=5, max_length=2, programs_per_length=160_000,
                   temperature=20.0, improve=0.5)  # fmt: skip
 PATCHES = AdvRepair(attack=PGD(eps=0.1, steps=8), samples=80, patch="large")
-PLAN = Plan(attack=ATTACK, eot=(1,), tier=Tier(steps=8), radii=(0.5,), also=(PGD(eps=0.1, steps=8),))
+PLAN = Plan(
+    attack=ATTACK, eot=(1,), tier=Tier(steps=8), radii=(0.5,), also=(PGD(eps=0.1, steps=8),)
+)
 
 
 def synthesis(folder: Path, engine: Engine | None, on_progress: Any = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import Square
-from suture.evaluate import Plan, Subject, evaluate
+from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.evaluate.health import signs
 from suture.types import Batch
 from tests.exact import ExactLinear, ExactRandom, classified_batch

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from suture.attacks import PGD, DeepFool, SparseRS, Square
 from suture.attacks.averaging import averaging
 from suture.errors import ArgumentError
-from suture.evaluate import Kind, Plan, Record, Subject, evaluate
+from suture.evaluate import Kind, Plan, Record, Subject, Tier, evaluate
 from suture.evaluate.sanity import with_warnings
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.types import Batch
@@ -18,7 +18,11 @@ from tests.exact import ExactLinear, classified_batch
 
 SHAPE = (1, 4, 4)
 PLAN = Plan(
-    attack=Square(eps=0.05, queries=60), eot=(1, 4), tier=Tier(steps=10), repeats=3, radii=(0.5, 1.0)
+    attack=Square(eps=0.05, queries=60),
+    eot=(1, 4),
+    tier=Tier(steps=10),
+    repeats=3,
+    radii=(0.5, 1.0),
 )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from suture.attacks import PGD, Backdoor, DeepFool, Square
 from suture.errors import ArgumentError, BundleError
-from suture.evaluate import Kind, Plan, Record, Role, Subject, evaluate
+from suture.evaluate import Kind, Plan, Record, Role, Subject, Tier, evaluate
 from suture.evaluate.labels import attack_identity
 from suture.evaluate.records import identity
 from suture.types import Batch
@@ -31,7 +31,7 @@ def subject(role: str, **changes: str) -> Subject:
 
 
 def measured(*subjects: Subject) -> list[Record]:
-    plan = Plan(attack=Square(queries=5), tier=Tier(steps=2), radii=(), sanity=False, tier="quick")
+    plan = Plan(attack=Square(queries=5), tier=Tier("quick", steps=2), radii=(), sanity=False)
     return evaluate(
         list(subjects), Batch(torch.rand(3, *SHAPE), torch.tensor([0, 1, 2])), plan, data="x"
     ).records

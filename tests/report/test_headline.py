@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from suture import report
 from suture.attacks import Backdoor
 from suture.cli import results
-from suture.evaluate import Kind, Plan, Record, Subject, evaluate
+from suture.evaluate import Kind, Plan, Record, Subject, Tier, evaluate
 from suture.report import RunData, verdict
 from suture.report.cells import measure
 from suture.report.headline import headline

@@ -66,6 +66,7 @@ class Oracle:
     ) -> None:
         self.model, self.goals, self.targeted = model, goals, targeted
         self.stream, self.keys = stream, image_keys(images, stream)
+        self._own = self.keys  # a scope changes those of the attack, not the model's draws
         self.notes: list[str] = []
         self.queries = torch.zeros_like(goals)
         self.kept, self._answers = kept, Answers(model, eot=eot, adaptive=adaptive)
@@ -249,7 +250,7 @@ class Oracle:
         """Let the keeper see candidates that were not asked about; no counted query."""
         with torch.no_grad():
             answers = self._judge or self._answers
-            self._keep(answers, images, rows, answers(images, self.keys[rows], rows * 0, QUERY))
+            self._keep(answers, images, rows, answers(images, self._own[rows], rows * 0, QUERY))
 
     def _mean(self, images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
         draws = self._ask(images, rows, first)
@@ -260,12 +261,12 @@ class Oracle:
         short = self._short and self._eot_of == "logits"
         ask = self._answers.averaged if short else self._answers
         if not self.limited or bool((allowed := self._allowed(rows, first)).all()):
-            return ask(images, self.keys[rows], first, QUERY)
+            return ask(images, self._own[rows], first, QUERY)
         wall = torch.zeros(len(rows), self.classes, dtype=images.dtype, device=images.device)
         wall.scatter_(1, self.goals[rows][:, None], -WALL if self.targeted else WALL)
         if not bool(allowed.any()):
             return wall[None]
-        some = ask(images[allowed], self.keys[rows[allowed]], first[allowed], QUERY)
+        some = ask(images[allowed], self._own[rows[allowed]], first[allowed], QUERY)
         full = wall.expand(len(some), -1, -1).clone()
         full[:, allowed] = some
         return full
@@ -277,7 +278,7 @@ class Oracle:
                 if self._judge is None:
                     share = self._keep(self._answers, images, rows, draws)
                 else:
-                    seen = self._judge(images, self.keys[rows], rows * 0, QUERY)
+                    seen = self._judge(images, self._own[rows], rows * 0, QUERY)
                     share = self._keep(self._judge, images, rows, seen)
             self._seen = (mean, share)
         return mean
