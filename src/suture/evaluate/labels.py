@@ -43,8 +43,20 @@ def plain(value: Any) -> Any:
 
 
 def describe(attack: Mapping[str, Any], threat: Mapping[str, Any]) -> str:
-    """A short label: name, loss where there is a choice, norm, radius."""
-    return " ".join(word for word in (named(attack), *_ball(threat)) if word)
+    """A short label: name, loss where there is a choice, budget, norm, radius."""
+    words = (named(attack), _budget(attack), *_ball(threat))
+    return " ".join(word for word in words if word)
+
+
+def _budget(attack: Mapping[str, Any]) -> str:
+    """What tells a short search from a long one: its queries, or steps and restarts."""
+    spent = attack.get("parameters", {})
+    if spent.get("queries") is not None:
+        return f"{spent['queries']} queries"
+    if spent.get("steps") is None:
+        return ""
+    times = spent.get("restarts", 1)
+    return f"{times}×{spent['steps']} steps" if times != 1 else f"{spent['steps']} steps"
 
 
 def named(attack: Mapping[str, Any]) -> str:
@@ -84,7 +96,7 @@ def label(
     under = describe(attack, threat)
     words = {
         "unbounded": f"unbounded radius ({under})",
-        "fewer": f"fewer steps ({under}, {spent.get('steps')} steps)",
+        "fewer": f"fewer steps ({under})",
     }
     alone = [] if program is None else [f"program {program} alone"]
     added = [*alone, *variant(draws, through, position)]
