@@ -32,6 +32,15 @@ def test_the_interval_inverts_the_binomial_tails(right: int, n: int):
     assert binom.cdf(right, n, high) == pytest.approx(0.025)
 
 
+@pytest.mark.parametrize("right", [0.0, 5e-324, 1e-300, 1e-9, 0.00099, 0.001, 0.5])
+def test_the_interval_of_an_expected_count_moves_without_a_jump(right: float):
+    low, high = clopper_pearson(right, 20)
+    assert 0.0 == clopper_pearson(0, 20)[0] <= low < 0.01
+    assert clopper_pearson(0, 20)[1] <= high < clopper_pearson(1, 20)[1]
+    mirrored = clopper_pearson(20 - right, 20)
+    assert mirrored == (pytest.approx(1 - high), pytest.approx(1 - low))
+
+
 def test_coverage_is_at_least_what_it_claims():
     for share in (0.03, 0.5, 0.87):
         covered = sum(

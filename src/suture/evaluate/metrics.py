@@ -5,6 +5,9 @@ from __future__ import annotations
 from scipy.stats import beta
 from torch import Tensor
 
+_NONE = 1e-3
+"""Below so few successes the lower bound, about ``tail ** (1 / right)``, is 0 in float64."""
+
 
 def clopper_pearson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Exact two-sided binomial interval for a share (Clopper & Pearson 1934).
@@ -21,8 +24,8 @@ def clopper_pearson(right: float, n: int, confidence: float = 0.95) -> tuple[flo
     (0.4439, 0.9748)
     """
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if right == 0 else float(beta.ppf(tail, right, n - right + 1))
-    high = 1.0 if right == n else float(beta.ppf(1.0 - tail, right + 1, n - right))
+    low = 0.0 if right < _NONE else float(beta.ppf(tail, right, n - right + 1))
+    high = 1.0 if n - right < _NONE else float(beta.ppf(1.0 - tail, right + 1, n - right))
     return low, high
 
 
