@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from suture.attacks.base import Attack, require, require_finite_eps
 from suture.attacks.oracle import Oracle
 from suture.errors import ArgumentError, DependencyError
+from suture.models import frozen
 from suture.rng import Stream, image_keys
 from suture.types import Norm
 
@@ -177,15 +178,11 @@ def _fence(oracle: Oracle) -> Iterator[logging.Logger]:
     checks.funcs.update(dict.fromkeys(checks.funcs, 0))
     logger = logging.Logger("suture.autoattack")
     logger.addHandler(_Notes(oracle.notes))
-    frozen = [p for p in oracle.model.parameters() if p.requires_grad]
     tracing, grades = sys.gettrace(), torch.is_grad_enabled()
     try:
-        for parameter in frozen:
-            parameter.requires_grad_(False)  # FAB's backward would fill their .grad
-        yield logger
+        with frozen(oracle.model):  # FAB's backward would fill their .grad
+            yield logger
     finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
         sys.settrace(tracing)
         torch.set_grad_enabled(grades)
 

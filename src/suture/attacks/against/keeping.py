@@ -34,6 +34,7 @@ class Kept:
     ) -> None:
         self._clean, self._goals, self._targeted = clean, goals, targeted
         self._norm, self._eps = norm, eps
+        self._limit = float(torch.tensor(eps + _HAIR, dtype=clean.dtype))
         self.images = clean.clone()
         self.share = torch.full((len(goals),), 2.0, device=clean.device)
         self.margin = torch.full_like(self.share, float("inf"))
@@ -53,11 +54,14 @@ class Kept:
         )
         index = better.nonzero()[:, 0]
         if len(index):
-            index = index[self._inside(images[index], rows[index])]
-            index = _best_of_each(index, rows, share, gap)
-            own = rows[index]
-            self.images[own] = images[index].detach()
-            self.share[own], self.margin[own] = share[index], gap[index]
+            candidates = images.detach().index_select(0, index)
+            best = index[self._inside(candidates, rows[index])]
+            best = _best_of_each(best, rows, share, gap)
+            if len(best) < len(index):
+                candidates = images.detach().index_select(0, best)
+            own = rows[best]
+            self.images.index_copy_(0, own, candidates)
+            self.share[own], self.margin[own] = share[best], gap[best]
         return share
 
     def _judged(
@@ -66,18 +70,30 @@ class Kept:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
         hit = logits.argmax(-1) == goals
         holds = (~hit if self._targeted else hit).float()
-        flat = margin(logits.flatten(0, 1), goals.repeat(len(logits))).reshape(holds.shape)
+        own = goals.expand(len(logits), -1).flatten()
+        flat = margin(logits.flatten(0, 1), own).reshape(holds.shape)
         sign = -1.0 if self._targeted else 1.0
-        share = weighted(holds, weights)
+        share, gap = weighted(torch.stack([holds, flat], 1), weights)
         # A sum of probabilities that should be 1 is exactly that.
-        return share.masked_fill((holds == 1).all(0), 1.0), sign * weighted(flat, weights)
+        return share.masked_fill(holds.amin(0) == 1, 1.0), sign * gap
 
     def _inside(self, images: Tensor, rows: Tensor) -> Tensor:
+        clean = self._clean.index_select(0, rows)
+        if self._all_inside(images, clean):
+            return torch.ones_like(rows, dtype=torch.bool)
         low, high = images.flatten(1).aminmax(dim=1)
         fits = (low >= 0) & (high <= 1)
         if self._eps < float("inf"):
-            fits &= distance(self._norm, images - self._clean[rows]) <= self._eps + _HAIR
+            fits &= distance(self._norm, images - clean) <= self._eps + _HAIR
         return fits
+
+    def _all_inside(self, images: Tensor, clean: Tensor) -> bool:
+        """The usual answer, at once: cheaper than image by image."""
+        low, high = images.aminmax()
+        if not (self._norm == "linf" and low >= 0 and high <= 1):
+            return False
+        low, high = (images - clean).aminmax()
+        return float(torch.maximum(-low, high)) <= self._limit
 
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:

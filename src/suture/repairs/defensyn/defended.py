@@ -120,12 +120,15 @@ class DefendedClassifier(Drawing):
         """The classifier without its programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
 
+    def odds(self) -> tuple[float, ...]:
+        """All programs are equally likely."""
+        return (1.0 / len(self.programs),) * len(self.programs) if self.randomised else ()
+
     def support(self) -> tuple[tuple[float, nn.Module], ...]:
         """The classifier of each program, all equally likely."""
         if not self.randomised:
             return ()
-        count = len(self.programs)
-        return tuple((1.0 / count, self.fixed(index)) for index in range(count))
+        return tuple((odds, self.fixed(index)) for index, odds in enumerate(self.odds()))
 
     def fixed(self, index: int) -> DefendedClassifier:
         """The deterministic classifier of program ``index``; shares this one's weights."""
