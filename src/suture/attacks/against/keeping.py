@@ -6,6 +6,8 @@ of the model's draws that still get it right.
 
 from __future__ import annotations
 
+import numba
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,10 +70,14 @@ class Kept:
         self, logits: Tensor, goals: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
-        hit = logits.argmax(-1) == goals
-        holds = (~hit if self._targeted else hit).float()
-        own = goals.expand(len(logits), -1).flatten()
-        flat = margin(logits.flatten(0, 1), own).reshape(holds.shape)
+        if logits.device.type == "cpu" and logits.dtype == torch.float32:
+            hit, flat = torch.empty(2, *logits.shape[:2]).unbind(0)
+            _hits(*(t.numpy() for t in (logits.contiguous(), goals, hit, flat)))
+        else:
+            hit = (logits.argmax(-1) == goals).to(logits.dtype)
+            own = goals.expand(len(logits), -1).flatten()
+            flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
+        holds = 1 - hit if self._targeted else hit
         sign = -1.0 if self._targeted else 1.0
         share, gap = weighted(torch.stack([holds, flat], 1), weights)
         # A sum of probabilities that should be 1 is exactly that.
@@ -94,6 +100,26 @@ class Kept:
             return False
         low, high = (images - clean).aminmax()
         return float(torch.maximum(-low, high)) <= self._limit
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
+    """Where ``argmax`` is the goal, and ``margin``, for logits ``(d, k, classes)``.
+
+    The first of equals wins, and NaN wins over everything: as torch has it.
+    """
+    for d in range(logits.shape[0]):
+        for k in range(logits.shape[1]):
+            row, goal = logits[d, k], goals[k]
+            own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
+            for c in range(goal):
+                lower = lower if (lower > row[c]) | (lower != lower) else row[c]
+            for c in range(goal + 1, len(row)):
+                higher = higher if (higher > row[c]) | (higher != higher) else row[c]
+            first = goal == 0 or own > lower or (own != own and lower == lower)
+            hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
+            other = lower if (lower > higher) | (lower != lower) else higher
+            gap[d, k] = own - other
 
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:
