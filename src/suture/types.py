@@ -165,6 +165,13 @@ class RepairedModel(nn.Module):
         """
         return ()
 
+    def odds(self) -> tuple[float, ...]:
+        """The probabilities of the support's classifiers, in its order.
+
+        To be overridden where that is cheaper than the classifiers themselves.
+        """
+        return tuple(probability for probability, _ in self.support())
+
     def each(self, images: Tensor) -> Tensor:
         """Logits ``(k, n, classes)`` under each of the k classifiers of the support, in its order.
 

@@ -117,13 +117,16 @@ def test_programs_that_change_nothing_gain_nothing():
 
 
 def test_the_adaptive_attacker_sees_through_noise():
-    """Large random tilts confuse a search that believes single queries, not one that averages."""
+    """Large random tilts confuse a search that believes single queries, not one that averages.
+
+    What is left is no more than the share of programs that get the paper's images right.
+    """
     texts = [f"v{i} = v{i} + {sign}8" for i in range(4) for sign in "+-"]
     texts = [t.replace("+ +", "+ ").replace("+ -", "- ") for t in texts]
     records = run(undefended(), defended(*texts))
-    paper = [r.right for r in records if r.role == "defended" and r.protocol == "paper"]
+    clean = [r.right for r in of(records, "defended", Kind.CLEAN)]
     (worst,) = of(records, "defended", Kind.STRONGEST)
-    assert worst.expected < min(paper)
+    assert worst.expected < min(clean)
     (every,) = of(records, "defended", Kind.EVERY)
     assert every.right <= worst.expected
 

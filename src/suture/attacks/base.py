@@ -21,7 +21,7 @@ from suture.attacks.against.keeping import Kept
 from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
 from suture.errors import ArgumentError, ModelError
-from suture.models import untouched
+from suture.models import frozen, untouched
 from suture.rng import Stream, as_stream
 from suture.types import (
     Batch,
@@ -183,7 +183,8 @@ class Attack(ABC):
         for start in range(0, len(batch), batch_size):
             piece = batch[start : start + batch_size].to(device)
             goals = None if targets is None else targets[start : start + batch_size].to(device)
-            with _private_randomness(stream, device), untouched(model):
+            quiet = (untouched(model), frozen(model, transfer_from))
+            with _private_randomness(stream, device), quiet[0], quiet[1]:
                 parts.append(self._attack(model, piece, goals, stream, transfer_from))
             if on_progress is not None:
                 on_progress(min(start + batch_size, len(batch)), len(batch))

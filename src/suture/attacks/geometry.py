@@ -49,11 +49,12 @@ def project(norm: Norm, eps: float, clean: Tensor, images: Tensor) -> Tensor:
     ends are. "l1" is the nearest point of the ball and the box together. "l0" keeps the ``eps``
     pixels that changed most. An unbounded radius (``inf``) only clips to [0, 1].
     """
+    if norm == "linf" and eps < float("inf"):
+        low, high = (clean - eps).clamp_min_(0.0), (clean + eps).clamp_max_(1.0)
+        return images.clamp(low, high)
     images = images.clamp(0.0, 1.0)
     if eps == float("inf"):
         return images
-    if norm == "linf":
-        return images.clamp((clean - eps).clamp_min(0.0), (clean + eps).clamp_max(1.0))
     if norm == "l1":
         return _onto_l1(eps, clean, images)
     if norm == "l0":

@@ -85,10 +85,11 @@ class PGD(Attack):
         for _ in range(self.steps):
             logits, gradient = oracle.gradient(state.here, state.rows, loss)
             state.gradient, gone = gradient, oracle.finished(logits, state.rows)
-            found[state.place[gone]] = state.here[gone]
-            state.leave(gone)
-            if not len(state):
-                return found, done
+            if bool(gone.any()):
+                found[state.place[gone]] = state.here[gone]
+                state.leave(gone)
+                if not len(state):
+                    return found, done
             state.here = self._moved(oracle, state)
         logits = oracle.logits(state.here, state.rows)
         found[state.place] = state.here

@@ -36,7 +36,9 @@ class Rows:
     def leave(self, gone: Tensor) -> None:
         """Drop the entries where ``gone`` is true."""
         if bool(gone.any()):
-            vars(self).update({name: tensor[~gone] for name, tensor in vars(self).items()})
+            stay = (~gone).nonzero()[:, 0]
+            left = {name: tensor.index_select(0, stay) for name, tensor in vars(self).items()}
+            vars(self).update(left)
 
 
 def cross_entropies(logits: Tensor, goals: Tensor) -> Tensor:

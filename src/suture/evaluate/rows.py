@@ -154,7 +154,7 @@ def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 5
     about = described(model)
     if not about.randomised:
         return (decisions(model, images, Stream(0)) == labels).float()
-    odds = torch.tensor([weight for weight, _ in about.support()])
+    odds = torch.tensor(about.odds())
     if not len(odds):
         hits = [decisions(model, images, Stream(1).child(d)) == labels for d in range(draws)]
         return torch.stack(hits).float().mean(0)

@@ -13,6 +13,7 @@ from suture.models.checks import (
     check_weights,
     fingerprint,
     looks_like_softmax,
+    frozen,
     untouched,
 )
 from suture.models.cutting import Cut, cut, head_is_linear, layer_names
@@ -61,5 +62,6 @@ __all__ = [
     "register_builder",
     "save",
     "spec_of",
+    "frozen",
     "untouched",
 ]

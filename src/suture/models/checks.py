@@ -77,6 +77,24 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
+@contextlib.contextmanager
+def frozen(*models: nn.Module | None) -> Iterator[None]:
+    """Inside, no parameter wants a gradient; those that did want them again afterwards.
+
+    Threads may overlap: each gives back what it found wanting gradients. At worst a parameter
+    wants them again while another thread is still at work, which costs time and changes nothing.
+    """
+    every = (p for model in models if model is not None for p in model.parameters())
+    held = [p for p in every if p.requires_grad and p.is_leaf]
+    try:
+        for parameter in held:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
 def looks_like_softmax(model: nn.Module, images: Tensor) -> bool:
     """Whether the outputs are probabilities (rows of non-negative numbers that sum to 1 ± 1e-4).
 

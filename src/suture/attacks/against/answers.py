@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,10 +36,10 @@ class Answers:
     def __init__(self, model: nn.Module, *, eot: int, adaptive: bool) -> None:
         self.model, self.about, self._adaptive = model, described(model), adaptive
         self.randomised = self.about.randomised
-        support = self.about.support() if adaptive and self.randomised else ()
-        self.weights = torch.tensor([weight for weight, _ in support]) if support else None
-        self.exact = not self.randomised or bool(support)
-        self.draws = 1 if not self.randomised or support else eot
+        odds = self.about.odds() if adaptive and self.randomised else ()
+        self.weights = torch.tensor(odds) if odds else None
+        self.exact = not self.randomised or bool(odds)
+        self.draws = 1 if not self.randomised or odds else eot
 
     def __call__(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
         """Logits of every draw.
@@ -78,13 +82,55 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     """
     if len(values) == 1:
         return values[0]
-    parts = values.unbind(0)
+    if values.requires_grad and torch.is_grad_enabled():
+        return _Weighted.apply(values, weights)  # type: ignore[no-any-return]
+    return _added(values, weights)
+
+
+def _added(values: Tensor, weights: Tensor | None) -> Tensor:
+    if values.device.type == "cpu" and values.dtype == torch.float32:
+        weigh = np.ones(len(values), np.float32) if weights is None else weights.cpu().numpy()
+        flat = values.detach().reshape(len(values), -1)
+        total = torch.from_numpy(_sum(flat.numpy(), weigh)).reshape(values.shape[1:])
+        return total if weights is not None else total / len(values)
     if weights is not None:
-        parts = tuple(w * part for w, part in zip(weights.tolist(), parts, strict=True))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total if weights is not None else total / len(parts)
+        values = values * _along_first(weights, values)
+    first, *others = values.unbind(0)
+    total = first.clone()
+    for part in others:
+        total += part
+    return total if weights is not None else total / len(values)
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _sum(values, weights):  # type: ignore[no-untyped-def]
+    """Rows times their weights, added up from the first to the last, in float32."""
+    total = values[0] * weights[0]
+    for d in range(1, len(values)):
+        row, weight = values[d], weights[d]
+        for i in range(len(total)):
+            total[i] = total[i] + weight * row[i]
+    return total
+
+
+def _along_first(weights: Tensor, values: Tensor) -> Tensor:
+    return weights.to(values).reshape(-1, *(1,) * (values.ndim - 1))
+
+
+class _Weighted(torch.autograd.Function):
+    """The mean with one node in the graph, in place of several a draw."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: Tensor | None) -> Tensor:
+        ctx.weights, ctx.shape = weights, values.shape
+        return _added(values, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        (slope,) = slopes
+        if ctx.weights is None:
+            return (slope / ctx.shape[0]).expand(ctx.shape), None
+        return slope * _along_first(ctx.weights, slope[None]), None
 
 
 def checked(output: Tensor, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,9 +10,14 @@ from torch import Tensor, nn
 
 from suture.models import head_is_linear
 from suture.repairs.defensyn.drawing import Drawing
+from suture.repairs.defensyn.each import Changed, changed, compiles
+from suture.repairs.defensyn.each_kernels import Lines
 from suture.repairs.defensyn.execution import ProgramBank, written_columns
 from suture.repairs.defensyn.language import Program, check_features
 from suture.rng import integers
+
+ROWS = 16_384
+"""Feature vectors per forward of a head that is not linear; a matter of memory."""
 
 
 class DefendedClassifier(Drawing):
@@ -81,14 +87,27 @@ class DefendedClassifier(Drawing):
         """
         features = self.encoder(images)
         linear = head_is_linear(self.head)
-        plain = self.head(features) if linear is not None else features
-        if linear is not None:
-            return torch.stack([_changed(plain, features, linear.weight, p) for p in self.programs])
+        if linear is None:
+            return self._through(features)
+        plain, weight = self.head(features), linear.weight
+        if compiles(plain, features, weight):
+            return Changed.apply(plain, features, weight, self.programs, self._lines)  # type: ignore[no-any-return]
+        return changed(plain, features, weight, self.programs)
+
+    @cached_property
+    def _lines(self) -> Lines:
+        return Lines.of(self.programs)
+
+    def _through(self, features: Tensor) -> Tensor:
+        """Any head, on the features of as many programs at a time as fit into ``ROWS``."""
+        n = features.shape[0]
+        group = 1 if torch.compiler.is_compiling() else max(1, ROWS // max(1, n))
         made = []
-        for index in range(len(self.programs)):
-            chosen = torch.full_like(features[:, 0], index, dtype=torch.int64)
-            made.append(self.head(self.bank(features, chosen)))
-        return torch.stack(made)
+        for start in range(0, len(self.programs), group):
+            programs = self.programs[start : start + group]
+            repaired = torch.cat([_repaired(program, features) for program in programs])
+            made.append(self.head(repaired).unflatten(0, (len(programs), n)))
+        return torch.cat(made)
 
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
@@ -101,12 +120,15 @@ class DefendedClassifier(Drawing):
         """The classifier without its programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
 
+    def odds(self) -> tuple[float, ...]:
+        """All programs are equally likely."""
+        return (1.0 / len(self.programs),) * len(self.programs) if self.randomised else ()
+
     def support(self) -> tuple[tuple[float, nn.Module], ...]:
         """The classifier of each program, all equally likely."""
         if not self.randomised:
             return ()
-        count = len(self.programs)
-        return tuple((1.0 / count, self.fixed(index)) for index in range(count))
+        return tuple((odds, self.fixed(index)) for index, odds in enumerate(self.odds()))
 
     def fixed(self, index: int) -> DefendedClassifier:
         """The deterministic classifier of program ``index``; shares this one's weights."""
@@ -115,8 +137,7 @@ class DefendedClassifier(Drawing):
         ).train(self.training)
 
 
-def _changed(plain: Tensor, features: Tensor, weight: Tensor, program: Program) -> Tensor:
-    logits = plain
-    for index, column in written_columns(program, features).items():
-        logits = logits + (column - features[:, index])[:, None] * weight[:, index]
-    return logits
+def _repaired(program: Program, features: Tensor) -> Tensor:
+    columns = written_columns(program, features)
+    index = torch.tensor(list(columns), device=features.device)
+    return features.index_copy(1, index, torch.stack(list(columns.values()), 1))
