@@ -105,7 +105,9 @@ def test_labels_are_made_from_the_fields():
         "PGD 40 steps linf ε=0.1": row,
         "PGD 40 steps linf ε=0.1, 10 draws": replace(row, draws=10),
         "PGD 40 steps linf ε=0.1, exact mean": replace(row, draws="exact"),
-        "PGD 40 steps linf ε=0.1, 1 draw, through undefended": replace(row, draws=1, through="undefended"),
+        "PGD 40 steps linf ε=0.1, 1 draw, through undefended": replace(
+            row, draws=1, through="undefended"
+        ),
         "PGD 40 steps linf ε=0.1, attacker before R": replace(row, position="before"),
         "PGD 40 steps linf ε=0.1, program 3 alone": replace(row, program=3, kind=Kind.PROGRAM),
         "images made on the undefended model": replace(row, kind=Kind.TRANSFER),
