@@ -65,9 +65,7 @@ def _programs() -> tuple[Program, ...]:
 
     def instruction() -> Instruction:
         op = Op(below(len(Op)))
-        return Instruction(
-            below(FEATURES), op, operand(), None if op is Op.COPY else operand()
-        )
+        return Instruction(below(FEATURES), op, operand(), None if op is Op.COPY else operand())
 
     return tuple(
         Program(tuple(instruction() for _ in range(1 + below(LENGTH)))) for _ in range(PROGRAMS)

@@ -217,9 +217,7 @@ class Attack(ABC):
         return AttackResult(images, success, attacked.queries, right, predictions, share,
                             notes=notes)  # fmt: skip
 
-    def _proposed(
-        self, oracle: Oracle, images: Tensor, right: Tensor, kept: Kept | None
-    ) -> Tensor:
+    def _proposed(self, oracle: Oracle, images: Tensor, right: Tensor, kept: Kept | None) -> Tensor:
         """What the attack makes of the images that are right, moved into the ball."""
         rows = right.nonzero()[:, 0]
         found = images.clone()

@@ -256,10 +256,8 @@ class Oracle:
 
     def _ask(self, images: Tensor, rows: Tensor, first: Tensor) -> Tensor:
         """Logits of every draw ``(d, k, classes)``; a wall where no budget is left."""
-        if self._short and self._eot_of == "logits":
-            ask = self._answers.averaged
-        else:
-            ask = self._answers
+        short = self._short and self._eot_of == "logits"
+        ask = self._answers.averaged if short else self._answers
         if not self.limited or bool((allowed := self._allowed(rows, first)).all()):
             return ask(images, self.keys[rows], first, QUERY)
         wall = torch.zeros(len(rows), self.classes, dtype=images.dtype, device=images.device)

@@ -52,7 +52,9 @@ def _both(programs: tuple[Program, ...], inputs: list[Tensor]) -> tuple[Tensor, 
 def _gradients(made: Tensor, inputs: list[Tensor], seed: int = 0) -> tuple[Tensor, ...]:
     slope = torch.randn(made.shape, generator=torch.Generator().manual_seed(seed))
     found = torch.autograd.grad(made, inputs, slope, allow_unused=True)
-    return tuple(torch.zeros_like(i) if f is None else f for i, f in zip(inputs, found, strict=True))
+    return tuple(
+        torch.zeros_like(i) if f is None else f for i, f in zip(inputs, found, strict=True)
+    )
 
 
 def _close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> bool:

@@ -51,9 +51,8 @@ class Answers:
             counter: tells fresh draws from other uses of the keys.
         """
         if not self.randomised:
-            one = checked(self.model(images), images)[None]
             # A deterministic model may have been asked for several draws: they are all alike.
-            return one
+            return checked(self.model(images), images)[None]
         if self.weights is not None:
             each = self.about.each(images)
             checked(each[0], images)
@@ -62,7 +61,7 @@ class Answers:
                             for noise in self.noise(keys, first, counter)])  # fmt: skip
 
     def averaged(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
-        """The mean of fresh draws alone ``(1, k, classes)``, where a model has a short way to it."""
+        """The mean of fresh draws alone ``(1, k, classes)``, where a model has a short way."""
         noise = torch.stack(self.noise(keys, first, counter))
         return checked(self.about.average(images, noise), images)[None]
 
