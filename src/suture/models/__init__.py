@@ -12,8 +12,8 @@ from suture.models.checks import (
     check_classifier,
     check_weights,
     fingerprint,
-    looks_like_softmax,
     frozen,
+    looks_like_softmax,
     untouched,
 )
 from suture.models.cutting import Cut, cut, head_is_linear, layer_names
@@ -49,6 +49,7 @@ __all__ = [
     "describe",
     "files_of",
     "fingerprint",
+    "frozen",
     "head_is_linear",
     "import_onnx",
     "import_pt2",
@@ -62,6 +63,5 @@ __all__ = [
     "register_builder",
     "save",
     "spec_of",
-    "frozen",
     "untouched",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from suture.attacks.against.answers import weighted
@@ -36,8 +37,7 @@ class Kept:
     ) -> None:
         self._clean, self._goals, self._targeted = clean, goals, targeted
         self._norm, self._eps = norm, eps
-        self._limit = float(torch.tensor(eps + _HAIR, dtype=clean.dtype))
-        self.images = clean.clone()
+        self.images = clean.clone(memory_format=torch.contiguous_format)
         self.share = torch.full((len(goals),), 2.0, device=clean.device)
         self.margin = torch.full_like(self.share, float("inf"))
 
@@ -56,23 +56,21 @@ class Kept:
         )
         index = better.nonzero()[:, 0]
         if len(index):
-            candidates = images.detach().index_select(0, index)
-            best = index[self._inside(candidates, rows[index])]
-            best = _best_of_each(best, rows, share, gap)
-            if len(best) < len(index):
-                candidates = images.detach().index_select(0, best)
-            own = rows[best]
-            self.images.index_copy_(0, own, candidates)
-            self.share[own], self.margin[own] = share[best], gap[best]
+            index = index[self._inside(images, rows, index)]
+            index = _best_of_each(index, rows, share, gap)
+            own = rows[index]
+            self._store(images.detach(), index, own)
+            self.share[own], self.margin[own] = share[index], gap[index]
         return share
 
     def _judged(
         self, logits: Tensor, goals: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
-        if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        logits = logits.contiguous()
+        if _compiles(logits):
             hit, flat = torch.empty(2, *logits.shape[:2]).unbind(0)
-            _hits(*(t.numpy() for t in (logits.contiguous(), goals, hit, flat)))
+            _hits(*(t.numpy() for t in (logits, goals, hit, flat)))
         else:
             hit = (logits.argmax(-1) == goals).to(logits.dtype)
             own = goals.expand(len(logits), -1).flatten()
@@ -83,23 +81,53 @@ class Kept:
         # A sum of probabilities that should be 1 is exactly that.
         return share.masked_fill(holds.amin(0) == 1, 1.0), sign * gap
 
-    def _inside(self, images: Tensor, rows: Tensor) -> Tensor:
-        clean = self._clean.index_select(0, rows)
-        if self._all_inside(images, clean):
-            return torch.ones_like(rows, dtype=torch.bool)
+    def _inside(self, images: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+        """Bool, for each candidate of the index: whether it is in its ball and in [0, 1]."""
+        if self._norm == "linf" and _compiles(images, self._clean):
+            fits = torch.empty_like(index, dtype=torch.bool)
+            limit = np.float32(self._eps + _HAIR)
+            _fit(*_arrays(images, self._clean, index, rows[index], fits), limit)
+            return fits
+        images, rows = images[index], rows[index]
         low, high = images.flatten(1).aminmax(dim=1)
         fits = (low >= 0) & (high <= 1)
         if self._eps < float("inf"):
-            fits &= distance(self._norm, images - clean) <= self._eps + _HAIR
+            fits &= distance(self._norm, images - self._clean[rows]) <= self._eps + _HAIR
         return fits
 
-    def _all_inside(self, images: Tensor, clean: Tensor) -> bool:
-        """The usual answer, at once: cheaper than image by image."""
-        low, high = images.aminmax()
-        if not (self._norm == "linf" and low >= 0 and high <= 1):
-            return False
-        low, high = (images - clean).aminmax()
-        return float(torch.maximum(-low, high)) <= self._limit
+    def _store(self, images: Tensor, index: Tensor, own: Tensor) -> None:
+        if _compiles(images, self.images):
+            _copy(*_arrays(images, self.images, index, own))
+        else:
+            self.images[own] = images[index]
+
+
+def _compiles(*tensors: Tensor) -> bool:
+    return all(
+        t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors
+    )
+
+
+def _arrays(images: Tensor, others: Tensor, *rest: Tensor) -> tuple[NDArray, ...]:
+    """For the kernels: images as rows of pixels."""
+    flat = (images.detach().flatten(1), others.flatten(1))
+    return tuple(tensor.numpy() for tensor in (*flat, *rest))
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _fit(images, clean, index, own, fits, limit):  # type: ignore[no-untyped-def]
+    for i in range(len(index)):
+        image, centre, inside = images[index[i]], clean[own[i]], 0
+        for p in range(len(image)):
+            near = abs(image[p] - centre[p]) <= limit
+            inside += (image[p] >= 0) & (image[p] <= 1) & near
+        fits[i] = inside == len(image)
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _copy(images, kept, index, own):  # type: ignore[no-untyped-def]
+    for i in range(len(index)):
+        kept[own[i]] = images[index[i]]
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
@@ -124,7 +152,8 @@ def _hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:
     """Of several candidates of one row the best alone; the first of equals."""
-    if len(index) < 2 or not bool((rows[index].sort().values.diff() == 0).any()):
+    own = rows[index]
+    if bool((own.diff() > 0).all()) or not bool((own.sort().values.diff() == 0).any()):
         return index
     order = index[gap[index].argsort(stable=True)]
     order = order[share[order].argsort(stable=True)]

@@ -61,7 +61,7 @@ def _plain(tensor: Tensor) -> bool:
 
 
 class Changed(torch.autograd.Function):
-    """``changed`` by the compiled kernels: ``Changed.apply(plain, features, weight, programs, lines)``.
+    """``changed`` by the kernels: ``Changed.apply(plain, features, weight, programs, lines)``.
 
     Args:
         lines: of the same programs.
@@ -114,11 +114,11 @@ class Changed(torch.autograd.Function):
 
 def _again(ctx: Any, *tensors: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients by the plain twin, themselves differentiable."""
-    *inputs, slope = tensors
+    plain, features, weight, slope = tensors
     # Aliases: the plain logits depend on the features, and that way is not this function's.
-    inputs = [tensor.view_as(tensor) for tensor in inputs]
+    inputs = [tensor.view_as(tensor) for tensor in (plain, features, weight)]
     wanted = [t for t, need in zip(inputs, ctx.needs_input_grad, strict=False) if need]
-    made = changed(*inputs, ctx.programs)
+    made = changed(inputs[0], inputs[1], inputs[2], ctx.programs)
     found = iter(torch.autograd.grad(made, wanted, slope, create_graph=True, allow_unused=True))
     return tuple(next(found) if need else None for need in ctx.needs_input_grad[:3])
 

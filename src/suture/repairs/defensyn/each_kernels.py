@@ -24,7 +24,7 @@ _jit = numba.njit(cache=True, error_model="numpy", nogil=True)
 class Lines:
     """K programs as straight lines; steps whose values nothing reads are left out.
 
-    Registers ``0 … t-1`` are the touched features, ``t … t+length-1`` the steps, the rest constants.
+    Registers ``0 … t-1`` are the touched features, then come ``length`` steps, then constants.
 
     Attributes:
         touched: int64 ``(t,)``, the features in the order of their registers.
