@@ -23,7 +23,7 @@ _TOGETHER = 25
 
 def brief(eps: float) -> tuple[Attack, ...]:
     """An ensemble of 10 iterations and 1 restart, the paper's budget: APGD on cross entropy and
-    towards every wrong class, and Square. (AutoAttack without FAB: the package's budget is fixed.)
+    towards every wrong class, and Square. (AutoAttack without FAB.)
     """
     return (
         APGD(eps=eps, steps=10),
