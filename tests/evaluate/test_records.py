@@ -102,20 +102,20 @@ def test_an_expected_number_of_right_images_is_the_accuracy():
 def test_labels_are_made_from_the_fields():
     row = record(**PGD_ROW)
     labels = {
-        "PGD 40 steps linf ε=0.1": row,
-        "PGD 40 steps linf ε=0.1, 10 draws": replace(row, draws=10),
-        "PGD 40 steps linf ε=0.1, exact mean": replace(row, draws="exact"),
-        "PGD 40 steps linf ε=0.1, 1 draw, through undefended": replace(
+        "PGD-ce 40 steps linf ε=0.1": row,
+        "PGD-ce 40 steps linf ε=0.1, 10 draws": replace(row, draws=10),
+        "PGD-ce 40 steps linf ε=0.1, exact mean": replace(row, draws="exact"),
+        "PGD-ce 40 steps linf ε=0.1, 1 draw, through undefended": replace(
             row, draws=1, through="undefended"
         ),
-        "PGD 40 steps linf ε=0.1, attacker before R": replace(row, position="before"),
-        "PGD 40 steps linf ε=0.1, program 3 alone": replace(row, program=3, kind=Kind.PROGRAM),
+        "PGD-ce 40 steps linf ε=0.1, attacker before R": replace(row, position="before"),
+        "PGD-ce 40 steps linf ε=0.1, program 3 alone": replace(row, program=3, kind=Kind.PROGRAM),
         "images made on the undefended model": replace(row, kind=Kind.TRANSFER),
-        "fewer steps (PGD 40 steps linf ε=0.1)": replace(row, kind=Kind.FEWER),
+        "fewer steps (PGD-ce 40 steps linf ε=0.1)": replace(row, kind=Kind.FEWER),
         "clean": record(),
     }
     assert [one.row for one in labels.values()] == list(labels)
-    assert row.to_dict()["label"] == "PGD 40 steps linf ε=0.1"
+    assert row.to_dict()["label"] == "PGD-ce 40 steps linf ε=0.1"
 
 
 def test_attacks_become_strict_json():

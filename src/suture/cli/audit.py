@@ -11,14 +11,15 @@ from suture.attacks import Square
 from suture.cli import results
 from suture.cli.choices import Model, Trust, Weights, open_model
 from suture.cli.common import (
-    BatchSize,
     Data,
     Device,
+    FittingBatch,
     Force,
     Json,
     Out,
     Seed,
     check_device,
+    fitting,
     held_out,
     open_data,
 )
@@ -36,7 +37,7 @@ def command(
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[float, typer.Option(help="Radius, in pixel values of [0, 1].")] = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
-    batch_size: BatchSize = 256,
+    batch_size: FittingBatch = None,
     engine: EngineName = "inline",
     workers: Workers = None,
     address: Address = None,
@@ -76,6 +77,6 @@ def command(
         run,
         spread,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=fitting(batch_size, dataset.in_shape),
         as_json=as_json,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -51,6 +52,22 @@ Number = Annotated[int, typer.Option("--n", help="How many held-out images.", mi
 BatchSize = Annotated[
     int, typer.Option("--batch-size", help="Images attacked at a time: memory, not results.", min=1)
 ]
+FittingBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Images attacked at a time: memory, not results; default: as many as a million "
+        "values, 64 to 1024.",
+        min=1,
+    ),
+]
+
+
+def fitting(batch_size: int | None, shape: tuple[int, ...]) -> int:
+    """The batch size asked for, or one that keeps small images from being many small batches."""
+    return batch_size or max(64, min(1024, 2**20 // math.prod(shape)))
+
+
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run folder to write; default runs/COMMAND-TIME.")
 ]

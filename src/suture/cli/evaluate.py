@@ -22,15 +22,16 @@ from suture.cli.choices import (
     open_model,
 )
 from suture.cli.common import (
-    BatchSize,
     Data,
     Device,
+    FittingBatch,
     Force,
     Json,
     Number,
     Out,
     Seed,
     check_device,
+    fitting,
     held_out,
     open_data,
 )
@@ -79,7 +80,7 @@ def command(
     repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats,
     curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
     n: Number = 500,
-    batch_size: BatchSize = 256,
+    batch_size: FittingBatch = None,
     engine: EngineName = "inline",
     workers: Workers = None,
     address: Address = None,
@@ -132,7 +133,7 @@ def command(
         run,
         spread,
         seed=seed,
-        batch_size=batch_size,
+        batch_size=fitting(batch_size, dataset.in_shape),
         as_json=as_json,
     )
 

@@ -150,16 +150,16 @@ def _adaptive(view: View, plan: Plan) -> Iterator[Row]:
     norm, eps = plan.attack.norm, plan.attack.eps
     own = [knowing(attack, plan.draws) for attack in (plan.attack, *plan.also)]
     direct = plan.tier.direct(norm, eps, view.classes, plan.draws, randomised=view.randomised)
-    parts = plan.tier.parts(norm, eps, view.classes, plan.draws)
+    white = plan.tier.gradients(norm, eps, view.classes, plan.draws)
     repeats = 1 if view.finite else plan.repeats
     for attack in dict.fromkeys([*own, *direct]):
         yield _row(view, Kind.ATTACK, "adaptive", attack, repeats=repeats)
     for draws in [] if view.finite else [d for d in plan.eot if d != plan.draws]:
-        for attack in [knowing(plan.attack, draws), *parts[:1]]:
+        for attack in [knowing(plan.attack, draws), *white[:1]]:
             other = replace(attack, eot=draws)
             yield _row(view, Kind.ATTACK, "adaptive", other, repeats=repeats)
     for name in view.through:
-        for attack in dict.fromkeys([*own, *parts]):
+        for attack in dict.fromkeys([*own, *white]):
             yield _row(view, Kind.ATTACK, "adaptive", attack, through=name)
     models = fixed_models(view.subject.model)
     if models:

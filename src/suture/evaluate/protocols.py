@@ -166,7 +166,7 @@ def _summed_up(
     if view is not first and view.position != "after":
         made.append(transferred(view, source, seed))
     if "adaptive" in plan.protocols:
-        made.extend(strongest(view, [*measured, *made], plan.repeats, seed, engine))
+        made.extend(strongest(view, [*measured, *made], plan, seed, engine))
     return made
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from suture.attacks import Attack
 from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
-from suture.evaluate.plan import View
+from suture.evaluate.plan import Plan, View
 from suture.evaluate.records import Kind
 from suture.evaluate.rows import Measured, decisions, expected
 from suture.rng import Stream
@@ -23,27 +24,27 @@ CANDIDATES = (Kind.ATTACK, Kind.TRANSFER, Kind.FEWER)
 def strongest(
     view: View,
     measured: list[Measured],
-    repeats: int,
+    plan: Plan,
     seed: int,
     engine: Engine,
 ) -> Iterator[Measured]:
     """Per image, the candidate that the largest share of draws gets wrong.
 
     The attacker knows the defence, so he can compute those shares himself. Candidates are the
-    images of every row that attacked this subject from this position at the full radius, and the
-    transferred ones. For a deterministic model this is the worst case over attacks, image by
-    image; where all that can be drawn is known the accuracy is the mean of the shares; else fresh
-    draws decide, several times.
+    images of every row that attacked this subject from this position within the ball of
+    ``plan.attack``, and the transferred ones. For a deterministic model this is the worst case
+    over attacks, image by image; where all that can be drawn is known the accuracy is the mean of
+    the shares; else fresh draws decide, several times.
     """
     started = time.monotonic()
     subject, batch = view.subject, view.batch
-    rows = [m for m in measured if _is_candidate(m, view)]
+    rows = [m for m in measured if _is_candidate(m, view, plan.attack)]
     stage = " ".join(("shares", *dict.fromkeys(subject.whose), view.position))
     candidates = [m.images for m in rows]
     share, chosen = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
     images = torch.stack(candidates)[chosen, torch.arange(len(batch))]
     tags = {"candidates": len(rows), "mean_share_right": round(float(share.mean()), 6)}
-    for repeat in range(1 if view.finite else repeats):
+    for repeat in range(1 if view.finite else plan.repeats):
         stream = Stream(seed).child("strongest").child(repeat)
         right = decisions(subject.model, images, stream) == batch.labels
         made = _row(rows, view, Kind.STRONGEST, images, right, share, started)
@@ -69,10 +70,13 @@ def transferred(view: View, source: Measured, seed: int) -> Measured:
     return replace(row, record=told)
 
 
-def _is_candidate(measured: Measured, view: View) -> bool:
+def _is_candidate(measured: Measured, view: View, attack: Attack) -> bool:
     record = measured.record
+    if record.kind not in CANDIDATES:
+        return False
     own = record.whose == view.subject.whose and record.position in ("", view.position)
-    return own and record.kind in CANDIDATES
+    inside = record.threat["norm"] == attack.norm and float(record.threat["eps"]) <= attack.eps
+    return own and inside
 
 
 def _row(

@@ -40,17 +40,22 @@ class Tier:
         self, norm: Norm, eps: float, classes: int, draws: int, *, randomised: bool
     ) -> list[Attack]:
         """Attacks on the model itself."""
-        if not self.ensemble or math.isinf(eps) or norm == "l0" or classes < LEAST_CLASSES:
-            return self.parts(norm, eps, classes, draws)
+        made = self.gradients(norm, eps, classes, draws)
+        if math.isinf(eps) or norm == "l0":
+            return made
+        square = knowing(Square(norm=norm, eps=eps, queries=self.queries), draws)
+        if not self.ensemble:
+            return [*made, square]
         version: Literal["standard", "plus", "rand"] = "rand" if randomised else self.ensemble
-        whole = AutoAttack(norm=norm, eps=eps, version=version)
-        parts = self.parts(norm, eps, classes, draws)
+        whole = knowing(AutoAttack(norm=norm, eps=eps, version=version), draws)
         # On a deterministic model APGD-T is a part of AutoAttack already.
-        kept = [part for part in parts if randomised or not isinstance(part, APGD)]
-        return [*kept, knowing(whole, draws)]
+        return [*(a for a in made if randomised or not isinstance(a, APGD)), square, whole]
 
-    def parts(self, norm: Norm, eps: float, classes: int, draws: int) -> list[Attack]:
-        """Attacks that also go through models whose gradients stand in for this one's."""
+    def gradients(self, norm: Norm, eps: float, classes: int, draws: int) -> list[Attack]:
+        """Attacks that also follow the gradients of models that stand in for this one.
+
+        In L0, where none of them is at home, random search.
+        """
         if math.isinf(eps):
             return []
         return [knowing(attack, draws) for attack in self._parts(norm, eps, classes)]
@@ -63,7 +68,6 @@ class Tier:
         if self.targets and classes >= LEAST_CLASSES:
             steps = 100 if self.ensemble else self.steps
             yield APGD(norm=norm, eps=eps, steps=steps, loss="dlr-targeted", classes=self.targets)
-        yield Square(norm=norm, eps=eps, queries=self.queries)
 
     def white(self, norm: Norm, eps: float) -> PGD:
         """PGD over all losses; in L1 it is SLIDE."""

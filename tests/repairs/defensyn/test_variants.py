@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 import suture
 from suture import models
-from suture.attacks import Backdoor, Square
-from suture.attacks.averaging import averaging
+from suture.attacks import Backdoor, Square, knowing
 from suture.engine import Inline, Run
 from suture.errors import ArgumentError
 from suture.pipeline import recorded
@@ -154,7 +153,7 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images(monkeypa
     assert [line["held_out_right"] for line in lines] == [10, 14, 12, 14]
     assert [line["added"] for line in lines] == [0, 2, 2, 2]
     assert seen == [(0, 21), (1, 23), (2, 25), (3, 27)]
-    assert set(used) == {averaging(rounds.attacks[0], 2)}, "he averages"
+    assert set(used) == {knowing(rounds.attacks[0], 2)}, "he averages"
 
 
 def test_rounds_end_when_nothing_is_turned():
