@@ -16,6 +16,9 @@ input of a box escape its patch."""
 _NUMBERS = 8_000_000
 _BLOCKS = 64
 _ALIKE = 100.0
+_ROUGH = 1e-4
+"""Relative error granted to squared distances from a float32 product."""
+_PAIRS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,30 @@ class Allocation(nn.Module):
 
     def indicator(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whether an input lies in some region, and in which (nearest centre): ``(n,)`` each."""
-        excess, distance = self.distances(inputs)
-        inside = excess <= TOLERANCE
-        near = torch.where(inside, distance, torch.full_like(distance, float("inf")))
-        return inside.any(1), near.argmin(1)
+        if self.reach.shape[1] == 1 and not torch.compiler.is_exporting():
+            near = self._near(inputs)
+        else:
+            excess, distance = self.distances(inputs)
+            far = torch.full_like(distance, float("inf"))
+            near = torch.where(excess <= TOLERANCE, distance, far)
+        return torch.isfinite(near).any(1), near.argmin(1)
+
+    def _near(self, inputs: Tensor) -> Tensor:
+        """L∞ distances ``(n, m)`` from the centres of the cubes that hold an input, else infinity.
+
+        A cube lies in a Euclidean ball of radius ``reach·sqrt(d)``: one matrix product leaves few
+        pairs to be looked at number by number.
+        """
+        size = (inputs * inputs).sum(1)[:, None] + (self.centre * self.centre).sum(1)
+        square = _euclidean(inputs, self.centre) - _ROUGH * (1 + size)
+        radius = self.reach[:, 0] + TOLERANCE
+        row, region = (square <= inputs.shape[1] * radius * radius).nonzero(as_tuple=True)
+        near = torch.full_like(square, float("inf"))
+        for i, j in zip(row.split(_PAIRS), region.split(_PAIRS), strict=True):
+            away = (inputs[i] - self.centre[j]).abs().amax(1)
+            held = away - self.reach[j, 0] <= TOLERANCE
+            near[i[held], j[held]] = away[held]
+        return near
 
     def distances(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """How far an input lies outside of each region (negative: inside), and its L∞ distance

@@ -22,6 +22,8 @@ HIDDEN: dict[str, tuple[int, ...]] = {
 else: the control."""
 _QUIET = 0.01
 """Factor on the first weights of the last layer: a new patch is nearly constant."""
+_SPARSE = 0.5
+"""Share of pairs of patch and input below which the pairs are run one patch at a time."""
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(p, out, in)`` and biases ``(p, out)`` of all patches, layer by layer."""
@@ -61,7 +63,8 @@ class PatchBank(nn.Module):
     def forward(self, values: Tensor, share: Tensor) -> Tensor:
         """What the chosen patches add: ``(n, classes)``.
 
-        Outside of an export only patches that some input of the batch uses are run.
+        Outside of an export only patches that some input of the batch uses are run; where few of
+        them answer for each input, only on those inputs.
 
         Args:
             values: ``(n, inputs)``.
@@ -72,6 +75,8 @@ class PatchBank(nn.Module):
             used = (share != 0).any(0).nonzero()[:, 0]
             if not len(used):
                 return values.new_zeros(len(values), self.classes)
+            if int((share != 0).sum()) < _SPARSE * share.shape[0] * len(used):
+                return apart(layers, values, share)
             if len(used) < self.count:
                 layers, share = choose(layers, used), share[:, used]
         return torch.einsum("np,pnc->nc", share.to(values.dtype), run(layers, values))
@@ -96,6 +101,20 @@ def run(layers: Layers, values: Tensor) -> Tensor:
     for weight, bias in layers[1:]:
         hidden = torch.baddbmm(bias[:, None], F.relu(hidden), weight.transpose(1, 2))
     return hidden
+
+
+def apart(layers: Layers, values: Tensor, share: Tensor) -> Tensor:
+    """What the chosen patches add, ``(n, classes)``: each patch on the inputs it answers for."""
+    patch, row = (share.T != 0).nonzero(as_tuple=True)
+    chosen, counts = patch.unique_consecutive(return_counts=True)
+    parts = []
+    for j, own in zip(chosen.tolist(), row.split(counts.tolist()), strict=True):
+        hidden = values.index_select(0, own)
+        for depth, (weight, bias) in enumerate(layers):
+            hidden = F.linear(F.relu(hidden) if depth else hidden, weight[j], bias[j])
+        parts.append(hidden)
+    added = torch.cat(parts) * share[row, patch, None].to(values.dtype)
+    return torch.zeros_like(added[:1]).expand(len(values), -1).index_add(0, row, added)
 
 
 def choose(layers: Layers, index: Tensor) -> Layers:
