@@ -98,9 +98,12 @@ def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     else:
         results = _results(files, model, exported)
     bad = [result for result in results if not result["holds"]]
+    tried = max((result.get("tried") or 0 for result in results), default=0)
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
+    held += f"; {tried} were tried" if tried else ""
     lines = [f"{result['file']}: {result['reason']}" for result in bad]
-    facts = {"model": str(reference), "checked": len(results), "failed": len(bad)}
+    facts = {"model": str(reference), "checked": len(results), "failed": len(bad),
+             "tried": tried or None}  # fmt: skip
     emit(as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
     return 1 if bad else 0
 
@@ -122,12 +125,13 @@ def _failed(file: Path, error: SutureError) -> dict[str, Any]:
 
 def _checked(checker: Checker, file: Path) -> dict[str, Any]:
     try:
-        verdict = checker(load_certificate(file))
+        certificate = load_certificate(file)
+        verdict = checker(certificate)
     except SutureError as error:
         return _failed(file, error)
     margin = verdict.margin if verdict.margin > float("-inf") else None
     return {"file": file.name, "holds": verdict.holds, "margin": margin, "by": verdict.by,
-            "reason": verdict.reason}  # fmt: skip
+            "reason": verdict.reason, "tried": certificate.note.get("tried")}  # fmt: skip
 
 
 def _certificates(reference: Path) -> list[Path]:

@@ -33,6 +33,9 @@ class Headline:
         undefended_adaptive: the unrepaired classifier in that adaptive row; where it was not
             measured there, ``undefended``. Without a repaired one, its own lowest adaptive row.
         every: images right whatever the classifier draws, where that was measured.
+        preempted: the lowest adaptive row of an attacker who comes before a defence that moves
+            images; ``adaptive`` and ``paper`` are then about one who comes after the move.
+        certified: the largest share of images that a bound certifies after the move.
         unbounded: before and after under attacks without a radius, where the rows above have one.
         others: names of further classifiers, which the headline is not about.
     """
@@ -44,6 +47,8 @@ class Headline:
     adaptive: Measured | None
     undefended_adaptive: Measured | None = None
     every: Measured | None = None
+    preempted: Measured | None = None
+    certified: Measured | None = None
     unbounded: tuple[tuple[Measured | None, Measured | None], ...] = ()
     others: tuple[str, ...] = ()
 
@@ -63,7 +68,9 @@ class Headline:
                 "before_adaptive": _percent(self.undefended_adaptive),
                 "after_paper": _percent(self.paper),
                 "after_adaptive": _percent(self.adaptive),
+                "attacker_before_the_move": _percent(self.preempted),
             },
+            "certified_accuracy": _percent(self.certified),
         }
 
 
@@ -76,7 +83,9 @@ def headline(records: list[Record]) -> Headline:
     chosen, others = _one_of_each(records)
     rows, unbounded = _attacked(chosen)
     attacked = measure([r for r in rows if r.kind not in _ASIDE] or rows)
-    before, after = _of(attacked, Role.UNDEFENDED), _of(attacked, Role.DEFENDED)
+    before, everything = _of(attacked, Role.UNDEFENDED), _of(attacked, Role.DEFENDED)
+    after = [m for m in everything if m.first.position != "before"] or everything
+    earlier = [m for m in everything if m not in after]
     paper = _lowest([m for m in after if m.first.protocol != "adaptive"])
     adaptive = _lowest_comparable(_adaptive(after), paper)
     undefended = _baseline(before, paper or adaptive)
@@ -88,6 +97,8 @@ def headline(records: list[Record]) -> Headline:
         adaptive=adaptive,
         undefended_adaptive=_adaptive_baseline(before, adaptive, undefended, defended=bool(after)),
         every=_lowest(measure(r for r in rows if r.kind is Kind.EVERY)),
+        preempted=_lowest(_adaptive(earlier)),
+        certified=_highest(measure(r for r in chosen if r.kind is Kind.CERTIFIED)),
         unbounded=_pairs(measure(r for r in unbounded if r.kind is Kind.ATTACK)),
         others=others,
     )
@@ -141,6 +152,10 @@ def _lowest(candidates: list[Measured]) -> Measured | None:
     return min(candidates, key=lambda m: m.cell.percent, default=None)
 
 
+def _highest(candidates: list[Measured]) -> Measured | None:
+    return max(candidates, key=lambda m: m.cell.percent, default=None)
+
+
 def same_threat(m: Measured, other: Measured) -> bool:
     """Whether both rows have one norm and one radius."""
     norms = {m.first.threat.get("norm"), other.first.threat.get("norm")}
@@ -175,7 +190,8 @@ def _adaptive_baseline(
 ) -> Measured | None:
     if adaptive is None:
         return None if defended else _lowest(_adaptive(before))
-    return partner(adaptive, before) or undefended
+    strongest = _lowest([m for m in before if m.first.kind is Kind.STRONGEST])
+    return partner(adaptive, before) or strongest or undefended
 
 
 def claimed(head: Headline) -> tuple[Measured, Measured] | None:

@@ -17,11 +17,12 @@ Likeness = tuple[object, ...]
 def likeness(record: Record) -> Likeness:
     """Equal for two records of one measurement on two models, however the queries were averaged.
 
-    Kind, metric, attack with its parameters, threat, the attacker's position. How a query averages
+    Kind, metric, attack with its parameters, threat. Where the attacker of a defence that moves
+    images stands is left out, since the classifier before moved none. How a query averages
     over draws, and whose gradients it follows, is left out: it changes nothing for a model that
     does not draw and whose gradients are its own.
     """
-    return (*same_attack(record), record.kind, record.position, record.program, eps_of(record))
+    return (*same_attack(record), record.kind, record.program, eps_of(record))
 
 
 def same_attack(record: Record) -> Likeness:

@@ -47,7 +47,20 @@ def _outcome(head: Headline) -> str:
     known = f"{_share(head.adaptive)} against an attacker who knows the defence"
     if head.paper is None:
         return before + known
-    return f"{before}{_share(head.paper)} as the paper measures it, {_own_baseline(head)}{known}"
+    return (
+        f"{before}{_share(head.paper)} as the paper measures it, {_own_baseline(head)}{known}"
+        f"{_positions(head)}"
+    )
+
+
+def _positions(head: Headline) -> str:
+    """For a defence that moves images: who comes when, and what is proved."""
+    if head.preempted is None and head.certified is None:
+        return ""
+    proved = f" ({_share(head.certified)} certified)" if head.certified else ""
+    if head.preempted is None:
+        return f" and comes after the move{proved}"
+    return f" and comes after the move{proved}, {_share(head.preempted)} if he comes before it"
 
 
 def _own_baseline(head: Headline) -> str:
