@@ -1,9 +1,10 @@
-"""Adaptive attacks against the bare forwards and backwards that they need.
+"""An adaptive evaluation against the bare forwards and backwards that it needs.
 
 The network is ``reassure_mnist_mlp256x2`` of the data folder on MNIST, or an untrained one of the
 same shape on random images where there is no data folder; ``defensyn-mlp`` puts 30 random programs
-before its head. Every query of the attack is recorded: how many images it asked about, and whether
-it wanted their gradients. The floor asks the same again with autograd and nothing else.
+before its head. Measured are all attacks on the model itself of the tier ``standard``, and the
+strongest of them. Every query is recorded: how many images it asked about, and whether it wanted
+their gradients. The floor asks the same again with autograd and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import harness
 from suture import data, models
 from suture.attacks import PGD
+from suture.evaluate import Plan, Role, Subject, evaluate
 from suture.models import frozen
 from suture.repairs.defensyn import DefendedClassifier
 from suture.repairs.defensyn.language import Constant, Feature, Instruction, Op, Operand, Program
@@ -24,7 +26,8 @@ from suture.types import Batch
 
 COUNT, NETWORK, FEATURES = 1000, "reassure_mnist_mlp256x2", 256
 PROGRAMS, LENGTH = 30, 10
-ATTACK = PGD(norm="linf", eps=0.1, steps=40, adaptive=True)
+PLAN = Plan(attack=PGD(eps=0.1), protocols=("adaptive",), radii=(), sanity=False)
+REPEATS = 3
 
 Asked = tuple[str, int, bool]
 """Which way the model was asked ("each" or "forward"), on how many images, with gradients."""
@@ -73,12 +76,18 @@ def _programs() -> tuple[Program, ...]:
 
 
 def _row(case: str, model: nn.Module, batch: Batch) -> harness.Row:
+    def measured() -> None:
+        subject = Subject(Role.UNDEFENDED, model, case)
+        evaluate([subject], batch, PLAN, data="mnist", batch_size=COUNT)
+
     with _recorded(model) as asked:
-        ATTACK(model, batch)
+        measured()
     return harness.overhead(
         case,
-        lambda: ATTACK(model, batch),
+        measured,
         _bare(model, batch, asked),
+        repeats=REPEATS,
+        warm=1,
         named=f"{len(asked)} bare forwards, {sum(a[2] for a in asked)} with backwards",
         images=len(batch),
     )

@@ -20,14 +20,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def paired(
-    ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5
+    ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5, warm: int = 3
 ) -> tuple[list[float], list[float]]:
-    """Times of both, after three warm-ups of each; which goes first alternates.
+    """Times of both, after ``warm`` warm-ups of each; which goes first alternates.
 
     The first call compiles or loads what is compiled, and takes memory from the system that later
     calls find at hand.
     """
-    for _ in range(3):
+    for _ in range(warm):
         ours(), reference()
     pairs: list[tuple[float, float]] = []
     for index in range(repeats):
@@ -76,10 +76,11 @@ def overhead(
     *,
     named: str,
     repeats: int = 5,
+    warm: int = 3,
     **facts: Any,
 ) -> Row:
     """A row with ``overhead``: median over pairs of our time over the bare work's."""
-    mine, bare = paired(ours, floor, repeats)
+    mine, bare = paired(ours, floor, repeats, warm)
     ratios = [m / b for m, b in zip(mine, bare, strict=True)]
     return {
         "case": case,
