@@ -51,6 +51,8 @@ def describe(attack: Mapping[str, Any], threat: Mapping[str, Any]) -> str:
 def _budget(attack: Mapping[str, Any]) -> str:
     """What tells a short search from a long one: its queries, or steps and restarts."""
     spent = attack.get("parameters", {})
+    if "version" in spent:
+        return ""
     if spent.get("queries") is not None:
         return f"{spent['queries']} queries"
     if spent.get("steps") is None:
@@ -60,9 +62,10 @@ def _budget(attack: Mapping[str, Any]) -> str:
 
 
 def named(attack: Mapping[str, Any]) -> str:
-    """The attack's name, and its loss where there is a choice: ``APGD-ce``."""
-    loss = attack.get("parameters", {}).get("loss")
-    return f"{attack.get('name', 'attack')}{f'-{loss}' if loss else ''}"
+    """The attack's name, and its loss or version where there is a choice: ``APGD-ce``."""
+    given = attack.get("parameters", {})
+    choice = given.get("loss") or given.get("version")
+    return f"{attack.get('name', 'attack')}{f'-{choice}' if choice else ''}"
 
 
 def _ball(threat: Mapping[str, Any]) -> tuple[str, str]:
