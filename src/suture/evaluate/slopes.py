@@ -13,9 +13,9 @@ from suture.rng import Stream, bits, image_keys
 from suture.types import Batch, described
 
 IMAGES = 32
-RIVALS = 3
+RIVALS = 7
 """Random directions that the gradient has to beat."""
-SCALES = (1.0, 0.25)
+SCALES = (1.0, 1 / 4, 1 / 16)
 DRAWS = 8
 
 
@@ -34,9 +34,9 @@ def misled(model: nn.Module, batch: Batch, step: float) -> tuple[int, int]:
     """Images tried, and those on which the gradient is no better than a random direction.
 
     At each image x with gradient g the margin is measured at ``x + s·sign(g)`` and at
-    ``x + s·r`` for three random ``r`` in {-1, 1}, for s the step and a quarter of it. The
-    gradient must win at one of the two lengths. Of an honest model it nearly always does; a
-    direction that is junk wins with a chance of one in four at each. Images without a gradient, and
+    ``x + s·r`` for seven random ``r`` in {-1, 1}, for s the step, a quarter and a sixteenth of it. The
+    gradient must win at one of these lengths. Of an honest model it nearly always does; a
+    direction that is junk wins with a chance of one in eight at each. Images without a gradient, and
     those whose margin moves in no direction, do not count.
 
     Args:
