@@ -34,10 +34,10 @@ def misled(model: nn.Module, batch: Batch, step: float) -> tuple[int, int]:
     """Images tried, and those on which the gradient is no better than a random direction.
 
     At each image x with gradient g the margin is measured at ``x + s·sign(g)`` and at
-    ``x + s·r`` for seven random ``r`` in {-1, 1}, for s the step, a quarter and a sixteenth of it. The
-    gradient must win at one of these lengths. Of an honest model it nearly always does; a
-    direction that is junk wins with a chance of one in eight at each. Images without a gradient, and
-    those whose margin moves in no direction, do not count.
+    ``x + s·r`` for seven random ``r`` in {-1, 1}, for s the step, a quarter and a sixteenth of
+    it. The gradient must win at one of these lengths. Of an honest model it nearly always does; a
+    direction that is junk wins with a chance of one in eight at each. Images without a gradient,
+    and those whose margin moves in no direction, do not count.
 
     Args:
         model: classifier; randomised ones answer with the mean of eight common draws.
