@@ -115,8 +115,8 @@ def test_shares_and_ties_by_hand():
     kept = Kept(batch.images, batch.labels, targeted=False, norm="linf", eps=0.1)
     weights, rows = torch.tensor(ODDS), torch.tensor([0, 1, 0, 0])
     images = torch.stack([torch.full((1, 2, 2), v) for v in (0.51, 0.52, 0.53, 0.54)])
-    logits = torch.tensor([right(True, True, False, True), right(True, False, True, False),
-                           right(False, True, True, False)])  # fmt: skip
+    draws = (True, True, False, True), (True, False, True, False), (False, True, True, False)
+    logits = torch.tensor([right(*draw) for draw in draws])
     share = kept.see(images, rows, logits, weights)
     assert share.tolist() == pytest.approx([0.8, 0.7, 0.5, 0.5])
     # Candidates 2 and 3 hold the first image alike, 0.3 + 0.2 against 0.5. Margins: 0.5 - 0.5.
@@ -137,8 +137,8 @@ def test_shares_and_ties_by_hand():
 def test_targets_are_judged_the_other_way_round():
     batch = grey(1)
     kept = Kept(batch.images, batch.labels + 1, targeted=True, norm="linf", eps=0.1)
-    share = kept.see(batch.images, torch.tensor([0]), torch.tensor([right(True), right(False)]),
-                     torch.tensor([0.3, 0.7]))  # fmt: skip
+    logits = torch.tensor([right(True), right(False)])
+    share = kept.see(batch.images, torch.tensor([0]), logits, torch.tensor([0.3, 0.7]))
     assert share.tolist() == pytest.approx([0.3]), "what denies the target is what is right"
     assert float(kept.margin[0]) == pytest.approx(0.3 - 0.7)
 

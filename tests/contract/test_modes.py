@@ -1,4 +1,4 @@
-"""A model in train mode is attacked, evaluated and repaired as in eval mode, and stays as it was."""
+"""A model in train mode is attacked, evaluated and repaired as in eval mode, and left so."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suture.attacks import Attack, RandomNoise, Square, knowing
+from suture.attacks import Attack, Square, knowing
 from suture.errors import SutureError
 from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.evaluate.health import signs
 from suture.repairs import Repair, repair
 from suture.types import Batch
 from tests.contract.test_attacks import ATTACKS, every_attack, same
-from tests.contract.test_repairs import REPAIRS, every_repair, logits
+from tests.contract.test_repairs import every_repair, logits
 from tests.small import digits
 
 
@@ -51,6 +51,7 @@ def mixed(model: nn.Sequential) -> nn.Sequential:
 @contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Weights, statistics, modes and gradients are afterwards what they were."""
+
     def state(model: nn.Module) -> tuple[dict[str, Tensor], list[bool]]:
         held = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         return held, [module.training for module in model.modules()]

@@ -119,16 +119,16 @@ def test_what_begins_alike_never_leaves_more(name: str, pair: tuple[Attack, Chan
 def test_longer_attacks_leave_more_by_chance_alone(name: str, pair: tuple[Attack, Change]):
     attack, change = pair
     model = model_of(name)
-    brief, long = (left(model, shares(a, model)[1]) for a in
-                   (attack, dataclasses.replace(attack, **change)))  # fmt: skip
+    brief = left(model, shares(attack, model)[1])
+    long = left(model, shares(dataclasses.replace(attack, **change), model)[1])
     assert long <= brief + chance(brief)
 
 
 @pytest.mark.parametrize("attack", [NESTED[1][0], NESTED[4][0], NESTED[7][0]], ids=repr)
 def test_more_draws_leave_more_by_chance_alone(attack: Attack):
     model = model_of("random programs")
-    few, many = (left(model, shares(dataclasses.replace(attack, eot=eot), model)[1])
-                 for eot in (1, 24))  # fmt: skip
+    few = left(model, shares(dataclasses.replace(attack, eot=1), model)[1])
+    many = left(model, shares(dataclasses.replace(attack, eot=24), model)[1])
     assert many <= few + chance(few)
 
 

@@ -42,7 +42,9 @@ def test_attacks(attack: Attack):
         dataclasses.replace(attack, norm="linf", eps=8)
 
 
-@pytest.mark.parametrize(("method", "field"), RADII, ids=lambda part: getattr(part, "__name__", part))
+@pytest.mark.parametrize(
+    ("method", "field"), RADII, ids=lambda part: getattr(part, "__name__", part)
+)
 def test_repairs(method: type[Repair], field: str):
     with pytest.raises(ArgumentError, match=MEANT):
         method(**{field: 8})

@@ -315,9 +315,7 @@ def test_its_stand_ins_have_gradients(method: Repair, told: torch.nn.Module):
 
 
 @every_repair
-def test_what_moves_images_and_what_classifies_them_compose(
-    method: Repair, told: torch.nn.Module
-):
+def test_what_moves_images_and_what_classifies_them_compose(method: Repair, told: torch.nn.Module):
     parts, images = described(told).preemptive(), digits().test.batch(20).images
     assert (parts is None) == (not isinstance(method, (A5Robustifier, A5CoTraining)))
     if parts is not None:
