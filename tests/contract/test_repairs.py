@@ -14,6 +14,7 @@ from suture import models
 from suture.attacks import PGD, Square
 from suture.engine import Inline, Processes, Recorded, Run
 from suture.errors import DataError, ModelError
+from suture.evaluate.health import signs
 from suture.repairs import (
     DARE,
     TRADES,
@@ -321,3 +322,11 @@ def test_what_moves_images_and_what_classifies_them_compose(method: Repair, told
     if parts is not None:
         with torch.no_grad():
             assert torch.equal(parts[1](parts[0](images)), told(images))
+
+
+@every_repair
+def test_it_shows_no_sign_of_masking(method: Repair, told: torch.nn.Module):
+    """Beside the draw that it declares."""
+    found = signs(told, digits().test.batch(40), 0.1)
+    declared = [sign for sign in found if sign.startswith("randomness: every input draws anew")]
+    assert found == declared and len(declared) == is_randomised(told)

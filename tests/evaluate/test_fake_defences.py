@@ -21,8 +21,8 @@ from suture.repairs.dare import Grid
 from suture.report import verdict
 from suture.rng import bits, uniform
 from suture.training import TrainConfig, train
-from suture.types import Batch
-from tests.evaluate.fakes import Fake, Rounding, fakes
+from suture.types import Batch, RepairedModel
+from tests.evaluate.fakes import Fake, JunkGradient, Rounding, fakes
 from tests.small import digits, trained
 
 EPS, POINTS = 0.1, 5.0
@@ -177,6 +177,30 @@ def test_randomness_beyond_what_is_declared_is_seen():
     assert any("hidden randomness" in s for s in signs(Forgetful(trained()), held_out()))
     (only,) = signs(Declared(trained()), held_out())
     assert only.startswith("randomness: every input draws anew")
+
+
+class Excused(RepairedModel):
+    """Junk gradients, and a stand-in that is said to do better."""
+
+    def __init__(self, stand_in: nn.Module) -> None:
+        super().__init__()
+        self.fake, self.stand_in = JunkGradient(trained()), stand_in
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        return self.fake(images)
+
+    def undefended(self) -> nn.Module:
+        return trained()
+
+    def surrogates(self) -> dict[str, nn.Module]:
+        return {"stand-in": self.stand_in}
+
+
+def test_a_stand_in_is_an_excuse_only_where_it_leads_on():
+    assert signs(Excused(trained()), held_out(), EPS) == []
+    for stand_in in (JunkGradient(trained()), Rounding(trained())):
+        (found,) = signs(Excused(stand_in), held_out(), EPS)
+        assert found.startswith("misleading gradients")
 
 
 @cache

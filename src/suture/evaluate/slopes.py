@@ -30,7 +30,9 @@ def slopes(model: nn.Module, batch: Batch) -> Tensor:
     return torch.zeros_like(batch.images) if gradient is None else gradient
 
 
-def misled(model: nn.Module, batch: Batch, step: float) -> tuple[int, int]:
+def misled(
+    model: nn.Module, batch: Batch, step: float, gradient: Tensor | None = None
+) -> tuple[int, int]:
     """Images tried, and those on which the gradient is no better than a random direction.
 
     At each image x with gradient g the margin is measured at ``x + s·sign(g)`` and at
@@ -43,9 +45,10 @@ def misled(model: nn.Module, batch: Batch, step: float) -> tuple[int, int]:
         model: classifier; randomised ones answer with the mean of eight common draws.
         batch: images with their true classes.
         step: L∞ length of a step of the attack's order.
+        gradient: ``(n, c, h, w)``, ``None`` for the model's own.
     """
     few = batch[:IMAGES]
-    gradient = slopes(model, few)
+    gradient = slopes(model, few) if gradient is None else gradient[:IMAGES]
     generator = torch.Generator().manual_seed(0)
     rivals = torch.randn(RIVALS, *few.images.shape, generator=generator).sign()
     ways = torch.cat([gradient.sign()[None], rivals.to(gradient)])
