@@ -55,8 +55,10 @@ def misled(
     answer = _answering(model, few.images)
     won = torch.zeros(len(few), dtype=torch.bool, device=few.images.device)
     moved = torch.zeros_like(won)
+    before = _margins(answer, few.images, few.labels)
     for scale in SCALES:
-        harm = torch.stack([_harm(answer, few, scale * step * way) for way in ways])
+        moves = [(few.images + scale * step * way).clamp(0, 1) for way in ways]
+        harm = before - torch.stack([_margins(answer, move, few.labels) for move in moves])
         moved |= (harm != 0).any(0)
         won |= harm[0] > harm[1:].amax(0)
     counts = moved & (gradient.flatten(1).abs().amax(1) > 0)
@@ -64,12 +66,9 @@ def misled(
 
 
 @torch.no_grad()
-def _harm(answer: Callable[[Tensor], Tensor], batch: Batch, move: Tensor) -> Tensor:
-    """What a move takes from the margin of each image, ``(n,)``."""
+def _margins(answer: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
     with _same_draws():
-        before = margin(answer(batch.images), batch.labels)
-    with _same_draws():
-        return before - margin(answer((batch.images + move).clamp(0, 1)), batch.labels)
+        return margin(answer(images), labels)
 
 
 def _answering(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
