@@ -155,3 +155,23 @@ def test_a_full_or_read_only_disk(suture: Suture, tmp_path: Path, monkeypatch, n
     answer = suture("train", "digits_cnn", "--data", "digits", "--epochs", 1, "--out", out)
     assert_refused(answer, os.strerror(number))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "--eps", 8),
+        ("audit", "--eps", 8),
+        ("attack", "--eps", 8),
+        ("certify", "--eps", 8),
+        ("repair", "--eps", 8),
+        ("repair", "--method", "trades", "--eps", 8),
+        ("repair", "--method", "a5-offline", "--eps-d", 8),
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_a_radius_in_grey_levels(suture: Suture, bundle: Path, words: tuple):
+    """The fraction that was meant is told, and nothing has run."""
+    command, *options = words
+    answer = suture(command, bundle, "--data", "digits", *options)
+    assert_refused(answer, "8/255 = 0.03137")

@@ -14,6 +14,7 @@ from suture import models
 from suture.attacks import PGD, Square
 from suture.engine import Inline, Processes, Recorded, Run
 from suture.errors import DataError, ModelError
+from suture.evaluate.health import signs
 from suture.repairs import (
     DARE,
     TRADES,
@@ -33,7 +34,8 @@ from suture.repairs import (
 from suture.repairs.a5 import Defence
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.repairs.dare import Grid
-from suture.types import Batch
+from suture.rng import bits
+from suture.types import Batch, described, is_randomised, undefended_of
 from tests.small import accuracy, digits, trained
 
 BRIEF = Schedule(
@@ -246,3 +248,85 @@ def test_unusable_input_is_refused(method: Repair):
 @every_repair
 def test_the_repr_is_the_method(method: Repair):
     assert eval(repr(method)) == method
+
+
+_reloaded: dict[Repair, torch.nn.Module] = {}
+
+
+@pytest.fixture(params=["made", "reloaded"])
+def told(request, method: Repair, tmp_path_factory) -> torch.nn.Module:
+    """What a repair made, as it is and out of its bundle: both tell the same about themselves."""
+    if request.param == "made":
+        return repaired(method).model
+    if method not in _reloaded:
+        folder = tmp_path_factory.mktemp("bundle") / "bundle"
+        models.save(repaired(method).model, folder)
+        _reloaded[method] = suture.load(folder)
+    return _reloaded[method]
+
+
+@every_repair
+def test_it_tells_the_classifier_that_it_was_made_from(method: Repair, told: torch.nn.Module):
+    images = digits().test.batch(50).images
+    before = undefended_of(told)
+    assert before is not None
+    torch.testing.assert_close(logits(before, images), logits(trained(), images))
+
+
+@every_repair
+def test_it_tells_what_it_draws_from(method: Repair, told: torch.nn.Module):
+    """Probabilities add up, ``each`` is its classifiers' answers, and a forward is one of them."""
+    images, about = digits().test.batch(20).images, described(told)
+    members = about.support()
+    assert about.odds() == tuple(odds for odds, _ in members)
+    if not about.randomised:
+        assert members == ()
+        return
+    assert len(members) > 1 and sum(about.odds()) == pytest.approx(1.0, abs=1e-6)
+    assert all(odds > 0 for odds in about.odds())
+    with torch.no_grad():
+        each = about.each(images)
+        alone = torch.stack([member(images) for _, member in members])
+    assert not any(is_randomised(member) for _, member in members)
+    torch.testing.assert_close(each, alone, rtol=1e-4, atol=1e-4)
+    away = (each - logits(told, images)).abs().amax(2).amin(0)
+    assert float(away.max()) < 1e-3, "every draw is one of the classifiers"
+
+
+@every_repair
+def test_its_average_is_the_mean_of_its_answers(method: Repair, told: torch.nn.Module):
+    images, about = digits().test.batch(20).images, described(told)
+    if not about.randomised:
+        return
+    noise = bits(torch.arange(20), torch.arange(7)[:, None])
+    with torch.no_grad():
+        mean = torch.stack([about(images, noise=draw) for draw in noise]).mean(0)
+        torch.testing.assert_close(about.average(images, noise), mean, rtol=1e-4, atol=1e-4)
+
+
+@every_repair
+def test_its_stand_ins_have_gradients(method: Repair, told: torch.nn.Module):
+    images = digits().test.batch(20).images
+    for stand_in in described(told).surrogates().values():
+        given = images.clone().requires_grad_(True)
+        answers = stand_in(given)
+        assert answers.shape == (20, 10) and torch.isfinite(answers).all()
+        (gradient,) = torch.autograd.grad(answers.square().sum(), given)
+        assert torch.isfinite(gradient).all() and (gradient.flatten(1).abs().amax(1) > 0).all()
+
+
+@every_repair
+def test_what_moves_images_and_what_classifies_them_compose(method: Repair, told: torch.nn.Module):
+    parts, images = described(told).preemptive(), digits().test.batch(20).images
+    assert (parts is None) == (not isinstance(method, (A5Robustifier, A5CoTraining)))
+    if parts is not None:
+        with torch.no_grad():
+            assert torch.equal(parts[1](parts[0](images)), told(images))
+
+
+@every_repair
+def test_it_shows_no_sign_of_masking(method: Repair, told: torch.nn.Module):
+    """Beside the draw that it declares."""
+    found = signs(told, digits().test.batch(40), 0.1)
+    declared = [sign for sign in found if sign.startswith("randomness: every input draws anew")]
+    assert found == declared and len(declared) == is_randomised(told)

@@ -166,9 +166,9 @@ class Attack(ABC):
             batch: clean images and their true classes.
             generator: seed or stream; the same one gives the same result.
             targets: int64 ``(n,)``, a class to reach for each image; ``None`` for untargeted.
-            transfer_from: attack this model in place of ``model``, which then only measures; the
-                queries are those of the attacked one. An ``adaptive`` attack measures every
-                candidate on ``model`` and keeps the best.
+            transfer_from: attack this model (left as untouched) in place of ``model``, which then
+                only measures; the queries are those of the attacked one. An ``adaptive`` attack
+                measures every candidate on ``model`` and keeps the best.
             batch_size: images attacked at a time; a matter of memory, not of results.
             on_progress: called as ``on_progress(images finished, n)``.
 
@@ -183,7 +183,7 @@ class Attack(ABC):
         for start in range(0, len(batch), batch_size):
             piece = batch[start : start + batch_size].to(device)
             goals = None if targets is None else targets[start : start + batch_size].to(device)
-            quiet = (untouched(model), frozen(model, transfer_from))
+            quiet = (untouched(model, transfer_from), frozen(model, transfer_from))
             with _private_randomness(stream, device), quiet[0], quiet[1]:
                 parts.append(self._attack(model, piece, goals, stream, transfer_from))
             if on_progress is not None:

@@ -86,7 +86,7 @@ def evaluate(
         for view in views:
             records += certified(view, plan.attack, data, seed)
         if plan.sanity:
-            records = [_with_signs(record, subjects, batch) for record in records]
+            records = [_with_signs(record, subjects, batch, plan) for record in records]
     return Evaluation(records, first.images)
 
 
@@ -180,12 +180,13 @@ def _all_different(subjects: list[Subject]) -> None:
         )
 
 
-def _with_signs(record: Record, subjects: list[Subject], batch: Batch) -> Record:
+def _with_signs(record: Record, subjects: list[Subject], batch: Batch, plan: Plan) -> Record:
     """What the model itself shows goes onto its first clean row."""
     if record.metric != "clean accuracy" or record.repeat:
         return record
     model = next(s.model for s in subjects if s.whose == record.whose)
-    found = signs(model, batch)
+    bounded = plan.attack.norm == "linf" and 0 < plan.attack.eps < 1
+    found = signs(model, batch, plan.attack.eps) if bounded else signs(model, batch)
     if is_randomised(model) and record.role is Role.DEFENDED:
         # A defence that says how it draws is measured by the rows that average.
         found = [sentence for sentence in found if not sentence.startswith("randomness")]

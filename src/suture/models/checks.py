@@ -63,10 +63,11 @@ def _check_logits(logits: object, count: int) -> None:
 
 
 @contextlib.contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def untouched(*models: nn.Module | None) -> Iterator[None]:
     """Eval mode inside; afterwards every module's mode and the random state are as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    given = [model for model in models if model is not None]
+    modes = [(module, module.training) for model in given for module in model.modules()]
+    devices = sorted({p.device.index or 0 for m in given for p in m.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices):
         try:
             for module, _ in modes:

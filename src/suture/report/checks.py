@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from suture.evaluate.records import Record, identity
 
 _MEANINGS = {
+    "one-hot": "A model that names a class and no scores leaves an attack nothing to go by. That "
+    "stops the attack, not the attacker, who copies the model and attacks the copy.",
     "softmax": "A softmax flattens: where it is sure, small changes move nothing that an attack "
     "could see.",
     "randomness": "Against a model that draws at random one lucky answer means little, for the "
     "attacker and for the defender.",
     "optimisation": "A model that solves a problem for every input can hide its gradients in the "
     "solution.",
+    "misleading gradients": "An attack that follows a direction that leads nowhere fails on any "
+    "model.",
     "gradients": "Without gradients a white-box attack is a blind one; its row says nothing.",
     "unbounded": "With no limit on the change an attacker can paint any picture, so accuracy must "
     "reach about zero. What is left over is the attack failing, not the defence holding.",

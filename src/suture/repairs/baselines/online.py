@@ -18,7 +18,7 @@ from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.frame import Tuning
 from suture.repairs.dare.search import Fit, orders
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, check_linf
 
 InnerLoss = Callable[[Tensor], Tensor]
 _SMALL = 1e-3
@@ -41,6 +41,10 @@ class _Online(Tuning):
     steps: int = 10
     step_size: float | None = None
     judged: int = 256
+
+    def __post_init__(self) -> None:
+        check_linf(self.eps)
+        super().__post_init__()
 
     def _checks(self) -> dict[str, bool]:
         positive = self.step_size is None or self.step_size > 0
