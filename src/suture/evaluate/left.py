@@ -7,7 +7,6 @@ attacker is the one of every evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
