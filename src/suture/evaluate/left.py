@@ -89,6 +89,7 @@ def what_is_left(
     undefended: nn.Module | None = None,
     before: Left | None = None,
     tier: str = "standard",
+    draws: int = 50,
     seed: int = 0,
     batch_size: int = 256,
     engine: Engine | None = None,
@@ -103,12 +104,13 @@ def what_is_left(
         undefended: what the model was made from, whose gradients are followed too.
         before: what is left of it on the same images: the adversarial ones are tried too.
         tier: how much is tried besides ``attack`` (see ``TIERS``).
+        draws: that a query averages where not everything that the model draws from is known.
         seed: of all attacks.
         batch_size: images attacked at a time; a matter of memory, not of results.
         engine: spreads attacks and images; ``None`` works here.
     """
     engine = engine or Inline(threads_per_item=None)
-    plan = Plan(attack=attack, protocols=("adaptive",), tier=tier_of(tier), eot=(50,), radii=(),
+    plan = Plan(attack=attack, protocols=("adaptive",), tier=tier_of(tier), eot=(draws,), radii=(),
                 sanity=False)  # fmt: skip
     with untouched(model):
         view = _view(model, undefended, batch, seed)
