@@ -103,7 +103,7 @@ def _way(row: Row, key: str) -> str:
 def _left(rows: list[Row]) -> Sheet:
     header = ("setting", "defence", "clean", "black-box, K known", "white-box, K known",
               "through the undefended", "strongest of all", "right under every program",
-              "strongest on most images", "tier")  # fmt: skip
+              "first to be strongest, images", "tier")  # fmt: skip
     body = []
     for name in SETTINGS:
         for variant in (NONE, FULL):
