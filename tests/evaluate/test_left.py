@@ -29,8 +29,9 @@ def pair() -> tuple[torch.nn.Module, DefendedClassifier]:
 def test_it_is_the_figure_of_an_evaluation():
     bare, model = pair()
     batch = classified_batch(ExactLinear((1, 2, 2)), (1, 2, 2), n=25, seed=1)
-    plan = Plan(attack=ATTACK, protocols=("adaptive",), tier=tier_of("quick"), radii=(),
-                sanity=False)  # fmt: skip
+    plan = Plan(
+        attack=ATTACK, protocols=("adaptive",), tier=tier_of("quick"), radii=(), sanity=False
+    )
     records = evaluate(
         [Subject("undefended", bare, ""), Subject("defended", model, "")], batch, plan, data=""
     ).records

@@ -28,24 +28,42 @@ def left(right: float, **ways: float) -> Row:
 
 def row(variant: str, name: str = "mlp-linf", **fields: Any) -> Row:
     given = {
-        "what": "defence", "setting": name, "variant": variant, "network": "net", "n": 100,
-        "attack": repr(SETTINGS[name].attack), "clean": 95, "paper": [20], "tier": "quick",
-        "left": left(10.0, white_box=10.0, black_box=12.0), "seconds_an_image": 1e-5, "lengths": [],
-    }  # fmt: skip
+        "what": "defence",
+        "setting": name,
+        "variant": variant,
+        "network": "net",
+        "n": 100,
+        "attack": repr(SETTINGS[name].attack),
+        "clean": 95,
+        "paper": [20],
+        "tier": "quick",
+        "left": left(10.0, white_box=10.0, black_box=12.0),
+        "seconds_an_image": 1e-5,
+        "lengths": [],
+    }
     return given | fields
 
 
 def defended(**fields: Any) -> Row:
     ways = {"white_box": 11.5, "black_box": 14.3, "transferred": 13.0}
-    given = {"clean": 94, "paper": [80, 90], "left": left(10.8, **ways), "kept": 30,
-             "synthesis_seconds": 1.0, "attack_seconds": 2.0, "disagreements": 0}  # fmt: skip
+    given = {
+        "clean": 94,
+        "paper": [80, 90],
+        "left": left(10.8, **ways),
+        "kept": 30,
+        "synthesis_seconds": 1.0,
+        "attack_seconds": 2.0,
+        "disagreements": 0,
+    }
     return row(FULL, **(given | fields))
 
 
 def test_table_two_has_both_protocols_and_the_papers_figures():
     sheets = defensyn_sheets.sheets([row(NONE), defended()])
     assert [sheet.title.split(":")[0] for sheet in sheets[:2]] == [
-        "Table 2", "What is left before an attacker who knows the programs"]  # fmt: skip
+        "Table 2",
+        "What is left before an attacker who knows the programs",
+    ]
     bare, repaired = sheets[0].rows
     assert bare[0] == "net, Square linf ε=0.1, 5000 queries"
     assert bare[3].startswith("20.0 %") and bare[-1].startswith("79.72, 7.69 (ConvNeXt")
@@ -57,10 +75,22 @@ def test_table_two_has_both_protocols_and_the_papers_figures():
 def test_what_is_left_stands_beside_what_is_left_of_the_undefended():
     _, sheet = defensyn_sheets.sheets([row(NONE), defended()])[:2]
     bare, repaired = sheet.rows
-    assert [cell.split(" ")[0] for cell in bare[2:8]] == ["96.0", "24.0", "20.0", "–", "20.0",
-                                                          "2.0"]  # fmt: skip
-    assert [cell.split(" ")[0] for cell in repaired[2:8]] == ["96.0", "28.6", "23.0", "26.0",
-                                                              "21.6", "2.0"]  # fmt: skip
+    assert [cell.split(" ")[0] for cell in bare[2:8]] == [
+        "96.0",
+        "24.0",
+        "20.0",
+        "–",
+        "20.0",
+        "2.0",
+    ]
+    assert [cell.split(" ")[0] for cell in repaired[2:8]] == [
+        "96.0",
+        "28.6",
+        "23.0",
+        "26.0",
+        "21.6",
+        "2.0",
+    ]
     assert repaired[6].endswith("(10.8/50)") and repaired[8] == "PGD (7)"
 
 

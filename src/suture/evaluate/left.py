@@ -77,8 +77,14 @@ class Left:
         """As flat JSON."""
         ways = {way.replace("-", "_"): right for way, right in self.ways.items()}
         tries = [asdict(one) for one in self.tries]
-        return {"n": self.n, "clean": self.clean, "right": self.right, "every": self.every,
-                **ways, "tries": tries}  # fmt: skip
+        return {
+            "n": self.n,
+            "clean": self.clean,
+            "right": self.right,
+            "every": self.every,
+            **ways,
+            "tries": tries,
+        }
 
 
 def what_is_left(
@@ -110,8 +116,14 @@ def what_is_left(
         engine: spreads attacks and images; ``None`` works here.
     """
     engine = engine or Inline(threads_per_item=None)
-    plan = Plan(attack=attack, protocols=("adaptive",), tier=tier_of(tier), eot=(draws,), radii=(),
-                sanity=False)  # fmt: skip
+    plan = Plan(
+        attack=attack,
+        protocols=("adaptive",),
+        tier=tier_of(tier),
+        eot=(draws,),
+        radii=(),
+        sanity=False,
+    )
     with untouched(model):
         view = _view(model, undefended, batch, seed)
         rows = [row for row in rows_of(view, plan) if row.kind is Kind.ATTACK]
@@ -158,10 +170,15 @@ def _summed_up(
     best, first = shares.min(0)
     turned = best < clean
     tries = tuple(
-        Try(labels[i], ways[i], _sum(shares[i]), int((turned & (first == i)).sum()),
-            one.record.seconds)
+        Try(
+            labels[i],
+            ways[i],
+            _sum(shares[i]),
+            int((turned & (first == i)).sum()),
+            one.record.seconds,
+        )
         for i, one in enumerate(measured)
-    )  # fmt: skip
+    )
     alone = {
         way: _sum(shares[[i for i, own in enumerate(ways) if own == way]].min(0).values)
         for way in dict.fromkeys(ways)

@@ -227,9 +227,13 @@ def _before(model: nn.Module, batch: Batch, eps: float, stream: Stream) -> Row:
     """
     bare = model.classifier if isinstance(model, DefendedClassifier) else None
     found = what_is_left(
-        model, batch, APGD(eps=eps, loss="dlr-targeted"), undefended=bare, tier=TIER,
+        model,
+        batch,
+        APGD(eps=eps, loss="dlr-targeted"),
+        undefended=bare,
+        tier=TIER,
         seed=stream.key % 2**31,
-    )  # fmt: skip
+    )
     return {
         "before_wrong": len(batch) - round(found.right),
         "before_n": len(batch),

@@ -75,9 +75,14 @@ def left(
     """
     bare = model.undefended() if isinstance(model, PatchedClassifier) else None
     found = what_is_left(
-        model, batch, APGD(eps=eps, steps=10), undefended=bare, before=before, tier=tier,
+        model,
+        batch,
+        APGD(eps=eps, steps=10),
+        undefended=bare,
+        before=before,
+        tier=tier,
         batch_size=_TOGETHER,
-    )  # fmt: skip
+    )
     return {"right": round(found.right), "n": found.n}, found
 
 

@@ -108,10 +108,12 @@ def measure_adaptive(
         found = _original(plan, count)
     else:
         found = what_is_left(
-            _model(name, plan, budget, methods), prepared(plan).dataset.test.batch(count),
-            PGD(eps=radius(plan.data)), undefended=prepared(plan).model,
+            _model(name, plan, budget, methods),
+            prepared(plan).dataset.test.batch(count),
+            PGD(eps=radius(plan.data)),
+            undefended=prepared(plan).model,
             before=_original(plan, count),
-        )  # fmt: skip
+        )
     spent = round(time.perf_counter() - started, 3)
     return [{"what": "adaptive", "name": name, **_counts(found), "seconds": spent}]
 

@@ -55,9 +55,14 @@ def measured(
     paper = [int(result.robust.sum()) for result in results]
     before, bare = undefended or (None, None)
     left = what_is_left(
-        model, batch[: protocol.attacked], attack, undefended=before, before=bare,
-        tier=protocol.tier, seed=stream.key % 2**31,
-    )  # fmt: skip
+        model,
+        batch[: protocol.attacked],
+        attack,
+        undefended=before,
+        before=bare,
+        tier=protocol.tier,
+        seed=stream.key % 2**31,
+    )
     row = {"n": len(batch), "clean": clean, "paper": paper, "tier": protocol.tier}
     return row | {"left": left.row()}, left
 

@@ -101,9 +101,18 @@ def _way(row: Row, key: str) -> str:
 
 
 def _left(rows: list[Row]) -> Sheet:
-    header = ("setting", "defence", "clean", "black-box, K known", "white-box, K known",
-              "through the undefended", "strongest of all", "right under every program",
-              "first to be strongest, images", "tier")  # fmt: skip
+    header = (
+        "setting",
+        "defence",
+        "clean",
+        "black-box, K known",
+        "white-box, K known",
+        "through the undefended",
+        "strongest of all",
+        "right under every program",
+        "first to be strongest, images",
+        "tier",
+    )
     body = []
     for name in SETTINGS:
         for variant in (NONE, FULL):
@@ -111,8 +120,15 @@ def _left(rows: list[Row]) -> Sheet:
             if row is None:
                 continue
             ways = ("clean", "black_box", "white_box", "transferred", "right", "every")
-            body.append((name, variant, *(_way(row, way) for way in ways), _decisive(row["left"]),
-                         row["tier"]))  # fmt: skip
+            body.append(
+                (
+                    name,
+                    variant,
+                    *(_way(row, way) for way in ways),
+                    _decisive(row["left"]),
+                    row["tier"],
+                )
+            )
     caption = (
         "Robust accuracy on the first images as the attacker learns what is drawn from: every "
         "query is the exact mean over the K programs, and he keeps the candidate that the largest "
@@ -120,8 +136,9 @@ def _left(rows: list[Row]) -> Sheet:
         "all attacks, those through the undefended network, and what turned that network. The "
         "same attacker meets the undefended network: the difference is what the defence is worth."
     )
-    return Sheet("What is left before an attacker who knows the programs", header, tuple(body),
-                 caption)  # fmt: skip
+    return Sheet(
+        "What is left before an attacker who knows the programs", header, tuple(body), caption
+    )
 
 
 def _decisive(left: Row) -> str:
