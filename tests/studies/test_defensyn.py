@@ -174,9 +174,9 @@ def test_every_cell_on_a_handful_of_images():
          "backdoor_train": "200", "backdoor_test": "100"}
     )  # fmt: skip
     wanted = ("mlp-linf", "fashion-l2-No", "backdoor", "features")
-    rows = [
-        r for cell in made.cells() if cell.key.startswith(wanted) for r in cell.measure(Stream(1))
-    ]
+    # Random is left out: each query of its attacker is 50 draws.
+    cells = [cell for cell in made.cells() if not cell.key.endswith("-Random")]
+    rows = [r for cell in cells if cell.key.startswith(wanted) for r in cell.measure(Stream(1))]
     rows = json.loads(json.dumps(rows, allow_nan=False))
     titles = [sheet.title for sheet in made.sheets(rows)]
     assert [t[:7] for t in titles if t.startswith("Table")] == [f"Table {i}" for i in range(2, 7)]
