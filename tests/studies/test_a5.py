@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suture.attacks import PGD
 from suture.engine import Run
 from suture.repairs.a5 import Camera, glyphs
 from suture.studies import a5, a5_glyph_sheets, a5_sheets, run_study, study
@@ -94,7 +93,7 @@ def test_every_classifier_is_trained_before_what_needs_it():
 
 
 def test_a_whole_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(a5, "AutoAttack", lambda eps: PGD(eps=eps, steps=3))
+    monkeypatch.setattr(a5, "TIER", "quick")
     run = Run.create(
         tmp_path / "run", kind="bench", title="toy", command="suture bench a5-mnist", seed=0
     )
@@ -106,6 +105,8 @@ def test_a_whole_page(tmp_path, monkeypatch):
         assert r["sweep_wrong"] == sorted(r["sweep_wrong"])
         assert r["sweep_wrong"][3] == r["ibp_wrong"]
         assert r["eps_d"] is None or 0 <= r["moved"] <= 0.1 + 1e-6
+        through = {one["attack"].rpartition("through ")[2] for one in r.get("before_tries", [])}
+        assert r["recipe"] not in ("R", "RC") or {"R straight through", "undefended"} <= through
     text = page.read_text(encoding="utf-8")
     for title in ("Attack after robustification", "Attack before robustification",
                   "Gains in certified error", "Certified error by bound", "figure-images-0_05",
@@ -120,7 +121,7 @@ LETTERS = A5Glyphs(
 
 
 def test_letters_one_recipe_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(a5, "AutoAttack", lambda eps: PGD(eps=eps, steps=2))
+    monkeypatch.setattr(a5, "TIER", "quick")
     run = Run.create(
         tmp_path / "run", kind="bench", title="toy", command="suture bench a5-glyphs", seed=0
     )

@@ -58,12 +58,12 @@ def test_the_oracle_is_kinder_than_the_attacked_image():
     method = AdvRepair(attack=PGD(eps=0.1, steps=10), samples=8)
     model = repair(trained(), digits().train.batch(200), method, generator=0).model
     batch, stream = digits().test.batch(30), Stream(1)
-    attacks = (PGD(eps=0.1, steps=10),)
-    oracle = measuring.held(model, batch, attacks, stream, oracle=True)
-    moved = measuring.held(model, batch, attacks, stream, oracle=False)
-    bare = measuring.held(trained(), batch, attacks, stream, oracle=False)
+    oracle = measuring.held(model, batch, (PGD(eps=0.1, steps=10),), stream)
+    bare, known = measuring.left(trained(), batch, 0.1, "quick")
+    moved, found = measuring.left(model, batch, 0.1, "quick", known)
     assert oracle["n"] == moved["n"] == 30
     assert moved["right"] <= bare["right"] < oracle["right"]
+    assert any(one.attack.endswith("through undefended") for one in found.tries)
 
 
 class Always(nn.Module):
@@ -75,8 +75,9 @@ class Always(nn.Module):
 
 def test_images_that_are_wrong_from_the_start_do_not_hold():
     batch = Batch(torch.rand(4, 1, 2, 2), torch.tensor([1, 0, 1, 1]))
-    found = measuring.held(Always(), batch, (PGD(eps=0.1, steps=2),), Stream(0), oracle=False)
+    found = measuring.held(Always(), batch, (PGD(eps=0.1, steps=2),), Stream(0))
     assert found == {"right": 3, "n": 4}
+    assert measuring.left(Always(), batch, 0.1, "quick")[0] == found
 
 
 @pytest.mark.data

@@ -115,3 +115,25 @@ def test_the_papers_figures():
     assert dare_paper.minutes("cifar10", "C&W") == "3439 + 51"
     assert dare_paper.minutes("cifar10", "DARE") == "160 + 140 + 40"
     assert dare_paper.robustness("digits", "BIM", "DARE") is None
+
+
+def test_what_is_left_of_dare_stands_beside_the_original():
+    rows = [
+        {
+            "what": "adaptive",
+            "name": name,
+            "n": 100,
+            "clean_right": 87,
+            "autoattack": auto,
+            "right": right,
+            "seconds": 1.0,
+            "tries": [],
+        }
+        for name, auto, right in (("original", 1, 0), ("DARE", 3, 2))
+    ]
+    (sheet,) = dare_sheets.sheets("net", rows, "fashion-mnist")
+    assert sheet.title == "What is left before an attacker who has the model: net"
+    assert [line[2].split(" ")[0] for line in sheet.rows] == ["1.0", "3.0"]
+    assert [line[3].split(" ")[0] for line in sheet.rows] == ["0.0", "2.0"]
+    (note,) = [n for n in dare_sheets.notes({"net": rows}) if "who has the tuned" in n]
+    assert "leaves 2.0 %" in note and "nothing of the gain" in note

@@ -29,7 +29,7 @@ def ordered(rows: list[Row]) -> list[Row]:
 
 def table_9(rows: list[Row]) -> Sheet:
     """Clean, attacked and certified error, and how far the letters moved."""
-    header = ("recipe", "clean error", "AutoAttack error", "certified, same pictures",
+    header = ("recipe", "clean error", "error under attack", "certified, same pictures",
               "certified (IBP), all", "paper: error [certified], %", "mean change of a pixel",
               "training, s")  # fmt: skip
     return Sheet("Letters before a camera (Table 9)", header, tuple(map(_line, ordered(rows))),
@@ -60,8 +60,8 @@ def _line(r: Row) -> tuple[str, ...]:
 
 
 def bounds(rows: list[Row]) -> Sheet:
-    """What each bound certifies of the pictures that AutoAttack met."""
-    header = ("recipe", "AutoAttack error", "IBP", "CROWN-IBP", "CROWN")
+    """What each bound certifies of the pictures that were attacked."""
+    header = ("recipe", "error under attack", "IBP", "CROWN-IBP", "CROWN")
     body = tuple(
         (
             r["recipe"], rate(r["after_wrong"], r["few"]),

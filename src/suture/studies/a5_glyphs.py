@@ -45,7 +45,7 @@ class A5Glyphs(Study):
         ramp: epochs during which the radius grows, where the reader learns.
         lr: learning rate; falls to a fifth at 75 % and 90 % of the epochs.
         pictures: of each character, by which the result is measured.
-        attacked: pictures that meet AutoAttack and the slower bounds.
+        attacked: pictures that meet the attacker and the slower bounds.
     """
 
     name: ClassVar[str] = "a5-glyphs"

@@ -34,7 +34,7 @@ class A5Mnist(Study):
         defences: ε_D.
         train: training images, a tenth of which chooses the epoch.
         test: test images.
-        attacked: of these, the first ones, meet AutoAttack and the slower bounds.
+        attacked: of these, the first ones, meet the attacker and the slower bounds.
         epochs: of CROWN-IBP training, of R, of RC.
         ramp: epochs during which the radius grows.
         lr: learning rate of all three; falls to a fifth at 70 % and 90 % of the epochs.

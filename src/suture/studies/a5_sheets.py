@@ -11,14 +11,15 @@ ORDER = ("CROWN-IBP", "O", "R", "RC")
 _AFTER = (
     "The paper's claim: the attacker sits between robustification and classifier, and meets images "
     "as stored, with 8 bits. Errors, wrong over all, with 95 % intervals. Certified error is "
-    "by intervals (IBP) in float64 over all test images; AutoAttack's over the first ones, and "
-    "beside it the certified error of these same images by the best of IBP, CROWN-IBP and CROWN. "
+    "by intervals (IBP) in float64 over all test images; under attack over the first ones (the "
+    "strongest on each image of AutoAttack, PGD and Square), and beside it the certified error of "
+    "these same images by the best of IBP, CROWN-IBP and CROWN. "
     "The paper's column is clean [AutoAttack, certified] where it reports the row."
 )
 _BEFORE = (
     "Not the paper's claim, and nothing certified: the attacker changes the image before the "
-    "robustifier reads it, knows robustifier and classifier, and ascends through both (APGD on "
-    "cross entropy, then towards nine classes; rounding is straight through). Images as above."
+    "robustifier reads it, knows robustifier and classifier, and ascends through both, past the "
+    "robustifier, and on the classifier alone; the strongest on each image. Images as above."
 )
 _BOUNDS = "Certified error of the same first images by each bound, in float64, attack after."
 
@@ -39,7 +40,7 @@ def radius(value: float | None) -> str:
 
 def after(rows: list[Row], data: str) -> Sheet:
     """Attack after robustification."""
-    header = ("ε_A", "recipe", "ε_D", "clean error", "AutoAttack error", "certified, same images",
+    header = ("ε_A", "recipe", "ε_D", "clean error", "error under attack", "certified, same images",
               "certified (IBP), all", "paper, %", "training, s")  # fmt: skip
     body = tuple(
         (
@@ -92,8 +93,8 @@ def _gain(row: Row, rival: Row, data: str) -> tuple[str, ...]:
 
 
 def bounds(rows: list[Row]) -> Sheet:
-    """What each bound certifies of the images that AutoAttack met."""
-    header = ("ε_A", "recipe", "ε_D", "AutoAttack error", "IBP", "CROWN-IBP", "CROWN")
+    """What each bound certifies of the images that were attacked."""
+    header = ("ε_A", "recipe", "ε_D", "error under attack", "IBP", "CROWN-IBP", "CROWN")
     body = tuple(
         (
             radius(r["eps"]), r["recipe"], radius(r["eps_d"]), rate(r["after_wrong"], r["few"]),
@@ -152,9 +153,9 @@ def proofs(rows: list[Row]) -> str:
     """Whether certificates and attack agree."""
     broken = contradictions(rows)
     if not broken:
-        return "No certified image was broken by AutoAttack."
+        return "No certified image was broken by the attack."
     return (
-        f"ALARM: {broken} certified images were broken by AutoAttack. Do not use these "
+        f"ALARM: {broken} certified images were broken by the attack. Do not use these "
         "numbers, and report the defect."
     )
 

@@ -14,6 +14,7 @@ from suture import data, models
 from suture.attacks import PGD
 from suture.engine.threads import use_fitting_threads
 from suture.errors import DataError
+from suture.evaluate.left import Left
 from suture.evaluate.repair_rates import points
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import balls
@@ -110,6 +111,8 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
         return []
     others = measuring.other_samples(model, batch, PGD(eps=eps, steps=10), stream.child("others"))
     test, rows = dataset.test.batch(), []
+    given = batch[: study.attacked]
+    bare, known = _attacked(model, given, test, study, eps, {})
     for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
         result = how.mend(
             model, balls(batch, eps, dataset.classes), wrong, torch.arange(len(wrong)),
@@ -120,20 +123,25 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
         row |= measuring.repaired_rates(result.model, wrong, batch.labels, others)
         lost = measuring.accuracy_lost(model, result.model, test)
         row |= {f"dd_{key}": value for key, value in lost.items()}
-        rows.append(row | _attacked(result.model, batch[: study.attacked], test, study, eps))
-    bare = facts | {"subject": "undefended"}
-    return [*rows, bare | _attacked(model, batch[: study.attacked], test, study, eps)]
+        rows.append(row | _attacked(result.model, given, test, study, eps, known)[0])
+    return [*rows, facts | {"subject": "undefended"} | bare]
 
 
 def _attacked(
-    model: nn.Module, batch: Batch, test: Batch, study: AdvRepairFeatures, eps: float
-) -> dict[str, Any]:
-    stream, row = Stream(0).child("attacks"), dict[str, Any]()
+    model: nn.Module,
+    batch: Batch,
+    test: Batch,
+    study: AdvRepairFeatures,
+    eps: float,
+    bare: dict[str, Left],
+) -> tuple[dict[str, Any], dict[str, Left]]:
+    stream, row, found = Stream(0).child("attacks"), dict[str, Any](), dict[str, Left]()
     for key, images in (("dsr", batch), ("dgsr", test[: study.attacked])):
-        for what, oracle in (("oracle", True), ("recomputed", False)):
-            count = measuring.held(model, images, measuring.brief(eps), stream, oracle=oracle)
-            row |= measuring.shares(f"{key}_{what}", count)
-    return row
+        count = measuring.held(model, images, measuring.brief(eps), stream)
+        row |= measuring.shares(f"{key}_oracle", count)
+        count, found[key] = measuring.left(model, images, eps, "quick", bare.get(key))
+        row |= measuring.shares(f"{key}_recomputed", count)
+    return row, found
 
 
 def _line(row: Row) -> tuple[str, ...]:

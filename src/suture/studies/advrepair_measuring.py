@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.attacks import APGD, PGD, Attack, AutoAttack, Square
+from suture.attacks import APGD, PGD, Attack, Square
 from suture.certify import Checker
+from suture.evaluate.left import Left, what_is_left
 from suture.evaluate.repair_rates import defence_success, drawdown, repair_success
 from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import OracleAllocated, PatchedClassifier
@@ -32,42 +33,26 @@ def brief(eps: float) -> tuple[Attack, ...]:
     )
 
 
-def full(eps: float) -> tuple[Attack, ...]:
-    """AutoAttack, as its authors set it."""
-    return (AutoAttack(eps=eps),)
-
-
 def held(
-    model: nn.Module, batch: Batch, attacks: tuple[Attack, ...], stream: Stream, *, oracle: bool
+    model: nn.Module, batch: Batch, attacks: tuple[Attack, ...], stream: Stream
 ) -> dict[str, int]:
-    """Images that no attack turns, as ``{"right": count, "n": n}``.
+    """Images that no attack turns under the paper's protocol, as ``{"right": count, "n": n}``.
 
-    Where allocation is recomputed the attacker first tries what fools N: outside of the balls the
-    patches of the class that N sees only confirm it.
-
-    Args:
-        oracle: allocate patches on the clean images (the paper), else on the attacked ones.
+    Patches are allocated on the clean images.
     """
     found = torch.zeros(len(batch), dtype=torch.bool)
     for start in range(0, len(batch), _TOGETHER):
         piece = batch[start : start + _TOGETHER]
-        found[start : start + _TOGETHER] = _turned(model, piece, attacks, stream, oracle)
+        found[start : start + _TOGETHER] = _turned(model, piece, attacks, stream)
     right, n = defence_success(found)
     return {"right": right, "n": n}
 
 
-def _turned(
-    model: nn.Module, piece: Batch, attacks: tuple[Attack, ...], stream: Stream, oracle: bool
-) -> Tensor:
-    target, tries = model, [(attack, False) for attack in attacks]
-    if isinstance(model, PatchedClassifier) and oracle:
-        target = OracleAllocated(model, piece.images)
-    elif isinstance(model, PatchedClassifier):
-        tries = [(attack, True) for attack in _on_n(attacks[0].eps)] + tries
+def _turned(model: nn.Module, piece: Batch, attacks: tuple[Attack, ...], stream: Stream) -> Tensor:
+    target = OracleAllocated(model, piece.images) if isinstance(model, PatchedClassifier) else model
     left = torch.arange(len(piece))
-    for index, (attack, moved) in enumerate(tries):
-        source = model.undefended() if moved and isinstance(model, PatchedClassifier) else None
-        result = attack(target, piece[left], generator=stream.child(index), transfer_from=source)
+    for index, attack in enumerate(attacks):
+        result = attack(target, piece[left], generator=stream.child(index))
         left = left[result.robust]
         if not len(left):
             break
@@ -76,8 +61,29 @@ def _turned(
     return found
 
 
-def _on_n(eps: float) -> tuple[Attack, ...]:
-    return (PGD(eps=eps), APGD(eps=eps, steps=40, loss="dlr-targeted"))
+def left(
+    model: nn.Module, batch: Batch, eps: float, tier: str, before: Left | None = None
+) -> tuple[dict[str, int], Left]:
+    """Images that hold before an attacker who knows the patches, in counts.
+
+    Patches are allocated on the attacked images. He follows the repaired network's gradients and
+    those of N: outside of the balls the patches of the class that N sees only confirm it.
+
+    Args:
+        tier: how much he tries; from "standard" on AutoAttack is a part of it.
+        before: what is left of N on the same images, whose adversarial ones he tries too.
+    """
+    bare = model.undefended() if isinstance(model, PatchedClassifier) else None
+    found = what_is_left(
+        model,
+        batch,
+        APGD(eps=eps, steps=10),
+        undefended=bare,
+        before=before,
+        tier=tier,
+        batch_size=_TOGETHER,
+    )
+    return {"right": round(found.right), "n": found.n}, found
 
 
 @torch.no_grad()

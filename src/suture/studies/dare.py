@@ -44,7 +44,8 @@ class DareTables(Study):
         tuning_epochs: at most, for every setting.
         limit: points of clean accuracy that may be lost.
         q: further shares of key synapses (95 is DARE's own); with ``full`` 75, 80, … 100.
-        autoattack: test images for AutoAttack on every model; 0 leaves it out.
+        autoattack: test images for the attacker who has each model, AutoAttack and more; 0 leaves
+            him out.
         online: PGD training and TRADES too.
     """
 

@@ -10,7 +10,7 @@ from suture.report.figures.sweeps import Point, sweep_figure
 from suture.studies.base import Row
 from suture.studies.defensyn_settings import ABLATED, FULL, KS, NONE, SIZES, SWEPT
 
-_SWEEP = "Clean accuracy, the paper's protocol, and what an attacker who averages 10 draws leaves."
+_SWEEP = "Clean accuracy, the paper's protocol, and what who knows the programs leaves."
 
 
 def drawings(rows: list[Row]) -> list[Drawing]:
@@ -63,13 +63,13 @@ def _sweep(
     for x, row in points:
         if row is None:
             continue
-        worst = row["eot"].get("10", row["strong"])
-        for name, right in (
-            ("clean", row["clean"]),
-            ("paper", row["paper"][0]),
-            ("adaptive", worst),
+        left = row["left"]
+        for name, right, n in (
+            ("clean", row["clean"], row["n"]),
+            ("paper", row["paper"][0], row["n"]),
+            ("adaptive", left["right"], left["n"]),
         ):
-            series[name].append(Point(x, right, row["n"]))
+            series[name].append(Point(x, right, n))
     return [sweep_figure(key, title, axis, series, _SWEEP)] if len(series["clean"]) > 1 else []
 
 

@@ -16,7 +16,7 @@ from suture.pipeline import recorded
 from suture.repairs import DefEnSyn, Status
 from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
-from suture.repairs.defensyn.gathering import attacked, gather
+from suture.repairs.defensyn.gathering import Attacked, attacked, gather
 from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Found, Rounds
 from suture.repairs.defensyn.sampling import Sampler
@@ -151,9 +151,21 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images(monkeypa
     best, lines = rounds.run(synthesise(images, 0), images)
     assert best.trace == {"number": 1}
     assert [line["held_out_right"] for line in lines] == [10, 14, 12, 14]
-    assert [line["added"] for line in lines] == [0, 2, 2, 2]
-    assert seen == [(0, 21), (1, 23), (2, 25), (3, 27)]
-    assert set(used) == {knowing(rounds.attacks[0], 2)}, "he averages"
+    # Two images in the reach of his attack and of his gradients.
+    assert [line["added"] for line in lines] == [0, 4, 4, 4]
+    assert seen == [(0, 21), (1, 25), (2, 29), (3, 33)]
+    assert knowing(rounds.attacks[0], 2) in used and all(attack.adaptive for attack in used)
+    assert {attack.knowledge for attack in used} == {"black-box", "white-box"}
+
+
+def test_rounds_judge_by_the_share_of_programs_and_the_strongest_attack():
+    share = torch.tensor([1.0, 0.25, 0.0, 0.75, 0.75, 0.5])
+    right = torch.tensor([True, True, False, True, True, True])
+    images = Batch(torch.rand(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64))
+    found = Attacked(images, ~right, right, share)
+    assert found.held(3) == pytest.approx(0.75 + 0.25 + 0.0)
+    assert found.turned is not None
+    assert torch.equal(found.turned.images, images.images[1:2]), "most programs are wrong"
 
 
 def test_rounds_end_when_nothing_is_turned():

@@ -29,22 +29,23 @@ class Attacked:
             found nothing.
         success: bool, the model is wrong on the attacked image.
         clean_right: bool, it is right on the clean one.
+        share: of the model's draws, that are right on the attacked one.
     """
 
     batch: Batch
     success: Tensor
     clean_right: Tensor
+    share: Tensor
 
     @property
     def turned(self) -> Batch | None:
-        """The images that were right, and no longer are; ``None`` if there are none."""
-        chosen = self.success & self.clean_right
+        """The images that were right, and that most draws get wrong; ``None`` if there are none."""
+        chosen = self.clean_right & (self.share < 0.5)
         return self.batch[chosen] if bool(chosen.any()) else None
 
-    @property
-    def held(self) -> int:
-        """How many images are right and stay so."""
-        return int((self.clean_right & ~self.success).sum())
+    def held(self, n: int) -> float:
+        """How many of n images stay right under the attack that does most, on each image."""
+        return float(self.share.double().view(-1, n).min(0).values.sum())
 
 
 def attacked(
@@ -75,8 +76,12 @@ def attacked(
         parts.append(found)
     images = torch.cat([part.images for part in parts])
     labels = batch.labels.to(images.device).repeat(len(parts))
-    success = torch.cat([part.success for part in parts])
-    return Attacked(Batch(images, labels), success, torch.cat([part.clean_right for part in parts]))
+    return Attacked(
+        Batch(images, labels),
+        success=torch.cat([part.success for part in parts]),
+        clean_right=torch.cat([part.clean_right for part in parts]),
+        share=torch.cat([part.share for part in parts]),
+    )
 
 
 def gather(

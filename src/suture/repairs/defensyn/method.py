@@ -4,8 +4,8 @@ Attack the training images, run both kinds through the encoder once, and search 
 make the head right on as many feature vectors as possible. The defended classifier draws one of
 the best K programs for every input.
 
-The paper's gain is measured against an attacker whose every query meets another program. Much of
-it is that attacker's confusion: always read the adaptive rows of the evaluation too.
+The paper's gain is measured against an attacker whose every query meets another program. Nearly all
+of it is that attacker's confusion: always read the adaptive rows of the evaluation too.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class DefEnSyn(Repair):
         temperature: of the softmax over mean scores. 1 is the paper's; it often collapses onto
             very few features (see the entropies in the trace), larger values keep more.
         at: where to cut, a layer name or "penultimate" (before the last layer).
-        rounds: counterexample rounds (ours): attack the defended model adaptively, add what
-            succeeds, synthesise again, keep the better on held-out training images. 0 is the
-            paper's.
-        eot: draws that the attacker of these rounds averages.
+        rounds: counterexample rounds (ours): attack the defended model as someone who knows its
+            programs, add what succeeds, synthesise again, keep the better on held-out training
+            images. 0 is the paper's.
+        eot: draws that the attacker of these rounds averages where not all of them are known.
         held_out: training images beyond ``samples`` that the rounds choose by.
     """
 

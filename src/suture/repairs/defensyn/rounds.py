@@ -1,18 +1,20 @@
 """Counterexample rounds: attack the *defended* model, add what succeeds, synthesise again.
 
-The paper attacks the undefended model once. Here an attacker who knows the defence goes on where
-it left off: he averages over draws (``attacks.knowing``), and every image that he turns joins
-the attacked ones that programs are scored on. After each round the model that keeps more held-out
-training images right under that attacker stays; of equals the earlier one.
+The paper attacks the undefended model once. Here an attacker who knows the programs goes on where
+it left off (``attacks.knowing``): every query is the exact mean over them, and he follows their
+gradients too. Every image that most programs get wrong joins the attacked ones that programs are
+scored on. After each round the model stays whose programs keep the larger share of held-out
+training images right under that attacker; of equals the earlier one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from suture.attacks import Attack
+from suture.attacks import PGD, Attack
 from suture.attacks.against.knowing import knowing
 from suture.engine import Engine
 from suture.repairs.defensyn.defended import DefendedClassifier
@@ -39,10 +41,11 @@ class Rounds:
 
     Attributes:
         synthesise: makes a defended model.
-        attacks: as the method has them; here each averages over ``eot`` draws.
+        attacks: as the method has them; here each knows the model.
         clean: training images, attacked again in every round.
         held_out: training images that no synthesis sees, to choose by.
         count: rounds at most; they end early when nothing is turned any more.
+        eot: draws that a query averages of a model without finitely many classifiers.
         engine, batch_size, stream, tell: as everywhere.
     """
 
@@ -74,20 +77,21 @@ class Rounds:
                 best, most = last, kept
         return best, lines
 
-    def _counts(self, right: int) -> dict[str, int]:
-        return {"held_out_right": right, "held_out": len(self.held_out) * len(self.attacks)}
+    def _counts(self, right: float) -> dict[str, float]:
+        return {"held_out_right": round(right, 3), "held_out": len(self.held_out)}
 
     def _turned(self, found: Found, number: int) -> Batch | None:
         return self._attack(found, self.clean, f"training images again, round {number}").turned
 
-    def _right(self, found: Found, number: int) -> int:
-        """Held-out images that stay right, over all attacks."""
-        return self._attack(found, self.held_out, f"held-out images, round {number}").held
+    def _right(self, found: Found, number: int) -> float:
+        """Held-out images that stay right, in expectation over the draw, whatever the attack."""
+        what = f"held-out images, round {number}"
+        return self._attack(found, self.held_out, what).held(len(self.held_out))
 
     def _attack(self, found: Found, batch: Batch, what: str) -> Attacked:
-        """The attacks by someone who averages; every model meets the same random streams."""
+        """The attacks by someone who knows the model; every model meets the same random streams."""
         return attacked(
-            tuple(knowing(attack, self.eot) for attack in self.attacks),
+            knowing_attacks(self.attacks, self.eot),
             found.model,
             batch,
             self.stream.child("rounds"),
@@ -96,3 +100,10 @@ class Rounds:
             tell=self.tell,
             what=what,
         )
+
+
+def knowing_attacks(attacks: tuple[Attack, ...], draws: int) -> tuple[Attack, ...]:
+    """These attacks, and gradients over all programs in the same balls, by who knows the model."""
+    balls = [(a.norm, a.eps) for a in attacks if a.norm in PGD.norms and not math.isinf(a.eps)]
+    white = [PGD(norm=norm, eps=eps, steps=20, restarts=3, loss="spread") for norm, eps in balls]
+    return tuple(dict.fromkeys(knowing(attack, draws) for attack in (*attacks, *white)))

@@ -20,10 +20,10 @@ _LOOKS: Mapping[str, Look] = {
 
 @dataclass(frozen=True)
 class Point:
-    """``right`` out of ``n`` images at ``x``."""
+    """``right`` out of ``n`` images at ``x``; expected over draws it need not be whole."""
 
     x: float
-    right: int
+    right: float
     n: int
 
     @property
@@ -72,7 +72,8 @@ def sweep_figure(
         svg=draw(key, paint, height=2.9),
         header=("Line", axis, "Accuracy", "Right"),
         rows=tuple(
-            (name, f"{p.x:g}", f"{p.percent:.1f} %", f"{p.right}/{p.n}") for name, p in numbers
+            (name, f"{p.x:g}", f"{p.percent:.1f} %", f"{round(p.right, 1):g}/{p.n}")
+            for name, p in numbers
         ),
     )
 
