@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from suture.attacks import kernels
 from suture.attacks.against.answers import Answers, checked
 from suture.attacks.against.keeping import Kept
 from suture.rng import Stream, bits, image_keys
@@ -186,6 +187,9 @@ class Oracle:
         return self._hit(logits, rows)
 
     def _hit(self, logits: Tensor, rows: Tensor) -> Tensor:
+        if logits.ndim == 2 and kernels.compiles(logits):
+            hit = kernels.judged(logits[None], self.goals.index_select(0, rows))[0][0].bool()
+            return hit if self.targeted else ~hit
         hit = logits.argmax(-1) == self.goals[rows].reshape(-1, *(1,) * (logits.ndim - 2))
         return hit if self.targeted else ~hit
 
@@ -233,7 +237,10 @@ class Oracle:
 
     def _spend(self, rows: Tensor, each: int) -> Tensor:
         """Counts ``each`` queries a row; returns what the rows had spent before, ``(k,)``."""
-        spent = self.queries[rows]
+        spent = self.queries.index_select(0, rows)
+        if not self.limited:
+            self.queries.index_copy_(0, rows, spent + each * self.draws)
+            return spent
         if self._seconds is not None:
             now = time.perf_counter()
             self._used[rows] += (now - self._clock) / max(1, len(rows))
@@ -289,7 +296,7 @@ class Oracle:
 
     def _value(self, loss: Loss, draws: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
         """A loss of the mean logits, or the mean of the draws' losses; some want all draws."""
-        goals = self.goals[rows]
+        goals = self.goals.index_select(0, rows)
         if isinstance(loss, OfDraws):
             return self._answers.mean(loss(draws, goals))
         if self._eot_of == "logits" or len(draws) == 1:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.geometry import column, margin
 from suture.attacks.oracle import Loss, Oracle
 
@@ -36,6 +38,10 @@ def take(images: Tensor, index: Tensor) -> Tensor:
 def put(images: Tensor, index: Tensor, values: Tensor) -> None:
     """Write ``values`` at flat pixel positions, in place; images must be contiguous."""
     flat = images.view(*images.shape[:2], -1)
+    if kernels.compiles(flat, values):
+        nowhere = np.zeros(len(images), np.bool_)
+        kernels.write(flat.numpy(), index.numpy(), values.numpy(), nowhere)
+        return
     flat.scatter_(2, index[:, None].expand(-1, images.shape[1], -1), values)
 
 
@@ -92,7 +98,7 @@ class Search:
         kept = (loss < self.loss) | done
         # In the same order: where edits overlap, kept images end as they were asked about.
         for edit, old in zip(edits, before, strict=True):
-            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, old))
+            self._put_back(edit, old, kept)
         return self._settle(kept, loss, done)
 
     def result(self) -> Tensor:
@@ -105,6 +111,13 @@ class Search:
         logits, loss = oracle.losses(candidates, self.rows, self._loss)
         done = oracle.reached(logits, self.rows) & self._early_stop
         return -loss if oracle.targeted else loss, done
+
+    def _put_back(self, edit: Edit, before: Tensor, kept: Tensor) -> None:
+        if kernels.compiles(self.best, before):
+            images = self.best.flatten(2)
+            kernels.write(*(t.numpy() for t in (images, edit.index, before, kept)))
+        else:
+            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, before))
 
     def _settle(self, kept: Tensor, loss: Tensor, done: Tensor) -> Tensor:
         self.loss = torch.where(kept, loss, self.loss)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.against.answers import weighted
 from suture.attacks.geometry import distance, margin
 from suture.types import Norm
@@ -68,9 +69,8 @@ class Kept:
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
         logits = logits.contiguous()
-        if _compiles(logits):
-            hit, flat = torch.empty(2, *logits.shape[:2]).unbind(0)
-            _hits(*(t.numpy() for t in (logits, goals, hit, flat)))
+        if kernels.compiles(logits):
+            hit, flat = kernels.judged(logits, goals)
         else:
             hit = (logits.argmax(-1) == goals).to(logits.dtype)
             own = goals.expand(len(logits), -1).flatten()
@@ -128,26 +128,6 @@ def _fit(images, clean, index, own, fits, limit):  # type: ignore[no-untyped-def
 def _copy(images, kept, index, own):  # type: ignore[no-untyped-def]
     for i in range(len(index)):
         kept[own[i]] = images[index[i]]
-
-
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-def _hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
-    """Where ``argmax`` is the goal, and ``margin``, for logits ``(d, k, classes)``.
-
-    The first of equals wins, and NaN wins over everything: as torch has it.
-    """
-    for d in range(logits.shape[0]):
-        for k in range(logits.shape[1]):
-            row, goal = logits[d, k], goals[k]
-            own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
-            for c in range(goal):
-                lower = lower if (lower > row[c]) | (lower != lower) else row[c]
-            for c in range(goal + 1, len(row)):
-                higher = higher if (higher > row[c]) | (higher != higher) else row[c]
-            first = goal == 0 or own > lower or (own != own and lower == lower)
-            hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
-            other = lower if (lower > higher) | (lower != lower) else higher
-            gap[d, k] = own - other
 
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:

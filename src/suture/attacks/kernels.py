@@ -1,0 +1,235 @@
+"""Compiled twins of what the attacks do between two queries: for float32 images on a processor.
+
+Late in an attack a few images are left, and most of the time goes to starting small tensor
+operations. A kernel makes one pass over each image instead. All additions happen in the order of
+``geometry.row_sum`` and nothing is contracted (no fast-math): the results are those of the plain
+code to the last bit, for any batch.
+
+Images are rows of pixels, ``(k, pixels)``, or ``(k, channels, pixels)`` for windows.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_jit = numba.njit(cache=True, error_model="numpy", nogil=True)
+_ROUNDS = 60
+_ONE, _ZERO = np.float32(1.0), np.float32(0.0)
+_TINY, _LEAST, _SHARE = np.float32(1e-30), np.float32(1e-8), np.float32(1e-6)
+
+
+def compiles(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors."""
+    return all(
+        t.is_cpu and t.dtype == torch.float32 and t.is_contiguous() and not t.requires_grad
+        for t in tensors
+    )
+
+
+def flat(*tensors: Tensor) -> tuple[NDArray, ...]:
+    """The same memory for the kernels, images as rows."""
+    return tuple((t.flatten(1) if t.ndim > 2 else t).numpy() for t in tensors)
+
+
+@_jit
+def _sum(work):  # type: ignore[no-untyped-def]
+    """``row_sum`` of one row, which is overwritten."""
+    width = len(work)
+    while width > 1:
+        half = (width + 1) // 2
+        low, high = work[: width - half], work[half:width]
+        for i in range(len(low)):
+            low[i] += high[i]
+        width = half
+    return work[0]
+
+
+@_jit
+def _largest(work):  # type: ignore[no-untyped-def]
+    """The largest entry of one row, which is overwritten; NaN if there is one."""
+    width = len(work)
+    while width > 1:
+        half = (width + 1) // 2
+        low, high = work[: width - half], work[half:width]
+        for i in range(len(low)):
+            low[i] = low[i] if (low[i] > high[i]) | (low[i] != low[i]) else high[i]
+        width = half
+    return work[0]
+
+
+@_jit
+def _length(squared, move, work):  # type: ignore[no-untyped-def]
+    """The L2 norm of a move where ``squared``, else the L∞ norm."""
+    if squared:
+        for p in range(len(move)):
+            work[p] = move[p] * move[p]
+        return np.sqrt(_sum(work))
+    for p in range(len(move)):
+        work[p] = abs(move[p])
+    return _largest(work)
+
+
+@_jit
+def _smallest(squared, point, normal, gap, move, rates, sums, work):  # type: ignore[no-untyped-def]
+    """The move of one image onto its plane: ``projections.to_hyperplane`` for L2 and L∞.
+
+    ``sums`` takes weights·room, weights·rates and the multipliers at which the room ends.
+    """
+    filled, gains, ends = sums[0], sums[1], sums[2]
+    for p in range(len(point)):
+        work[p] = abs(normal[p])
+    scale = _largest(work)
+    scale = _TINY if scale < _TINY else scale
+    sign = np.float32(gap > 0) - np.float32(gap < 0)
+    factor, need = -sign / scale, abs(gap) / scale
+    for p in range(len(point)):
+        pull = normal[p] * factor
+        weight, room = abs(pull), _ONE - point[p] if pull > 0 else point[p]
+        rate = weight if squared else np.float32(weight != 0)
+        move[p], rates[p] = room, rate
+        filled[p], gains[p] = weight * room, weight * rate
+        work[p] = gains[p]
+        ends[p] = room / rate if rate > 0 else _ZERO
+    total = _sum(work)
+    here = _multiplier(filled, gains, ends, total, need, work)
+    for p in range(len(point)):
+        free, room = here * rates[p], move[p]
+        free = free if (free < room) | (free != free) else room
+        move[p] = np.copysign(free, normal[p] * factor)
+
+
+@_jit
+def _multiplier(filled, gains, ends, total, need, work):  # type: ignore[no-untyped-def]
+    """Newton's method of ``projections._spread`` for one image."""
+    if not total > 0:
+        return _ZERO
+    here = need / (_TINY if total < _TINY else total)
+    for _ in range(_ROUNDS):
+        for p in range(len(ends)):
+            work[p] = filled[p] if ends[p] <= here else _ZERO
+        lost = _sum(work)
+        for p in range(len(ends)):
+            work[p] = gains[p] if ends[p] <= here else _ZERO
+        left = total - _sum(work)
+        after = (need - lost) / left if left > _SHARE * total else here
+        if not after > here:
+            return after if after != after else here
+        here = after
+    return here
+
+
+@_jit
+def onto_planes(squared, points, normals, gaps, moves):  # type: ignore[no-untyped-def]
+    """``projections.to_hyperplane`` for L2 (``squared``) or L∞."""
+    width = points.shape[1]
+    rates, work = np.empty(width, np.float32), np.empty(width, np.float32)
+    sums = np.empty((3, width), np.float32)
+    for k in range(len(points)):
+        _smallest(squared, points[k], normals[k], gaps[k], moves[k], rates, sums, work)
+
+
+@_jit
+def biased_step(squared, here, clean, normals, gaps, limit, eta, moved):  # type: ignore[no-untyped-def]
+    """FAB's step for L2 (``squared``) or L∞; ``limit`` is its largest bias."""
+    width = here.shape[1]
+    rates, work = np.empty(width, np.float32), np.empty(width, np.float32)
+    own, other = np.empty(width, np.float32), np.empty(width, np.float32)
+    sums = np.empty((3, width), np.float32)
+    for k in range(len(here)):
+        x, centre, normal, out = here[k], clean[k], normals[k], moved[k]
+        for p in range(len(x)):
+            work[p] = normal[p] * (centre[p] - x[p])
+        gap = gaps[k] + _sum(work)
+        _smallest(squared, x, normal, gaps[k], own, rates, sums, work)
+        _smallest(squared, centre, normal, gap, other, rates, sums, work)
+        near, far = _length(squared, own, work), _length(squared, other, work)
+        near, far = _LEAST if near < _LEAST else near, _LEAST if far < _LEAST else far
+        alpha = near / (near + far)
+        alpha = limit if alpha > limit else alpha
+        rest = _ONE - alpha
+        for p in range(len(x)):
+            value = (x[p] + eta * own[p]) * rest + (centre[p] + eta * other[p]) * alpha
+            value = _ZERO if value < 0 else value
+            out[p] = _ONE if value > 1 else value
+
+
+@_jit
+def step_back(squared, here, clean, reached, place, beta, best, shortest):  # type: ignore[no-untyped-def]
+    """FAB's memory, and its way back, in place, for images that have reached the goal."""
+    width = here.shape[1]
+    work, delta = np.empty(width, np.float32), np.empty(width, np.float32)
+    for k in range(len(here)):
+        if not reached[k]:
+            continue
+        x, centre = here[k], clean[k]
+        for p in range(len(x)):
+            delta[p] = x[p] - centre[p]
+        length = _length(squared, delta, work)
+        if length < shortest[place[k]]:
+            best[place[k]] = x
+            shortest[place[k]] = length
+        for p in range(len(x)):
+            x[p] = centre[p] + delta[p] * beta
+
+
+@_jit
+def square_window(clean, best, draws, side, width, eps, index, values, before):  # type: ignore[no-untyped-def]
+    """``square_moves.edit_linf``, and what the best images hold in the window."""
+    height = clean.shape[2] // width
+    for k in range(len(clean)):
+        top = ((draws[k, 0] & 0xFFFFFFFF) * (height - side + 1)) >> 32
+        left = ((draws[k, 1] & 0xFFFFFFFF) * (width - side + 1)) >> 32
+        for i in range(side):
+            for j in range(side):
+                index[k, i * side + j] = (top + i) * width + left + j
+        for c in range(clean.shape[1]):
+            # The highest of the low 32 bits is the sign.
+            step = eps if (draws[k, 2 + c] >> 31) & 1 else -eps
+            for i in range(side):
+                start, at = (top + i) * width + left, i * side
+                for j in range(side):
+                    value = clean[k, c, start + j] + step
+                    value = _ZERO if value < 0 else value
+                    values[k, c, at + j] = _ONE if value > 1 else value
+                    before[k, c, at + j] = best[k, c, start + j]
+
+
+@_jit
+def write(images, index, values, kept):  # type: ignore[no-untyped-def]
+    """Values ``(k, c, m)`` at the pixels ``index``, ``(k, m)``, of images that are not kept."""
+    for k in range(len(images)):
+        if not kept[k]:
+            for c in range(images.shape[1]):
+                for j in range(index.shape[1]):
+                    images[k, c, index[k, j]] = values[k, c, j]
+
+
+def judged(logits: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
+    """For logits ``(d, k, classes)``: 1 where ``argmax`` is the goal, and ``margin``, ``(d, k)``."""
+    hit, gap = torch.empty(2, *logits.shape[:2]).unbind(0)
+    hits(logits.numpy(), goals.numpy(), hit.numpy(), gap.numpy())
+    return hit, gap
+
+
+@_jit
+def hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
+    """Where ``argmax`` is the goal, and ``margin``, for logits ``(d, k, classes)``.
+
+    The first of equals wins, and NaN wins over everything: as torch has it.
+    """
+    for d in range(logits.shape[0]):
+        for k in range(logits.shape[1]):
+            row, goal = logits[d, k], goals[k]
+            own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
+            for c in range(goal):
+                lower = lower if (lower > row[c]) | (lower != lower) else row[c]
+            for c in range(goal + 1, len(row)):
+                higher = higher if (higher > row[c]) | (higher != higher) else row[c]
+            first = goal == 0 or own > lower or (own != own and lower == lower)
+            hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
+            other = lower if (lower > higher) | (lower != lower) else higher
+            gap[d, k] = own - other
