@@ -177,16 +177,19 @@ def step_back(squared, here, clean, reached, place, beta, best, shortest):  # ty
 
 
 @_jit
-def square_window(clean, best, draws, side, width, eps, index, values, before):  # type: ignore[no-untyped-def]
-    """``square_moves.edit_linf``, and what the best images hold in the window."""
-    height = clean.shape[2] // width
-    for k in range(len(clean)):
+def square_window(clean, best, draws, side, width, eps):  # type: ignore[no-untyped-def]
+    """``square_moves.edit_linf``: pixels, their values, and those of the best images there."""
+    count, channels, height = len(clean), clean.shape[1], clean.shape[2] // width
+    index = np.empty((count, side * side), np.int64)
+    values = np.empty((count, channels, side * side), np.float32)
+    before = np.empty_like(values)
+    for k in range(count):
         top = ((draws[k, 0] & 0xFFFFFFFF) * (height - side + 1)) >> 32
         left = ((draws[k, 1] & 0xFFFFFFFF) * (width - side + 1)) >> 32
         for i in range(side):
             for j in range(side):
                 index[k, i * side + j] = (top + i) * width + left + j
-        for c in range(clean.shape[1]):
+        for c in range(channels):
             # The highest of the low 32 bits is the sign.
             step = eps if (draws[k, 2 + c] >> 31) & 1 else -eps
             for i in range(side):
@@ -196,31 +199,29 @@ def square_window(clean, best, draws, side, width, eps, index, values, before): 
                     value = _ZERO if value < 0 else value
                     values[k, c, at + j] = _ONE if value > 1 else value
                     before[k, c, at + j] = best[k, c, start + j]
+    return index, values, before
 
 
 @_jit
-def write(images, index, values, kept):  # type: ignore[no-untyped-def]
+def write(images, index, values, kept=None):  # type: ignore[no-untyped-def]
     """Values ``(k, c, m)`` at the pixels ``index``, ``(k, m)``, of images that are not kept."""
     for k in range(len(images)):
-        if not kept[k]:
+        if kept is None or not kept[k]:
             for c in range(images.shape[1]):
                 for j in range(index.shape[1]):
                     images[k, c, index[k, j]] = values[k, c, j]
 
 
 def judged(logits: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
-    """For logits ``(d, k, classes)``: 1 where ``argmax`` is the goal, and ``margin``, ``(d, k)``."""
-    hit, gap = torch.empty(2, *logits.shape[:2]).unbind(0)
-    hits(logits.numpy(), goals.numpy(), hit.numpy(), gap.numpy())
-    return hit, gap
+    """For logits ``(d, k, classes)``: where ``argmax`` is the goal, and ``margin``, ``(d, k)``."""
+    hit, gap = _judged(logits.numpy(), goals.numpy())
+    return torch.from_numpy(hit), torch.from_numpy(gap)
 
 
 @_jit
-def hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
-    """Where ``argmax`` is the goal, and ``margin``, for logits ``(d, k, classes)``.
-
-    The first of equals wins, and NaN wins over everything: as torch has it.
-    """
+def _judged(logits, goals):  # type: ignore[no-untyped-def]
+    """The first of equals wins, and NaN wins over everything: as torch has it."""
+    hit, gap = np.empty(logits.shape[:2], np.bool_), np.empty(logits.shape[:2], np.float32)
     for d in range(logits.shape[0]):
         for k in range(logits.shape[1]):
             row, goal = logits[d, k], goals[k]
@@ -233,3 +234,31 @@ def hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
             hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
             other = lower if (lower > higher) | (lower != lower) else higher
             gap[d, k] = own - other
+    return hit, gap
+
+
+@_jit
+def momentum(here, before, clean, gradient, step, eps, share, moved):  # type: ignore[no-untyped-def]
+    """APGD's step for L∞: along the signs, then ``share`` of it with the rest of the last one."""
+    drift = _ONE - share
+    for k in range(len(here)):
+        x, last, centre, slope, out = here[k], before[k], clean[k], gradient[k], moved[k]
+        size = step[k]
+        for p in range(len(x)):
+            low, high = centre[p] - eps, centre[p] + eps
+            low, high = low if low > 0 else _ZERO, high if high < 1 else _ONE
+            sign = np.float32(slope[p] > 0) - np.float32(slope[p] < 0)
+            straight = x[p] + size * sign
+            straight = low if straight < low else straight
+            straight = high if straight > high else straight
+            mixed = x[p] + (straight - x[p]) * share + (x[p] - last[p]) * drift
+            mixed = low if mixed < low else mixed
+            out[p] = high if mixed > high else mixed
+
+
+@_jit
+def keep_better(here, gradient, value, best, best_gradient, top):  # type: ignore[no-untyped-def]
+    """Points of higher loss, with their gradients, in place of the best ones."""
+    for k in range(len(here)):
+        if value[k] > top[k]:
+            best[k], best_gradient[k], top[k] = here[k], gradient[k], value[k]

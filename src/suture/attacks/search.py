@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,8 +38,7 @@ def put(images: Tensor, index: Tensor, values: Tensor) -> None:
     """Write ``values`` at flat pixel positions, in place; images must be contiguous."""
     flat = images.view(*images.shape[:2], -1)
     if kernels.compiles(flat, values):
-        nowhere = np.zeros(len(images), np.bool_)
-        kernels.write(flat.numpy(), index.numpy(), values.numpy(), nowhere)
+        kernels.write(flat.numpy(), index.numpy(), values.numpy())
         return
     flat.scatter_(2, index[:, None].expand(-1, images.shape[1], -1), values)
 

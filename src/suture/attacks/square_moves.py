@@ -71,13 +71,9 @@ def edit_linf(
 
 
 def _edit_compiled(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor) -> list[Edit]:
-    k, channels, _, width = clean.shape
-    index = torch.empty(k, side * side, dtype=torch.int64)
-    values, before = torch.empty(2, k, channels, side * side).unbind(0)
-    given = (clean.flatten(2).numpy(), best.flatten(2).numpy(), draws.numpy())
-    made = (t.numpy() for t in (index, values, before))
-    kernels.square_window(*given, side, width, np.float32(eps), *made)
-    return [Edit(index, values, before)]
+    given = (t.numpy() for t in (clean.flatten(2), best.flatten(2), draws))
+    made = kernels.square_window(*given, side, clean.shape[3], np.float32(eps))
+    return [Edit(*(torch.from_numpy(part) for part in made))]
 
 
 def _edit_linf(clean: Tensor, eps: float, side: int, draws: Tensor) -> list[Edit]:

@@ -70,7 +70,8 @@ class Kept:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
         logits = logits.contiguous()
         if kernels.compiles(logits):
-            hit, flat = kernels.judged(logits, goals)
+            right, flat = kernels.judged(logits, goals)
+            hit = right.to(logits.dtype)
         else:
             hit = (logits.argmax(-1) == goals).to(logits.dtype)
             own = goals.expand(len(logits), -1).flatten()
