@@ -151,7 +151,9 @@ class FAB(Attack):
             return self._moved_plainly(*given)
         moved = torch.empty_like(state.here)
         numbers = (np.float32(self.alpha_max), np.float32(self.eta))
-        kernels.biased_step(self.norm == "l2", *kernels.flat(*given), *numbers, *kernels.flat(moved))
+        kernels.biased_step(
+            self.norm == "l2", *kernels.flat(*given), *numbers, *kernels.flat(moved)
+        )
         return moved
 
     def _moved_plainly(self, x: Tensor, centre: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:

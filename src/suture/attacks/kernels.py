@@ -212,6 +212,16 @@ def write(images, index, values, kept=None):  # type: ignore[no-untyped-def]
                     images[k, c, index[k, j]] = values[k, c, j]
 
 
+@_jit
+def accept(loss, done, lowest):  # type: ignore[no-untyped-def]
+    """Which losses are lower, or done with; these replace the lowest so far."""
+    kept = np.empty(len(loss), np.bool_)
+    for k in range(len(loss)):
+        kept[k] = loss[k] < lowest[k] or done[k]
+        lowest[k] = loss[k] if kept[k] else lowest[k]
+    return kept
+
+
 def judged(logits: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
     """For logits ``(d, k, classes)``: where ``argmax`` is the goal, and ``margin``, ``(d, k)``."""
     hit, gap = _judged(logits.numpy(), goals.numpy())
@@ -220,21 +230,56 @@ def judged(logits: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
 
 @_jit
 def _judged(logits, goals):  # type: ignore[no-untyped-def]
-    """The first of equals wins, and NaN wins over everything: as torch has it."""
     hit, gap = np.empty(logits.shape[:2], np.bool_), np.empty(logits.shape[:2], np.float32)
     for d in range(logits.shape[0]):
         for k in range(logits.shape[1]):
-            row, goal = logits[d, k], goals[k]
-            own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
-            for c in range(goal):
-                lower = lower if (lower > row[c]) | (lower != lower) else row[c]
-            for c in range(goal + 1, len(row)):
-                higher = higher if (higher > row[c]) | (higher != higher) else row[c]
-            first = goal == 0 or own > lower or (own != own and lower == lower)
-            hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
-            other = lower if (lower > higher) | (lower != lower) else higher
-            gap[d, k] = own - other
+            hit[d, k], gap[d, k] = _hit_and_gap(logits[d, k], goals[k])
     return hit, gap
+
+
+@_jit
+def _hit_and_gap(row, goal):  # type: ignore[no-untyped-def]
+    """The first of equals wins, and NaN wins over everything: as torch has it."""
+    own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
+    for c in range(goal):
+        lower = lower if (lower > row[c]) | (lower != lower) else row[c]
+    for c in range(goal + 1, len(row)):
+        higher = higher if (higher > row[c]) | (higher != higher) else row[c]
+    first = goal == 0 or own > lower or (own != own and lower == lower)
+    hit = first and (goal + 1 == len(row) or own >= higher or own != own)
+    other = lower if (lower > higher) | (lower != lower) else higher
+    return hit, own - other
+
+
+@_jit
+def shares(logits, weights, rows, goals, best_share, best_gap, equal, targeted):  # type: ignore[no-untyped-def]
+    """``Kept``'s judgement of logits ``(d, k, classes)``: shares, margins, and which are better.
+
+    Summed over the draws from the first to the last. ``equal`` divides by their number instead
+    of relying on the weights.
+    """
+    draws, count = logits.shape[:2]
+    share, gap = np.empty(count, np.float32), np.empty(count, np.float32)
+    index, better = np.empty(count, np.int64), 0
+    sign = np.float32(-1.0) if targeted else _ONE
+    for k in range(count):
+        row = rows[k]
+        total, mean, always = _ZERO, _ZERO, True
+        for d in range(draws):
+            hit, ahead = _hit_and_gap(logits[d, k], goals[row])
+            weight = _ONE if draws == 1 else weights[d]
+            holds = hit != targeted
+            always &= holds
+            total = weight * np.float32(holds) if d == 0 else total + weight * np.float32(holds)
+            mean = weight * ahead if d == 0 else mean + weight * ahead
+        total = total / np.float32(draws) if equal else total
+        mean = sign * (mean / np.float32(draws) if equal else mean)
+        share[k], gap[k] = _ONE if always else total, mean
+        known = best_share[row]
+        if share[k] < known or (share[k] == known and mean < best_gap[row]):
+            index[better] = k
+            better += 1
+    return share, gap, index[:better]
 
 
 @_jit
@@ -258,7 +303,9 @@ def momentum(here, before, clean, gradient, step, eps, share, moved):  # type: i
 
 @_jit
 def keep_better(here, gradient, value, best, best_gradient, top):  # type: ignore[no-untyped-def]
-    """Points of higher loss, with their gradients, in place of the best ones."""
+    """Points of higher loss, with their gradients, in place of the best; the highest losses."""
+    highest = top.copy()
     for k in range(len(here)):
         if value[k] > top[k]:
-            best[k], best_gradient[k], top[k] = here[k], gradient[k], value[k]
+            best[k], best_gradient[k], highest[k] = here[k], gradient[k], value[k]
+    return highest

@@ -51,11 +51,7 @@ class Kept:
             logits: ``(d, k, classes)``, the draws'.
             weights: probabilities of the draws, ``None`` if equal.
         """
-        share, gap = self._judged(logits, self._goals[rows], weights)
-        better = (share < self.share[rows]) | (
-            (share == self.share[rows]) & (gap < self.margin[rows])
-        )
-        index = better.nonzero()[:, 0]
+        share, gap, index = self._better(logits.contiguous(), rows, weights)
         if len(index):
             index = index[self._inside(images, rows, index)]
             index = _best_of_each(index, rows, share, gap)
@@ -64,18 +60,30 @@ class Kept:
             self.share[own], self.margin[own] = share[index], gap[index]
         return share
 
+    def _better(
+        self, logits: Tensor, rows: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What candidates are judged by, and the index of those that beat the best of their row."""
+        if kernels.compiles(logits, self.share, self.margin):
+            books = (rows, self._goals, self.share, self.margin)
+            equal = torch.ones(len(logits)) if weights is None else weights
+            given = (t.numpy() for t in (logits, equal, *books))
+            found = kernels.shares(*given, weights is None, self._targeted)
+            share, gap, index = (torch.from_numpy(part) for part in found)
+            return share, gap, index
+        share, gap = self._judged(logits, self._goals[rows], weights)
+        better = (share < self.share[rows]) | (
+            (share == self.share[rows]) & (gap < self.margin[rows])
+        )
+        return share, gap, better.nonzero()[:, 0]
+
     def _judged(
         self, logits: Tensor, goals: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
-        logits = logits.contiguous()
-        if kernels.compiles(logits):
-            right, flat = kernels.judged(logits, goals)
-            hit = right.to(logits.dtype)
-        else:
-            hit = (logits.argmax(-1) == goals).to(logits.dtype)
-            own = goals.expand(len(logits), -1).flatten()
-            flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
+        hit = (logits.argmax(-1) == goals).to(logits.dtype)
+        own = goals.expand(len(logits), -1).flatten()
+        flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
         holds = 1 - hit if self._targeted else hit
         sign = -1.0 if self._targeted else 1.0
         share, gap = weighted(torch.stack([holds, flat], 1), weights)
