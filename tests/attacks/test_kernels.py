@@ -79,7 +79,7 @@ def test_hits_and_margins(logits, goal):
     assert torch.equal(gap[0].double().nan_to_num(7.0), plain.nan_to_num(7.0))
 
 
-@pytest.mark.parametrize("side", (1, 3, 5))
+@pytest.mark.parametrize("side", [1, 3, 5])
 def test_square_windows(side, plainly):
     clean = torch.rand(7, 3, 5, 9, generator=torch.Generator().manual_seed(0))
     best = (clean + 0.1).clamp(0, 1)
@@ -114,8 +114,8 @@ def test_whole_attacks(attack, plainly):
     assert found.success.any()
 
 
-@pytest.mark.parametrize("targeted", (False, True))
-@pytest.mark.parametrize("weights", (None, (0.5, 0.2, 0.3), (1.0,)))
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("weights", [None, (0.5, 0.2, 0.3), (1.0,)])
 def test_shares_of_draws(targeted, weights, plainly):
     generator = torch.Generator().manual_seed(0)
     goals = torch.arange(4)
