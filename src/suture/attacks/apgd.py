@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.apgd_l1 import ascend_l1
 from suture.attacks.ascent import LossOf, ask, remember
 from suture.attacks.base import Attack, require, require_finite_eps
@@ -118,6 +120,12 @@ class APGD(Attack):
     def _moved(self, state: Rows, index: int) -> Tensor:
         """A steepest step, then momentum (paper, Eq. 4)."""
         share = 0.75 if index else 1.0
+        given = (state.here, state.before, state.clean, state.gradient, state.step)
+        if self.norm == "linf" and kernels.compiles(*given):
+            moved = torch.empty_like(state.here)
+            numbers = (np.float32(self.eps), np.float32(share))
+            kernels.momentum(*kernels.flat(*given), *numbers, *kernels.flat(moved))
+            return moved
         straight = state.here + column(state.step) * steepest(self.norm, state.gradient)
         straight = _project(self.norm, self.eps, state.clean, straight)
         drift = (state.here - state.before) * (1.0 - share)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from suture.attacks import kernels
 from suture.attacks.geometry import column
 from suture.attacks.oracle import Loss, Oracle
 from suture.attacks.steps import Rows
@@ -22,7 +23,12 @@ def ask(oracle: Oracle, state: Rows, loss_of: LossOf) -> None:
 def remember(state: Rows) -> None:
     """Keep the point of highest loss, with its gradient."""
     if "best_gradient" not in vars(state):
-        state.best_gradient = state.gradient
+        state.best, state.best_gradient = state.best.clone(), state.gradient.clone()
+    found = (state.here, state.gradient, state.value)
+    kept = (state.best, state.best_gradient, state.top)
+    if kernels.compiles(*found, *kept):
+        state.top = torch.from_numpy(kernels.keep_better(*kernels.flat(*found, *kept)))
+        return
     better = state.value > state.top
     state.best = torch.where(column(better), state.here, state.best)
     state.best_gradient = torch.where(column(better), state.gradient, state.best_gradient)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.base import Attack, require
 from suture.attacks.geometry import column, distance, margin, row_sum
 from suture.attacks.oracle import Loss, Oracle
@@ -106,8 +108,6 @@ class FAB(Attack):
             state.here = self._moved(state, normals, gaps)
             reached = oracle.reached(oracle.logits(state.here, state.rows), state.rows)
             self._remember(state, left, reached)
-            back = state.clean + (state.here - state.clean) * self.beta
-            state.here = torch.where(column(reached), back, state.here)
             state.leave(self._near(left.shortest[state.place]) | ~oracle.can_ask(state.rows))
             if not len(state):
                 return
@@ -146,26 +146,48 @@ class FAB(Attack):
 
     def _moved(self, state: Rows, normals: Tensor, gaps: Tensor) -> Tensor:
         """The biased step (paper, Eq. 9 to 11), clipped to [0, 1]."""
-        clean_gaps = gaps + row_sum(normals * (state.clean - state.here))
+        given = (state.here, state.clean, normals, gaps)
+        if self.norm == "l1" or not kernels.compiles(*given):
+            return self._moved_plainly(*given)
+        moved = torch.empty_like(state.here)
+        numbers = (np.float32(self.alpha_max), np.float32(self.eta))
+        kernels.biased_step(
+            self.norm == "l2", *kernels.flat(*given), *numbers, *kernels.flat(moved)
+        )
+        return moved
+
+    def _moved_plainly(self, x: Tensor, centre: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:
+        clean_gaps = gaps + row_sum(normals * (centre - x))
         moves = to_hyperplane(
             self.norm,
-            torch.cat([state.here, state.clean]),
+            torch.cat([x, centre]),
             torch.cat([normals, normals]),
             torch.cat([gaps, clean_gaps]),
         )
-        here, clean = moves.split(len(gaps))
+        first, second = moves.split(len(gaps))
         lengths = distance(self.norm, moves).clamp_min(1e-8)
         own, other = lengths.split(len(gaps))
         alpha = column((own / (own + other)).clamp_max(self.alpha_max))
-        near, far = state.here + self.eta * here, state.clean + self.eta * clean
+        near, far = x + self.eta * first, centre + self.eta * second
         return (near * (1.0 - alpha) + far * alpha).clamp(0.0, 1.0)
 
     def _remember(self, state: Rows, left: Rows, reached: Tensor) -> None:
-        """Keep what reached the goal with a smaller change than any before."""
+        """Keep what reached the goal with a smaller change than any before, and go back from it."""
+        given = (state.here, state.clean, left.best, left.shortest)
+        if self.norm == "l1" or not kernels.compiles(*given):
+            self._remember_plainly(state, left, reached)
+            return
+        here, clean, best, shortest = kernels.flat(*given)
+        at, beta = kernels.flat(reached, state.place), np.float32(self.beta)
+        kernels.step_back(self.norm == "l2", here, clean, *at, beta, best, shortest)
+
+    def _remember_plainly(self, state: Rows, left: Rows, reached: Tensor) -> None:
         lengths = distance(self.norm, state.here - state.clean)
         shorter = reached & (lengths < left.shortest[state.place])
         left.best[state.place[shorter]] = state.here[shorter]
         left.shortest[state.place[shorter]] = lengths[shorter]
+        back = state.clean + (state.here - state.clean) * self.beta
+        state.here = torch.where(column(reached), back, state.here)
 
 
 def _ahead(other: int) -> Loss:

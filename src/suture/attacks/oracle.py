@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from suture.attacks import kernels
 from suture.attacks.against.answers import Answers, checked
 from suture.attacks.against.keeping import Kept
+from suture.attacks.geometry import margin
 from suture.rng import Stream, bits, image_keys
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -43,7 +46,6 @@ class Oracle:
             asked.
 
     Attributes:
-        queries: int64 ``(n,)``, forwards that the attack has spent on each image.
         notes: what the attack wants the user to know.
         classes: number of classes, known after the first decision.
     """
@@ -68,7 +70,10 @@ class Oracle:
         self.stream, self.keys = stream, image_keys(images, stream)
         self._own = self.keys  # a scope changes those of the attack, not the model's draws
         self.notes: list[str] = []
-        self.queries = torch.zeros_like(goals)
+        self._queries = torch.zeros_like(goals)
+        self._recent: _Recent | None = None
+        nothing = torch.empty(0)
+        self._last = (nothing, nothing, nothing)
         self.kept, self._answers = kept, Answers(model, eot=eot, adaptive=adaptive)
         self._judge = None if judge is None else Answers(judge, eot=eot, adaptive=adaptive)
         self.draws = self._answers.draws
@@ -80,6 +85,21 @@ class Oracle:
         self._clock = time.perf_counter()
         self._width = max(256, len(goals))
         self.classes = 0
+
+    @property
+    def queries(self) -> Tensor:
+        """Int64 ``(n,)``, forwards that the attack has spent on each image."""
+        if self._recent is not None and not self.limited:
+            self._queries.index_copy_(0, self._recent.rows, self._recent.spent)
+        return self._queries
+
+    def _of(self, rows: Tensor) -> _Recent:
+        """What is known of the rows; an attack asks about the same ones many times in turn."""
+        if self._recent is None or self._recent.rows is not rows:
+            spent = self.queries.index_select(0, rows)
+            goals, keys = self.goals.index_select(0, rows), self._own.index_select(0, rows)
+            self._recent = _Recent(rows, goals, keys, spent)
+        return self._recent
 
     def random_bits(self, rows: Tensor, *counters: int | Tensor) -> Tensor:
         """64 random bits for each of the rows' images; counters tell draws apart.
@@ -186,8 +206,19 @@ class Oracle:
         return self._hit(logits, rows)
 
     def _hit(self, logits: Tensor, rows: Tensor) -> Tensor:
+        if logits.ndim == 2 and kernels.compiles(logits):
+            hit = self._judged(logits, rows)[0]
+            return hit if self.targeted else ~hit
         hit = logits.argmax(-1) == self.goals[rows].reshape(-1, *(1,) * (logits.ndim - 2))
         return hit if self.targeted else ~hit
+
+    def _judged(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Where ``argmax`` is the goal, and ``margin``: of one query both are wanted."""
+        seen, hit, gap = self._last
+        if seen is not logits:
+            hit, gap = (part[0] for part in kernels.judged(logits[None], self._of(rows).goals))
+            self._last = (logits, hit, gap)
+        return hit, gap
 
     @property
     def _certain(self) -> bool:
@@ -233,6 +264,10 @@ class Oracle:
 
     def _spend(self, rows: Tensor, each: int) -> Tensor:
         """Counts ``each`` queries a row; returns what the rows had spent before, ``(k,)``."""
+        if not self.limited:
+            asked_of = self._of(rows)
+            spent, asked_of.spent = asked_of.spent, asked_of.spent + each * self.draws
+            return spent
         spent = self.queries[rows]
         if self._seconds is not None:
             now = time.perf_counter()
@@ -261,7 +296,7 @@ class Oracle:
         short = self._short and self._eot_of == "logits"
         ask = self._answers.averaged if short else self._answers
         if not self.limited or bool((allowed := self._allowed(rows, first)).all()):
-            return ask(images, self._own[rows], first, QUERY)
+            return ask(images, self._of(rows).keys, first, QUERY)
         wall = torch.zeros(len(rows), self.classes, dtype=images.dtype, device=images.device)
         wall.scatter_(1, self.goals[rows][:, None], -WALL if self.targeted else WALL)
         if not bool(allowed.any()):
@@ -289,10 +324,12 @@ class Oracle:
 
     def _value(self, loss: Loss, draws: Tensor, mean: Tensor, rows: Tensor) -> Tensor:
         """A loss of the mean logits, or the mean of the draws' losses; some want all draws."""
-        goals = self.goals[rows]
+        goals = self._of(rows).goals
         if isinstance(loss, OfDraws):
             return self._answers.mean(loss(draws, goals))
         if self._eot_of == "logits" or len(draws) == 1:
+            if loss is margin and kernels.compiles(mean):
+                return self._judged(mean, rows)[1]
             return loss(mean, goals)
         return self._answers.mean(torch.stack([loss(draw, goals) for draw in draws]))
 
@@ -311,6 +348,16 @@ class Oracle:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+
+@dataclass
+class _Recent:
+    """The rows that were asked about last, their goals, keys, and what they have spent by now."""
+
+    rows: Tensor
+    goals: Tensor
+    keys: Tensor
+    spent: Tensor
 
 
 class OfDraws:

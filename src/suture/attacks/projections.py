@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.geometry import column, distance, row_sum
 from suture.types import Norm
 
@@ -26,6 +27,14 @@ def to_hyperplane(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> 
         points, normals: x and w, ``(n, c, h, w)``.
         gaps: ``⟨w, x⟩ - b`` for the plane ``⟨w, ·⟩ = b``, ``(n,)``.
     """
+    if norm != "l1" and kernels.compiles(points, normals, gaps):
+        moves = torch.empty_like(points)
+        kernels.onto_planes(norm == "l2", *kernels.flat(points, normals, gaps, moves))
+        return moves
+    return _moves(norm, points, normals, gaps)
+
+
+def _moves(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:
     scale = distance("linf", normals).clamp_min(1e-30)
     pull = normals * column(-gaps.sign() / scale)
     weights, need = pull.abs().flatten(1), gaps.abs() / scale

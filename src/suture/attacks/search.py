@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.geometry import column, margin
 from suture.attacks.oracle import Loss, Oracle
 
@@ -36,6 +37,9 @@ def take(images: Tensor, index: Tensor) -> Tensor:
 def put(images: Tensor, index: Tensor, values: Tensor) -> None:
     """Write ``values`` at flat pixel positions, in place; images must be contiguous."""
     flat = images.view(*images.shape[:2], -1)
+    if kernels.compiles(flat, values):
+        kernels.write(flat.numpy(), index.numpy(), values.numpy())
+        return
     flat.scatter_(2, index[:, None].expand(-1, images.shape[1], -1), values)
 
 
@@ -81,7 +85,8 @@ class Search:
         loss, done = self._ask(candidates)
         kept = loss < self.loss
         self.best = torch.where(column(kept), candidates, self.best)
-        return self._settle(kept, loss, done)
+        self.loss = torch.where(kept, loss, self.loss)
+        return self._settle(kept, done)
 
     def step(self, edits: list[Edit]) -> Tensor:
         """Ask about the best images with the edits; returns which were kept, as ``start``."""
@@ -89,11 +94,11 @@ class Search:
         for edit in edits:
             put(self.best, edit.index, edit.values)
         loss, done = self._ask(self.best)
-        kept = (loss < self.loss) | done
+        kept = self._accept(loss, done)
         # In the same order: where edits overlap, kept images end as they were asked about.
         for edit, old in zip(edits, before, strict=True):
-            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, old))
-        return self._settle(kept, loss, done)
+            self._put_back(edit, old, kept)
+        return self._settle(kept, done)
 
     def result(self) -> Tensor:
         """The best image of every row, finished or not."""
@@ -103,11 +108,27 @@ class Search:
     def _ask(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
         oracle = self.oracle
         logits, loss = oracle.losses(candidates, self.rows, self._loss)
-        done = oracle.reached(logits, self.rows) & self._early_stop
+        done = oracle.reached(logits, self.rows)
+        done = done if self._early_stop else torch.zeros_like(done)
         return -loss if oracle.targeted else loss, done
 
-    def _settle(self, kept: Tensor, loss: Tensor, done: Tensor) -> Tensor:
+    def _accept(self, loss: Tensor, done: Tensor) -> Tensor:
+        """Which candidates are kept: those of lower loss, and those that reach the goal."""
+        if kernels.compiles(loss, self.loss):
+            kept = kernels.accept(*(t.numpy() for t in (loss, done, self.loss)))
+            return torch.from_numpy(kept)
+        kept = (loss < self.loss) | done
         self.loss = torch.where(kept, loss, self.loss)
+        return kept
+
+    def _put_back(self, edit: Edit, before: Tensor, kept: Tensor) -> None:
+        if kernels.compiles(self.best, before):
+            images = self.best.flatten(2)
+            kernels.write(*(t.numpy() for t in (images, edit.index, before, kept)))
+        else:
+            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, before))
+
+    def _settle(self, kept: Tensor, done: Tensor) -> Tensor:
         done = done | ~self.oracle.can_ask(self.rows) if self.oracle.limited else done
         if not bool(done.any()):
             return kept

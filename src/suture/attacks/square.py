@@ -71,6 +71,9 @@ class Square(Attack):
             side = self._side(step, steps, images)
             energy = search.state["energy"]
             edits, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
+            if moved is energy:
+                search.step(edits)
+                continue
             search.state["moved"] = moved
             kept = search.step(edits)
             search.state["energy"] = torch.where(

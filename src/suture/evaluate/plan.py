@@ -149,7 +149,9 @@ def _row(
 def _adaptive(view: View, plan: Plan) -> Iterator[Row]:
     norm, eps = plan.attack.norm, plan.attack.eps
     own = [knowing(attack, plan.draws) for attack in (plan.attack, *plan.also)]
-    direct = plan.tier.direct(norm, eps, view.classes, plan.draws, randomised=view.randomised)
+    direct = plan.tier.direct(
+        norm, eps, view.classes, plan.draws, randomised=view.randomised, finite=view.finite
+    )
     white = plan.tier.gradients(norm, eps, view.classes, plan.draws)
     repeats = 1 if view.finite else plan.repeats
     for attack in dict.fromkeys([*own, *direct]):

@@ -25,8 +25,8 @@ class Tier:
             turn.
         targets: classes that APGD-T runs towards; 0 leaves it out.
         queries: of Square and Sparse-RS.
-        ensemble: AutoAttack in this version on deterministic models, and "rand" on others; empty
-            for neither.
+        ensemble: AutoAttack in this version on models whose draws are all known, besides "rand"
+            on all that draw; empty for neither.
     """
 
     name: str = "brief"
@@ -37,19 +37,26 @@ class Tier:
     ensemble: Literal["", "standard", "plus"] = ""
 
     def direct(
-        self, norm: Norm, eps: float, classes: int, draws: int, *, randomised: bool
+        self, norm: Norm, eps: float, classes: int, draws: int, *, randomised: bool, finite: bool
     ) -> list[Attack]:
-        """Attacks on the model itself."""
+        """Attacks on the model itself.
+
+        The ensemble meets a model whose draws are all known as it meets a deterministic one, with
+        exact means: before and after are attacked alike. "rand" comes on top where it draws.
+        """
         made = self.gradients(norm, eps, classes, draws)
         if math.isinf(eps) or norm == "l0":
             return made
         square = knowing(Square(norm=norm, eps=eps, queries=self.queries), draws)
         if not self.ensemble:
             return [*made, square]
-        version: Literal["standard", "plus", "rand"] = "rand" if randomised else self.ensemble
-        whole = knowing(AutoAttack(norm=norm, eps=eps, version=version), draws)
-        # On a deterministic model APGD-T is a part of AutoAttack already.
-        return [*(a for a in made if randomised or not isinstance(a, APGD)), square, whole]
+        versions: list[Literal["standard", "plus", "rand"]] = ["rand"] if randomised else []
+        if finite:
+            # APGD-T is a part of it.
+            versions = [self.ensemble, *versions]
+            made = [attack for attack in made if not isinstance(attack, APGD)]
+        whole = [AutoAttack(norm=norm, eps=eps, version=version) for version in versions]
+        return [*made, square, *(knowing(attack, draws) for attack in whole)]
 
     def gradients(self, norm: Norm, eps: float, classes: int, draws: int) -> list[Attack]:
         """Attacks that also follow the gradients of models that stand in for this one.

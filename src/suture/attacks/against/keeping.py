@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from suture.attacks import kernels
 from suture.attacks.against.answers import weighted
 from suture.attacks.geometry import distance, margin
 from suture.types import Norm
@@ -50,11 +51,7 @@ class Kept:
             logits: ``(d, k, classes)``, the draws'.
             weights: probabilities of the draws, ``None`` if equal.
         """
-        share, gap = self._judged(logits, self._goals[rows], weights)
-        better = (share < self.share[rows]) | (
-            (share == self.share[rows]) & (gap < self.margin[rows])
-        )
-        index = better.nonzero()[:, 0]
+        share, gap, index = self._better(logits.contiguous(), rows, weights)
         if len(index):
             index = index[self._inside(images, rows, index)]
             index = _best_of_each(index, rows, share, gap)
@@ -63,18 +60,30 @@ class Kept:
             self.share[own], self.margin[own] = share[index], gap[index]
         return share
 
+    def _better(
+        self, logits: Tensor, rows: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What candidates are judged by, and the index of those that beat the best of their row."""
+        if kernels.compiles(logits, self.share, self.margin):
+            books = (rows, self._goals, self.share, self.margin)
+            equal = torch.ones(len(logits)) if weights is None else weights
+            given = (t.numpy() for t in (logits, equal, *books))
+            found = kernels.shares(*given, weights is None, self._targeted)
+            share, gap, index = (torch.from_numpy(part) for part in found)
+            return share, gap, index
+        share, gap = self._judged(logits, self._goals[rows], weights)
+        better = (share < self.share[rows]) | (
+            (share == self.share[rows]) & (gap < self.margin[rows])
+        )
+        return share, gap, better.nonzero()[:, 0]
+
     def _judged(
         self, logits: Tensor, goals: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
-        logits = logits.contiguous()
-        if _compiles(logits):
-            hit, flat = torch.empty(2, *logits.shape[:2]).unbind(0)
-            _hits(*(t.numpy() for t in (logits, goals, hit, flat)))
-        else:
-            hit = (logits.argmax(-1) == goals).to(logits.dtype)
-            own = goals.expand(len(logits), -1).flatten()
-            flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
+        hit = (logits.argmax(-1) == goals).to(logits.dtype)
+        own = goals.expand(len(logits), -1).flatten()
+        flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
         holds = 1 - hit if self._targeted else hit
         sign = -1.0 if self._targeted else 1.0
         share, gap = weighted(torch.stack([holds, flat], 1), weights)
@@ -128,26 +137,6 @@ def _fit(images, clean, index, own, fits, limit):  # type: ignore[no-untyped-def
 def _copy(images, kept, index, own):  # type: ignore[no-untyped-def]
     for i in range(len(index)):
         kept[own[i]] = images[index[i]]
-
-
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-def _hits(logits, goals, hit, gap):  # type: ignore[no-untyped-def]
-    """Where ``argmax`` is the goal, and ``margin``, for logits ``(d, k, classes)``.
-
-    The first of equals wins, and NaN wins over everything: as torch has it.
-    """
-    for d in range(logits.shape[0]):
-        for k in range(logits.shape[1]):
-            row, goal = logits[d, k], goals[k]
-            own, lower, higher = row[goal], np.float32(-np.inf), np.float32(-np.inf)
-            for c in range(goal):
-                lower = lower if (lower > row[c]) | (lower != lower) else row[c]
-            for c in range(goal + 1, len(row)):
-                higher = higher if (higher > row[c]) | (higher != higher) else row[c]
-            first = goal == 0 or own > lower or (own != own and lower == lower)
-            hit[d, k] = first and (goal + 1 == len(row) or own >= higher or own != own)
-            other = lower if (lower > higher) | (lower != lower) else higher
-            gap[d, k] = own - other
 
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:
