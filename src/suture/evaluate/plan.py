@@ -160,8 +160,9 @@ def _adaptive(view: View, plan: Plan) -> Iterator[Row]:
         for attack in [knowing(plan.attack, draws), *white[:1]]:
             other = replace(attack, eot=draws)
             yield _row(view, Kind.ATTACK, "adaptive", other, repeats=repeats)
+    following = [a for a in own if a.knowledge == "white-box" or norm == "l0"]
     for name in view.through:
-        for attack in dict.fromkeys([*own, *white]):
+        for attack in dict.fromkeys([*following, *white]):
             yield _row(view, Kind.ATTACK, "adaptive", attack, through=name)
     models = fixed_models(view.subject.model)
     if models:
