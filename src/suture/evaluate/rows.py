@@ -187,7 +187,7 @@ def _threat(attack: Attack) -> dict[str, Any]:
 
 def expected(share: Tensor) -> float:
     """Images right in expectation over the draws."""
-    return round(float(share.double().sum()), 6)
+    return round(float(share.double().sum()), 4)
 
 
 def record_of(
