@@ -15,7 +15,7 @@ from suture.certify import Certificate, Checker, certify_box, load_certificate, 
 from suture.certify.checking import lower_bounds
 from suture.certify.matrices import steps_of
 from suture.errors import ArgumentError, BundleError
-from suture.types import Box
+from suture.types import Box, RepairedModel
 from tests.bounds.nets import networks, points
 
 NETWORKS = networks()
@@ -125,7 +125,7 @@ def test_nothing_is_certified_that_has_a_counterexample():
     assert certify_box(model, lower, upper, -rows, torch.zeros(2).double()) is None
 
 
-class Switch(nn.Module):
+class Switch(RepairedModel):
     """Answers with one network or another, and says which may answer where."""
 
     def __init__(self, parts):

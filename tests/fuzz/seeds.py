@@ -164,7 +164,7 @@ def piece() -> Files:
     from suture.attacks import AttackResult
 
     result = AttackResult(torch.rand(3, 1, 4, 4), torch.ones(3) > 0, torch.arange(3),
-                          torch.ones(3) > 0, torch.arange(3))  # fmt: skip
+                          torch.ones(3) > 0, torch.arange(3), torch.ones(3))  # fmt: skip
     return {"piece.safetensors": plain.to_bytes({"value": to_plain(result)})}
 
 

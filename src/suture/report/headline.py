@@ -98,10 +98,14 @@ def headline(records: list[Record]) -> Headline:
         undefended_adaptive=_adaptive_baseline(before, adaptive, undefended, defended=bool(after)),
         every=_lowest(measure(r for r in rows if r.kind is Kind.EVERY)),
         preempted=_lowest(_adaptive(earlier)),
-        certified=_highest(measure(r for r in chosen if r.kind is Kind.CERTIFIED)),
+        certified=_highest(measure(r for r in chosen if _proved_after_the_move(r))),
         unbounded=_pairs(measure(r for r in unbounded if r.kind is Kind.ATTACK)),
         others=others,
     )
+
+
+def _proved_after_the_move(record: Record) -> bool:
+    return record.kind is Kind.CERTIFIED and record.position == "after"
 
 
 def _one_of_each(records: list[Record]) -> tuple[list[Record], tuple[str, ...]]:

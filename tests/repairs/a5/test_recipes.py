@@ -121,8 +121,11 @@ def test_online_recipes_certify_more_after_robustification(method):
     assert in_the_ball(moved.images, batch.images)
     torch.testing.assert_close(moved.images * 255, (moved.images * 255).round(), atol=1e-3, rtol=0)
     assert certified(model.classifier, moved) > certified(robust(), batch)
-    same = models.fingerprint(model.classifier) == models.fingerprint(robust())
-    assert same == (method is R)
+    if method is R:
+        assert models.fingerprint(model.classifier) == models.fingerprint(robust())
+    else:  # it keeps the pair that it began with where rounding lets no epoch do better
+        began = online(R).model
+        assert certified(model.classifier, moved) >= certified(began.classifier, stored(began))
 
 
 @pytest.mark.parametrize("method", [R, RC], ids=["R", "RC"])
