@@ -157,9 +157,9 @@ def _adaptive(view: View, plan: Plan) -> Iterator[Row]:
     for attack in dict.fromkeys([*own, *direct]):
         yield _row(view, Kind.ATTACK, "adaptive", attack, repeats=repeats)
     for draws in [] if view.finite else [d for d in plan.eot if d != plan.draws]:
-        for attack in [knowing(plan.attack, draws), *white[:1]]:
-            other = replace(attack, eot=draws)
-            yield _row(view, Kind.ATTACK, "adaptive", other, repeats=repeats)
+        for attack in [*own[:1], *white[:1]]:
+            fewer = replace(attack, eot=draws)
+            yield _row(view, Kind.ATTACK, "adaptive", fewer, repeats=repeats)
     following = [a for a in own if a.knowledge == "white-box" or norm == "l0"]
     for name in view.through:
         for attack in dict.fromkeys([*following, *white]):
