@@ -237,6 +237,16 @@ def test_unusable_models_are_refused(attack: Attack, batch: Batch):
         attack(nn.Identity(), batch)
 
 
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if a.eot > 1], ids=repr)
+def test_a_budget_ends_between_queries_and_not_between_their_draws(attack: Attack):
+    model = ExactRandom(SHAPE)
+    batch = classified_batch(model, SHAPE, n=13, seed=1)
+    limited = dataclasses.replace(attack, budget=2 * attack.eot + 1)
+    queries = limited(model, batch, generator=0).queries
+    assert int(queries.max()) == 2 * attack.eot
+    assert torch.equal(queries % attack.eot, torch.zeros_like(queries))
+
+
 @every_attack
 def test_a_spent_budget_stops_the_image(attack: Attack, model: ExactLinear, batch: Batch):
     budget = 2 * attack.eot + 1
