@@ -184,13 +184,13 @@ def _summed_up(
         for way in dict.fromkeys(ways)
     }
     decided = [m for m in found if m.record.kind is Kind.STRONGEST]
-    known = decided[0].record.expected
     fresh = sum(m.record.right for m in decided) / len(decided)
+    exact = decided[0].record.expected is not None
     every = [m.record.right for m in found if m.record.kind is Kind.EVERY]
     return Left(
         n=len(batch),
         clean=_sum(clean),
-        right=round(fresh if known is None else known, 6),
+        right=_sum(decided[0].share) if exact else round(fresh, 6),
         every=every[0] if every else decided[0].record.right,
         ways=alone,
         tries=tries,

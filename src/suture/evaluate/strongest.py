@@ -49,9 +49,8 @@ def strongest(
         right = decisions(subject.model, images, stream) == batch.labels
         made = _row(rows, view, Kind.STRONGEST, images, right, share, started)
         sure = expected(share) if view.randomised and view.finite else None
-        told = replace(
-            made.record, repeat=repeat, tags=tags, expected=sure, draws="exact" if sure else None
-        )
+        draws = None if sure is None else "exact"
+        told = replace(made.record, repeat=repeat, tags=tags, expected=sure, draws=draws)
         yield replace(made, record=told)
     if view.randomised:
         every = (share == 1.0).float()
