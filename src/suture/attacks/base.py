@@ -214,8 +214,9 @@ class Attack(ABC):
         success = wrong if targets is None else predictions == targets
         share = (right & ~success).float() if kept is None else kept.share * right
         notes = tuple(dict.fromkeys(attacked.notes))
-        return AttackResult(images, success, attacked.queries, right, predictions, share,
-                            notes=notes)  # fmt: skip
+        return AttackResult(
+            images, success, attacked.queries, right, predictions, share, notes=notes
+        )
 
     def _proposed(self, oracle: Oracle, images: Tensor, right: Tensor, kept: Kept | None) -> Tensor:
         """What the attack makes of the images that are right, moved into the ball."""

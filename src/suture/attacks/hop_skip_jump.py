@@ -178,8 +178,10 @@ class _Draws:
 
     def take(self, count: int, like: Tensor, norm: Norm) -> list[Tensor]:
         """The next directions, each shaped like the images: normal for L2, uniform for L∞."""
-        return [torch.stack([self._one(g, like, norm) for g in self._generators]).to(like.device)
-                for _ in range(count)]  # fmt: skip
+        return [
+            torch.stack([self._one(g, like, norm) for g in self._generators]).to(like.device)
+            for _ in range(count)
+        ]
 
     @staticmethod
     def _one(generator: torch.Generator, like: Tensor, norm: Norm) -> Tensor:

@@ -106,8 +106,13 @@ def best_pairs(up: Tensor, down: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
     product.diagonal(dim1=1, dim2=2).zero_()
     score, flat = product.flatten(1).max(1)
     width = chosen.shape[1]
-    pair = torch.stack([chosen.gather(1, (flat // width)[:, None])[:, 0],
-                        chosen.gather(1, (flat % width)[:, None])[:, 0]], 1)  # fmt: skip
+    pair = torch.stack(
+        [
+            chosen.gather(1, (flat // width)[:, None])[:, 0],
+            chosen.gather(1, (flat % width)[:, None])[:, 0],
+        ],
+        1,
+    )
     return order.gather(1, pair), score
 
 

@@ -60,9 +60,10 @@ class Pixle(Attack):
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
         found = images.clone()
         state = Rows(clean=images, rows=rows, best=images.clone(), base=images.clone())
-        state.base, state.loss = state.base.contiguous(), torch.full_like(
-            images[:, 0, 0, 0], math.inf
-        )  # fmt: skip
+        state.base, state.loss = (
+            state.base.contiguous(),
+            torch.full_like(images[:, 0, 0, 0], math.inf),
+        )
         for step in range(self.restarts * self.iterations):
             gone = self._try(oracle, state, step)
             found[state.place[gone]] = state.best[gone]
@@ -113,8 +114,10 @@ class Pixle(Attack):
     ) -> tuple[Tensor, Tensor]:
         """Pixel positions of the source patch, ``(k, slots)``, and which slots it uses."""
         spans = []
-        for lane, (low, high), length in ((0, self.y_dimensions, height),
-                                          (2, self.x_dimensions, width)):  # fmt: skip
+        for lane, (low, high), length in (
+            (0, self.y_dimensions, height),
+            (2, self.x_dimensions, width),
+        ):
             start = integers(bits[:, lane], max(length - 1, 1))
             size = low + integers(bits[:, lane + 1], high - low + 1)
             spans.append((start[:, None], torch.minimum(size, length - start)[:, None]))

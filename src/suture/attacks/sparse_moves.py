@@ -12,10 +12,28 @@ from suture.attacks.search import Edit, Search, take
 from suture.rng import integers
 
 # What the share is divided by, from which iteration of 10 000 on (authors' ``p_selection``).
-_PIXELS = ((0, 2), (50, 4), (200, 5), (500, 6), (1000, 8), (2000, 10), (4000, 12), (6000, 15),
-           (8000, 20))  # fmt: skip
-_PATCH = ((10, 2), (50, 4), (200, 8), (500, 16), (1000, 32), (2000, 64), (4000, 128), (6000, 256),
-          (8000, 512))  # fmt: skip
+_PIXELS = (
+    (0, 2),
+    (50, 4),
+    (200, 5),
+    (500, 6),
+    (1000, 8),
+    (2000, 10),
+    (4000, 12),
+    (6000, 15),
+    (8000, 20),
+)
+_PATCH = (
+    (10, 2),
+    (50, 4),
+    (200, 8),
+    (500, 16),
+    (1000, 32),
+    (2000, 64),
+    (4000, 128),
+    (6000, 256),
+    (8000, 512),
+)
 _BLOTS = 200
 """Small squares that make up a first patch; few places are left uncovered."""
 
@@ -102,8 +120,13 @@ class Patch(Moves):
     def begin(self, search: Search) -> None:
         k, channels, height, width = search.clean.shape
         bits = self.draw(search, 0, 2 + _BLOTS * (3 + channels))
-        corner = torch.stack([integers(bits[:, 0], height - self.side + 1),
-                              integers(bits[:, 1], width - self.side + 1)], 1)  # fmt: skip
+        corner = torch.stack(
+            [
+                integers(bits[:, 0], height - self.side + 1),
+                integers(bits[:, 1], width - self.side + 1),
+            ],
+            1,
+        )
         search.state["corner"] = corner
         patch = blots(self.side, channels, bits[:, 2:].reshape(k, _BLOTS, 3 + channels))
         index = square(corner, self.side, width)[:, None].expand(-1, channels, -1)

@@ -134,8 +134,9 @@ class SShaped:
         f_low, f_up = self.forward(lower), self.forward(upper)
         width = upper - lower
         # Where the chord is only noise: the steepest slope lies above, seen from the left end.
-        chord = torch.where(width > 1e-6, (f_up - f_low) / width.clamp(min=1e-6),
-                            self._steepest(lower, upper))  # fmt: skip
+        chord = torch.where(
+            width > 1e-6, (f_up - f_low) / width.clamp(min=1e-6), self._steepest(lower, upper)
+        )
         touch, before = self._touch(lower, upper)
         # The chord lies above while the function is still convex, or not yet past the tangent.
         use_chord = (upper <= 0) | (before >= upper)

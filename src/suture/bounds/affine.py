@@ -242,9 +242,14 @@ class Conv:
     def to(self, dtype: torch.dtype) -> Conv:
         """With constants of that type."""
         return Conv(
-            self.weight.to(dtype), _cast(self.bias, dtype), self.stride, self.padding,
-            self.dilation, self.groups, self.in_shape,
-        )  # fmt: skip
+            self.weight.to(dtype),
+            _cast(self.bias, dtype),
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.in_shape,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,9 +348,12 @@ def _dot(rows: Tensor, constant: Tensor) -> Tensor:
 
 
 def average_pool(
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-    shape: tuple[int, ...], like: Tensor,
-) -> Conv:  # fmt: skip
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    shape: tuple[int, ...],
+    like: Tensor,
+) -> Conv:
     """Average pooling (padding counted) as a convolution of every channel by itself."""
     weight = like.new_full((shape[0], 1, *kernel), 1.0 / math.prod(kernel))
     return Conv(weight, None, stride, padding, (1, 1), shape[0], shape)

@@ -247,15 +247,17 @@ def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown"
     size = max(1, OWN * BUDGET // max(1, own))
     if own and size < count:
         # Weights are read several times: not all of them from far away each time.
-        return torch.cat([
-            bounds_of(
-                network.part(slice(first, first + size)),
-                Box(box.lower[first : first + size], box.upper[first : first + size]),
-                rows if len(rows) == 1 else rows[first : first + size],
-                method,
-            )
-            for first in range(0, count, size)
-        ])  # fmt: skip
+        return torch.cat(
+            [
+                bounds_of(
+                    network.part(slice(first, first + size)),
+                    Box(box.lower[first : first + size], box.upper[first : first + size]),
+                    rows if len(rows) == 1 else rows[first : first + size],
+                    method,
+                )
+                for first in range(0, count, size)
+            ]
+        )
     if method == "alpha-crown":
         from suture.bounds.alpha_crown import optimised
 

@@ -74,9 +74,12 @@ class _Bend(torch.autograd.Function):
         of_rows = rows.new_empty(len(low), *rows.shape[1:])
         of_lines = [torch.zeros_like(low, memory_format=torch.contiguous_format) for _ in range(3)]
         loops.bend_back(
-            *given, _flat(grads[0], 2), grads[1].detach().contiguous().numpy(),
-            of_rows.flatten(2).numpy(), *(t.flatten(1).numpy() for t in of_lines),
-        )  # fmt: skip
+            *given,
+            _flat(grads[0], 2),
+            grads[1].detach().contiguous().numpy(),
+            of_rows.flatten(2).numpy(),
+            *(t.flatten(1).numpy() for t in of_lines),
+        )
         if len(rows) < len(low):
             of_rows = of_rows.sum(0, keepdim=True)
         return of_rows, *of_lines
@@ -112,9 +115,14 @@ class _ReluLines(torch.autograd.Function):
         lower, upper = ctx.saved_tensors
         of_lower, of_upper = lower.new_empty(lower.shape), upper.new_empty(upper.shape)
         loops.relu_lines_back(
-            _flat(lower, 1), _flat(upper, 1), ctx.slope, _flat(grads[1], 1), _flat(grads[2], 1),
-            of_lower.flatten(1).numpy(), of_upper.flatten(1).numpy(),
-        )  # fmt: skip
+            _flat(lower, 1),
+            _flat(upper, 1),
+            ctx.slope,
+            _flat(grads[1], 1),
+            _flat(grads[2], 1),
+            of_lower.flatten(1).numpy(),
+            of_upper.flatten(1).numpy(),
+        )
         return of_lower, of_upper, None
 
 

@@ -71,9 +71,13 @@ class MaxPool:
         """Flat position of the input with the largest lower bound, whether it beats all others,
         and the upper line's constant (0 where it does): each ``(n, c, …)``."""
         best, index = F.max_pool2d(
-            lower, self.kernel, self.stride, self.padding,
-            ceil_mode=self.ceil_mode, return_indices=True,
-        )  # fmt: skip
+            lower,
+            self.kernel,
+            self.stride,
+            self.padding,
+            ceil_mode=self.ceil_mode,
+            return_indices=True,
+        )
         index = index.flatten(2)
         own = upper.flatten(2).gather(2, index).reshape(best.shape)
         others = self._others(upper, index).reshape(best.shape)
@@ -82,10 +86,16 @@ class MaxPool:
         # A window without bounds must not look like one.
         lost = torch.isnan(best) | torch.isnan(own) | torch.isnan(others)
         unknown = ~(upper - lower < float("inf"))
-        lost |= F.max_pool2d(
-            unknown.to(lower.dtype), self.kernel, self.stride, self.padding,
-            ceil_mode=self.ceil_mode,
-        ) > 0  # fmt: skip
+        lost |= (
+            F.max_pool2d(
+                unknown.to(lower.dtype),
+                self.kernel,
+                self.stride,
+                self.padding,
+                ceil_mode=self.ceil_mode,
+            )
+            > 0
+        )
         return index, wins, torch.where(lost, float("nan"), ceiling)
 
     def _others(self, upper: Tensor, index: Tensor) -> Tensor:

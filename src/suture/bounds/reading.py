@@ -132,8 +132,9 @@ def unknown(what: str) -> ModelError:
 def _conv(layer: Any, shape: Shape) -> Conv:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise unknown(f"a convolution with padding={layer.padding!r}, {layer.padding_mode!r}")
-    return Conv(layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation,
-                layer.groups, shape)  # fmt: skip
+    return Conv(
+        layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups, shape
+    )
 
 
 def _linear(layer: Any, shape: Shape) -> Linear:
@@ -173,8 +174,9 @@ def _max(layer: Any, shape: Shape) -> Op:
     if _pair(layer.dilation) != (1, 1):
         raise unknown("max pooling with dilation")
     stride = layer.kernel_size if layer.stride is None else layer.stride
-    return MaxPool(_pair(layer.kernel_size), _pair(stride), _pair(layer.padding),
-                   bool(layer.ceil_mode), shape)  # fmt: skip
+    return MaxPool(
+        _pair(layer.kernel_size), _pair(stride), _pair(layer.padding), bool(layer.ceil_mode), shape
+    )
 
 
 def _flat(shape: Shape) -> Reshape:

@@ -32,8 +32,9 @@ def suits(weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int], gr
     )
 
 
-def transposed(rows: Tensor, weight: Tensor, stride: int, padding: tuple[int, int],
-               size: tuple[int, int]) -> Tensor:  # fmt: skip
+def transposed(
+    rows: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
     """``F.conv_transpose2d`` of ``(k, out, h, w)``.
 
     Args:
@@ -50,8 +51,14 @@ def transposed(rows: Tensor, weight: Tensor, stride: int, padding: tuple[int, in
 
 class _Transposed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, stride: int, padding: tuple[int, int],
-                size: tuple[int, int]) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.given = stride, padding, size
         blocks, (high, wide) = _by_blocks(weight, stride)

@@ -43,8 +43,10 @@ def vnnlib(certificate: Certificate) -> str:
     """
     lower, upper = certificate.lower.flatten().tolist(), certificate.upper.flatten().tolist()
     outputs = certificate.rows.shape[1]
-    lines = [f"; {certificate.method}, margin {certificate.margin!r}",
-             f"; network {certificate.network}"]  # fmt: skip
+    lines = [
+        f"; {certificate.method}, margin {certificate.margin!r}",
+        f"; network {certificate.network}",
+    ]
     lines += [f"(declare-const X_{i} Real)" for i in range(len(lower))]
     lines += [f"(declare-const Y_{j} Real)" for j in range(outputs)]
     for i, (low, high) in enumerate(zip(lower, upper, strict=True)):
@@ -80,9 +82,12 @@ def onnx_bytes(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            model.eval(), (example,), dynamo=True, verbose=False,
+            model.eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )  # fmt: skip
+        )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     return content

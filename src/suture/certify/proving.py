@@ -64,14 +64,22 @@ def certify_box(
         add: ``(k,)``.
     """
     box = Box(lower[None].double(), upper[None].double())
-    found = [float(prove(part, box, rows[None], add[None], method).min())
-             for part in parts_of(model, lower, upper)]  # fmt: skip
+    found = [
+        float(prove(part, box, rows[None], add[None], method).min())
+        for part in parts_of(model, lower, upper)
+    ]
     if not found or min(found) <= 0:
         return None
     return Certificate(
-        lower.double().cpu(), upper.double().cpu(), rows.double().cpu(), add.double().cpu(),
-        min(found), method, fingerprint(model), note or {},
-    )  # fmt: skip
+        lower.double().cpu(),
+        upper.double().cpu(),
+        rows.double().cpu(),
+        add.double().cpu(),
+        min(found),
+        method,
+        fingerprint(model),
+        note or {},
+    )
 
 
 def parts_of(model: nn.Module, lower: Tensor, upper: Tensor) -> list[nn.Module]:

@@ -71,9 +71,14 @@ def command(
             expected=f"a method out of {', '.join(METHODS)}", got=repr(name), remedy="Try crown."
         )
     study = Certified(
-        model=model, weights=str(weights or ""), data=data, eps=tuple(eps or (8 / 255,)),
-        methods=chosen, n=n, batch_size=batch_size,
-    )  # fmt: skip
+        model=model,
+        weights=str(weights or ""),
+        data=data,
+        eps=tuple(eps or (8 / 255,)),
+        methods=chosen,
+        n=n,
+        batch_size=batch_size,
+    )
     run = Run.create(
         default_out("certify", out),
         kind="certify",
@@ -102,8 +107,12 @@ def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
     held += f"; {tried} were tried" if tried else ""
     lines = [f"{result['file']}: {result['reason']}" for result in bad]
-    facts = {"model": str(reference), "checked": len(results), "failed": len(bad),
-             "tried": tried or None}  # fmt: skip
+    facts = {
+        "model": str(reference),
+        "checked": len(results),
+        "failed": len(bad),
+        "tried": tried or None,
+    }
     emit(as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
     return 1 if bad else 0
 
@@ -130,14 +139,23 @@ def _checked(checker: Checker, file: Path) -> dict[str, Any]:
     except SutureError as error:
         return _failed(file, error)
     margin = verdict.margin if verdict.margin > float("-inf") else None
-    return {"file": file.name, "holds": verdict.holds, "margin": margin, "by": verdict.by,
-            "reason": verdict.reason, "tried": certificate.note.get("tried")}  # fmt: skip
+    return {
+        "file": file.name,
+        "holds": verdict.holds,
+        "margin": margin,
+        "by": verdict.by,
+        "reason": verdict.reason,
+        "tried": certificate.note.get("tried"),
+    }
 
 
 def _certificates(reference: Path) -> list[Path]:
     """Those of a run folder, or those beside a bundle."""
-    places = [reference / "artifacts" / "certificates", reference / "certificates",
-              reference.parent / "certificates"]  # fmt: skip
+    places = [
+        reference / "artifacts" / "certificates",
+        reference / "certificates",
+        reference.parent / "certificates",
+    ]
     for place in places:
         if files_in(place):
             return files_in(place)

@@ -160,9 +160,15 @@ def make_attacks(names: Sequence[str], **fields: Any) -> list[Attack]:
 
 
 def make_repair(
-    name: str, *, attack: Attack, eps: float | None, steps: int | None,
-    eps_d: float | None = None, epochs: int | None = None, **fields: Any,
-) -> Repair:  # fmt: skip
+    name: str,
+    *,
+    attack: Attack,
+    eps: float | None,
+    steps: int | None,
+    eps_d: float | None = None,
+    epochs: int | None = None,
+    **fields: Any,
+) -> Repair:
     """The repair of that name; ``None`` means the method's own default.
 
     Args:

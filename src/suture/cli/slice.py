@@ -57,9 +57,12 @@ def command(
     batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(device)
     with timed() as clock, Bars() as bars, torch.no_grad():
         slices = slice_classes(
-            classifier, batch, q=q, batch_size=batch_size,
+            classifier,
+            batch,
+            q=q,
+            batch_size=batch_size,
             on_done=lambda done, total: bars("images", done, total),
-        )  # fmt: skip
+        )
         rows = layer_slices(slices, index)
     if picture is not None:
         title = f"Slice of class {dataset.class_names[index]}: {Path(model).name}"
@@ -128,8 +131,10 @@ def _text(facts: dict[str, Any], rows: list[LayerSlice]) -> str:
         for row in rows
     ]
     widths = [max(len(line[i]) for line in (header, *body)) for i in range(len(header))]
-    lines = ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
-             for line in (header, *body)]  # fmt: skip
+    lines = [
+        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
+        for line in (header, *body)
+    ]
     head = f"class {facts['class_name']}, q = {facts['q']:g} %, {facts['n']} training images"
     lines += [f"picture: {facts['picture']}"] if facts["picture"] else []
     return "\n".join([head, *lines, f"{facts['seconds']:.1f} s"])

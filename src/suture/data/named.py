@@ -20,9 +20,17 @@ from suture.data.torchvision_files import on_disk, read_torchvision
 from suture.errors import DataError
 
 FASHION = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _LOSSY = (
     "Lossy: JPEG of quality about 75, 5.8 grey levels off on average; resnet20 loses 13 points. "
     "Compare published accuracies on cifar10-exact."

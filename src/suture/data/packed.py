@@ -19,8 +19,17 @@ from suture.data.stores import Decoded, Deferred
 from suture.errors import DataError
 
 CIFAR10 = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _TILE = 32
 
 

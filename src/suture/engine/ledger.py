@@ -65,8 +65,9 @@ class Ledger:
         name = f"{_safe(stage)}-{short[:8]}-{index:06d}.safetensors"
         write_quickly(self.folder / name, content)
         digest = hashlib.sha256(content).hexdigest()
-        self._append({"stage": stage, "work": short, "index": index, "file": name,
-                      "sha256": digest})  # fmt: skip
+        self._append(
+            {"stage": stage, "work": short, "index": index, "file": name, "sha256": digest}
+        )
 
     def fail(self, stage: str, work: str, index: int, failure: dict[str, Any]) -> None:
         """Note that a piece failed; it is tried again when the run is resumed."""

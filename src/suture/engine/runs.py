@@ -26,8 +26,16 @@ SCHEMA = 1
 FINISHED, INCOMPLETE = "finished", "incomplete"
 _MATTER = ("suture", "torch", "torchvision", "numpy", "numba")
 _MAY_PASS = (KeyboardInterrupt, SystemExit, StorageError, EngineError, MemoryError)
-_OWN = {"run.json", "records.jsonl", "rows.jsonl", "failures.jsonl", "report.html",
-        "artifacts", "checkpoints", locks.FILE}  # fmt: skip
+_OWN = {
+    "run.json",
+    "records.jsonl",
+    "rows.jsonl",
+    "failures.jsonl",
+    "report.html",
+    "artifacts",
+    "checkpoints",
+    locks.FILE,
+}
 
 
 @dataclass

@@ -36,9 +36,7 @@ def frechet(one: Tensor, other: Tensor) -> float:
             remedy="Give more examples; a distance of distributions needs a spread.",
         )
     means = (left.mean(0) - right.mean(0)).square().sum()
-    left, right = (
-        (part - part.mean(0)) / (len(part) - 1) ** 0.5 for part in (left, right)
-    )  # fmt: skip
+    left, right = ((part - part.mean(0)) / (len(part) - 1) ** 0.5 for part in (left, right))
     shared = torch.linalg.svdvals(left @ right.T).sum()
     spread = left.square().sum() + right.square().sum() - 2.0 * shared
     return max(0.0, float(means + spread))

@@ -14,7 +14,7 @@ from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
 from suture.evaluate.plan import Plan, View
-from suture.evaluate.records import Kind
+from suture.evaluate.records import Draws, Kind
 from suture.evaluate.rows import Measured, decisions, expected
 from suture.rng import Stream
 
@@ -49,7 +49,7 @@ def strongest(
         right = decisions(subject.model, images, stream) == batch.labels
         made = _row(rows, view, Kind.STRONGEST, images, right, share, started)
         sure = expected(share) if view.randomised and view.finite else None
-        draws = None if sure is None else "exact"
+        draws: Draws = None if sure is None else "exact"
         told = replace(made.record, repeat=repeat, tags=tags, expected=sure, draws=draws)
         yield replace(made, record=told)
     if view.randomised:

@@ -146,8 +146,11 @@ def _torchvision(
 
 def _parameters(name: str, models: Any) -> tuple[str, ...]:
     """``image_size`` is hidden in torchvision's keyword arguments: transformers alone take it."""
-    return ("image_size",) if name.startswith("vit_") else tuple(
-        inspect.signature(models.get_model_builder(name)).parameters)  # fmt: skip
+    return (
+        ("image_size",)
+        if name.startswith("vit_")
+        else tuple(inspect.signature(models.get_model_builder(name)).parameters)
+    )
 
 
 _MAKERS: dict[str, Callable[..., nn.Module]] = {"timm": _timm, "torchvision": _torchvision}

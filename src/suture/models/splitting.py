@@ -115,8 +115,9 @@ def _gates(
 ) -> frozenset[fx.Node]:
     """Nodes that no edge jumps over, one row per image: found in one sweep."""
     position = {n: i for i, n in enumerate(order)}
-    last_use = [max((position[u] for u in n.users if u in position), default=i)
-                for i, n in enumerate(order)]  # fmt: skip
+    last_use = [
+        max((position[u] for u in n.users if u in position), default=i) for i, n in enumerate(order)
+    ]
     gates, furthest = set(), 0
     for i, node in enumerate(order):
         rows = [s[0] if s else 0 for s in shapes.get(node, ())]
@@ -157,8 +158,11 @@ def head_graph(
         if node not in env:
             if node.op == "placeholder":
                 raise _opaque(gate)
-            env[node] = value(*flow.plain[node]) if node in flow.plain else graph.node_copy(
-                node, lambda n: env[n])  # fmt: skip
+            env[node] = (
+                value(*flow.plain[node])
+                if node in flow.plain
+                else graph.node_copy(node, lambda n: env[n])
+            )
         return env[node]
 
     for node in _needed(traced.logits, gate, flow):

@@ -75,18 +75,28 @@ def heatmap_drawing(
                 ax.set_axis_off()
             for ax, panel in zip(line, panels, strict=False):
                 _paint(ax, panel)
-            line[0].text(-0.12, 0.5, name, transform=line[0].transAxes, rotation=90,
-                         va="center", ha="right", fontsize=8)  # fmt: skip
+            line[0].text(
+                -0.12,
+                0.5,
+                name,
+                transform=line[0].transAxes,
+                rotation=90,
+                va="center",
+                ha="right",
+                fontsize=8,
+            )
         figure.subplots_adjust(left=0.06, right=0.99, top=0.93, bottom=0.01, hspace=0.3)
 
     told = tuple((name, *(panel.title for panel in panels)) for name, panels in rows)
     return Drawing(
-        key=key, title=title, caption=caption,
+        key=key,
+        title=title,
+        caption=caption,
         alt="; ".join(f"{row[0]}: {', '.join(row[1:])}" for row in told),
         svg=draw(key, paint, height=1.45 * len(rows) + 0.2, width=1.35 * across),
         header=("image", *(f"panel {i + 1}" for i in range(across))),
         rows=told,
-    )  # fmt: skip
+    )
 
 
 def _paint(ax: Any, panel: Panel) -> None:
@@ -97,6 +107,13 @@ def _paint(ax: Any, panel: Panel) -> None:
     faded = panel.heat is not None
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent, alpha=0.55 if faded else 1.0)
     if faded:
-        ax.imshow(np.asarray(panel.heat, dtype=float), cmap="inferno", vmin=0, vmax=1,
-                  extent=extent, alpha=0.55, interpolation="bilinear")  # fmt: skip
+        ax.imshow(
+            np.asarray(panel.heat, dtype=float),
+            cmap="inferno",
+            vmin=0,
+            vmax=1,
+            extent=extent,
+            alpha=0.55,
+            interpolation="bilinear",
+        )
     ax.set_title(panel.title, fontsize=7)

@@ -49,15 +49,17 @@ def slice_drawing(title: str, layers: Sequence[LayerSlice]) -> Drawing:
             axes.grid(axis="y", visible=False)
 
     return Drawing(
-        key="slice", title=title,
+        key="slice",
+        title=title,
         caption="Left: synapses that contribute to the class, that do nothing, and that work "
         "against it. Right: neurons that touch a key synapse.",
-        alt="; ".join(f"{one.name}: {one.key_neurons} of {one.neurons} neurons key"
-                      for one in layers),
+        alt="; ".join(
+            f"{one.name}: {one.key_neurons} of {one.neurons} neurons key" for one in layers
+        ),
         svg=draw("slice", paint, height=0.9 + 0.24 * len(layers), width=5.6),
         header=("layer", "neurons", "key", "synapses", "key", "for", "against"),
         rows=tuple(tuple(map(str, vars(one).values())) for one in layers),
-    )  # fmt: skip
+    )
 
 
 def _stack(axes, place, layers: Sequence[LayerSlice]) -> None:  # type: ignore[no-untyped-def]

@@ -103,9 +103,13 @@ def classifier(sizes: Sizes, eps: float) -> Made:
     """CROWN-IBP training with ε_A^C = eps."""
     source = dataset(sizes.data)
     fresh = models.build(
-        sizes.network, in_shape=source.in_shape, classes=source.classes,
-        mean=source.mean, std=source.std, seed=0,
-    )  # fmt: skip
+        sizes.network,
+        in_shape=source.in_shape,
+        classes=source.classes,
+        mean=source.mean,
+        std=source.std,
+        seed=0,
+    )
     return made(CrownIBP(eps=eps, schedule=sizes.schedule("CROWN-IBP")), fresh, training(sizes))
 
 
@@ -113,9 +117,12 @@ def classifier(sizes: Sizes, eps: float) -> Made:
 def robustifier(sizes: Sizes, eps: float, eps_d: float) -> Made:
     """A5/R for that classifier."""
     method = A5Robustifier(
-        eps=eps, defence=Defence(eps_d), body=sizes.body, schedule=sizes.schedule("R"),
+        eps=eps,
+        defence=Defence(eps_d),
+        body=sizes.body,
+        schedule=sizes.schedule("R"),
         certificates=0,
-    )  # fmt: skip
+    )
     return made(method, classifier(sizes, eps).model, training(sizes))
 
 
@@ -123,9 +130,12 @@ def robustifier(sizes: Sizes, eps: float, eps_d: float) -> Made:
 def cotrained(sizes: Sizes, eps: float, eps_d: float) -> Made:
     """A5/RC from A5/R."""
     method = A5CoTraining(
-        eps=eps, defence=Defence(eps_d), body=sizes.body, schedule=sizes.schedule("RC"),
+        eps=eps,
+        defence=Defence(eps_d),
+        body=sizes.body,
+        schedule=sizes.schedule("RC"),
         certificates=0,
-    )  # fmt: skip
+    )
     return made(method, robustifier(sizes, eps, eps_d).model, training(sizes))
 
 
@@ -142,9 +152,13 @@ def row(sizes: Sizes, recipe: str, eps: float, eps_d: float | None, stream: Stre
     batch = dataset(sizes.data).test.batch(sizes.test)
     own, reader, stored = _robustified(sizes, recipe, eps, eps_d, batch)
     facts: Row = {
-        "recipe": recipe, "eps": eps, "eps_d": eps_d, "method": own.method,
-        "train_seconds": round(own.seconds, 1), "curves": curves(own.trace),
-    }  # fmt: skip
+        "recipe": recipe,
+        "eps": eps,
+        "eps_d": eps_d,
+        "method": own.method,
+        "train_seconds": round(own.seconds, 1),
+        "curves": curves(own.trace),
+    }
     facts |= certified(reader, stored, eps, sizes.attacked)
     facts |= attacked(reader, stored[: sizes.attacked], eps, stream)
     facts |= _elsewhere(sizes, batch[: 4 * sizes.attacked], stored, eps, stream)
@@ -201,12 +215,15 @@ def certified(reader: nn.Module, stored: Batch, eps: float, few: int) -> Row:
     found |= {"few_certified_wrong": few - int(best.sum()), "certified_few": best.tolist()}
     some = stored[: min(n, _LOOKED_AT)]
     wrong = [
-        len(some) - int(certify_images(reader, some, share * eps, "ibp", batch_size=250)
-                        .certified.sum())
+        len(some)
+        - int(certify_images(reader, some, share * eps, "ibp", batch_size=250).certified.sum())
         for share in SWEEP
-    ]  # fmt: skip
-    return found | {"sweep": [round(share * eps, 6) for share in SWEEP], "sweep_wrong": wrong,
-                    "sweep_n": len(some)}  # fmt: skip
+    ]
+    return found | {
+        "sweep": [round(share * eps, 6) for share in SWEEP],
+        "sweep_wrong": wrong,
+        "sweep_n": len(some),
+    }
 
 
 def attacked(reader: nn.Module, stored: Batch, eps: float, stream: Stream) -> Row:
@@ -281,9 +298,11 @@ def _pictures(batch: Batch, stored: Batch, reader: nn.Module, eps: float) -> Row
     bad = (~held).nonzero()[:, 0]
     chosen = torch.cat([good[: SHOWN - min(3, len(bad))], bad[:3]])[:SHOWN]
     return {
-        "shape": list(batch.shape), "held": held[chosen].tolist(),
-        "original": packed(batch.images[chosen]), "robustified": packed(stored.images[chosen]),
-    }  # fmt: skip
+        "shape": list(batch.shape),
+        "held": held[chosen].tolist(),
+        "original": packed(batch.images[chosen]),
+        "robustified": packed(stored.images[chosen]),
+    }
 
 
 def packed(images: Tensor) -> str:

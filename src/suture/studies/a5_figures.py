@@ -12,9 +12,14 @@ from suture.studies.a5_sheets import ORDER, ordered, radius
 from suture.studies.base import Row
 
 _COLORS = {
-    "CROWN-IBP": "#5f6368", "O": "#009e73", "R": "#0072b2", "RC": "#d55e00",
-    "P": "#009e73", "PC": "#0072b2", "PRC": "#d55e00",
-}  # fmt: skip
+    "CROWN-IBP": "#5f6368",
+    "O": "#009e73",
+    "R": "#0072b2",
+    "RC": "#d55e00",
+    "P": "#009e73",
+    "PC": "#0072b2",
+    "PRC": "#d55e00",
+}
 _MARKS = {"CROWN-IBP": "o", "O": "D", "R": "s", "RC": "^", "P": "D", "PC": "s", "PRC": "^"}
 
 
@@ -63,9 +68,10 @@ def images(rows: list[Row]) -> Drawing:
         ("recipe", "image", "certified"),
         tuple(
             (r["recipe"], str(i), "yes" if held else "no")
-            for r in rows for i, held in enumerate(r["pictures"]["held"])
+            for r in rows
+            for i, held in enumerate(r["pictures"]["held"])
         ),
-    )  # fmt: skip
+    )
 
 
 def _band(grid: Any, row: Row) -> None:
@@ -98,14 +104,19 @@ def over_radius(rows: list[Row]) -> Drawing:
         axes.set_xlabel("ε, radius of the attack after robustification (L∞)")
 
     return _lines(
-        _key("radius", eps), f"Certified error against ε (trained for ε = {radius(eps)}, "
-        f"ε_D = {radius(widest)})", "By intervals; the dotted line is ε_A^C = ε_A^R. What "
-        "rises above the picture goes to 100 %.", paint,
+        _key("radius", eps),
+        f"Certified error against ε (trained for ε = {radius(eps)}, ε_D = {radius(widest)})",
+        "By intervals; the dotted line is ε_A^C = ε_A^R. What "
+        "rises above the picture goes to 100 %.",
+        paint,
         ("recipe", "ε", "certified error, wrong", "n"),
-        [(r["recipe"], f"{e:g}", str(w), str(r["sweep_n"]))
-         for r in rows for e, w in zip(r["sweep"], r["sweep_wrong"], strict=True)],
+        [
+            (r["recipe"], f"{e:g}", str(w), str(r["sweep_n"]))
+            for r in rows
+            for e, w in zip(r["sweep"], r["sweep_wrong"], strict=True)
+        ],
         _top(rows),
-    )  # fmt: skip
+    )
 
 
 def over_defence(rows: list[Row]) -> Drawing:
@@ -122,12 +133,14 @@ def over_defence(rows: list[Row]) -> Drawing:
         axes.set_xlabel("ε_D, radius of the defence (L∞)")
 
     return _lines(
-        _key("defence", eps), f"Certified error against ε_D (ε_A = {radius(eps)})",
-        "By intervals, over all test images.", paint,
+        _key("defence", eps),
+        f"Certified error against ε_D (ε_A = {radius(eps)})",
+        "By intervals, over all test images.",
+        paint,
         ("recipe", "ε_D", "certified error, wrong", "n"),
         [(r["recipe"], radius(r["eps_d"]), str(r["ibp_wrong"]), str(r["n"])) for r in rows],
         _top(rows),
-    )  # fmt: skip
+    )
 
 
 def curves(rows: list[Row]) -> Drawing:
@@ -143,14 +156,19 @@ def curves(rows: list[Row]) -> Drawing:
         axes.set_xlabel("epoch")
 
     return _lines(
-        _key("curves", eps), f"Training (ε = {radius(eps)})",
+        _key("curves", eps),
+        f"Training (ε = {radius(eps)})",
         "Validation images: certified error by intervals at the full radius (lines) and clean "
-        "error (dotted). R and P start from CROWN-IBP's classifier, RC from R.", paint,
+        "error (dotted). R and P start from CROWN-IBP's classifier, RC from R.",
+        paint,
         ("recipe", "epoch", "clean error, %", "certified error, %"),
-        [(r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
-         for r in rows for c in r["curves"]],
+        [
+            (r["recipe"], str(int(c[0])), f"{100 * c[2]:.2f}", f"{100 * c[3]:.2f}")
+            for r in rows
+            for c in r["curves"]
+        ],
         min(102.0, 2 * _top(rows)),
-    )  # fmt: skip
+    )
 
 
 def _top(rows: list[Row]) -> float:
@@ -164,9 +182,14 @@ def _look(recipe: str) -> dict[str, Any]:
 
 
 def _lines(
-    key: str, title: str, caption: str, paint: Callable[[Any], None], header: tuple[str, ...],
-    rows: list[tuple[str, ...]], top: float,
-) -> Drawing:  # fmt: skip
+    key: str,
+    title: str,
+    caption: str,
+    paint: Callable[[Any], None],
+    header: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    top: float,
+) -> Drawing:
     def whole(figure: Any) -> None:
         axes = figure.add_axes((0.14, 0.17, 0.82, 0.78))
         paint(axes)

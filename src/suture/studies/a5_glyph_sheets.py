@@ -15,8 +15,11 @@ from suture.studies.base import Row
 from suture.studies.sheets import Sheet, rate
 
 PRINTED = {
-    "vanilla": (0.89, 100.0), "CROWN-IBP": (3.85, 13.85), "P": (3.08, 11.84), "PC": (0.73, 4.20)
-}  # fmt: skip
+    "vanilla": (0.89, 100.0),
+    "CROWN-IBP": (3.85, 13.85),
+    "P": (3.08, 11.84),
+    "PC": (0.73, 4.20),
+}
 """Table 9: error and certified error in percent, ε_A = 0.1."""
 ORDER = ("vanilla", "CROWN-IBP", "P", "PC", "PRC")
 _ACROSS = 16
@@ -29,11 +32,19 @@ def ordered(rows: list[Row]) -> list[Row]:
 
 def table_9(rows: list[Row]) -> Sheet:
     """Clean, attacked and certified error, and how far the letters moved."""
-    header = ("recipe", "clean error", "error under attack", "certified, same pictures",
-              "certified (IBP), all", "paper: error [certified], %", "mean change of a pixel",
-              "training, s")  # fmt: skip
-    return Sheet("Letters before a camera (Table 9)", header, tuple(map(_line, ordered(rows))),
-                 _TABLE)  # fmt: skip
+    header = (
+        "recipe",
+        "clean error",
+        "error under attack",
+        "certified, same pictures",
+        "certified (IBP), all",
+        "paper: error [certified], %",
+        "mean change of a pixel",
+        "training, s",
+    )
+    return Sheet(
+        "Letters before a camera (Table 9)", header, tuple(map(_line, ordered(rows))), _TABLE
+    )
 
 
 _TABLE = (
@@ -64,13 +75,18 @@ def bounds(rows: list[Row]) -> Sheet:
     header = ("recipe", "error under attack", "IBP", "CROWN-IBP", "CROWN")
     body = tuple(
         (
-            r["recipe"], rate(r["after_wrong"], r["few"]),
+            r["recipe"],
+            rate(r["after_wrong"], r["few"]),
             *(rate(r[f"few_{key}_wrong"], r["few"]) for key in ("ibp", "crown-ibp", "crown")),
         )
         for r in ordered(rows)
-    )  # fmt: skip
-    return Sheet("Certified error by bound", header, body,
-                 "Errors on the same pictures by each bound, in float64.")  # fmt: skip
+    )
+    return Sheet(
+        "Certified error by bound",
+        header,
+        body,
+        "Errors on the same pictures by each bound, in float64.",
+    )
 
 
 def notes(rows: list[Row]) -> list[str]:
@@ -108,8 +124,12 @@ def _letters(r: Row) -> Drawing:
     keys = ("nominal", "robustified", "seen")
     nominal, changed, seen = (unpacked(kept[k], kept["shape"]).numpy()[:, 0] for k in keys)
     difference = (changed - nominal) / r["eps_d"] / 2 + 0.5
-    bands = (("to be made", changed), ("as they were", nominal), ("change", difference),
-             ("pictures", seen))  # fmt: skip
+    bands = (
+        ("to be made", changed),
+        ("as they were", nominal),
+        ("change", difference),
+        ("pictures", seen),
+    )
 
     def paint(figure: Any) -> None:
         for axes, (name, letters) in zip(figure.subplots(4, 1), bands, strict=True):
@@ -135,6 +155,7 @@ def _montage(letters: NDArray[np.float32]) -> NDArray[np.float32]:
     """``(n, h, w)`` side by side, 16 a row; the last row is filled up with black."""
     missing = -len(letters) % _ACROSS
     letters = np.concatenate([letters, np.zeros_like(letters[:missing])])
-    rows = [np.concatenate(list(letters[i : i + _ACROSS]), 1)
-            for i in range(0, len(letters), _ACROSS)]  # fmt: skip
+    rows = [
+        np.concatenate(list(letters[i : i + _ACROSS]), 1) for i in range(0, len(letters), _ACROSS)
+    ]
     return np.concatenate(rows, 0)

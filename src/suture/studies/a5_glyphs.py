@@ -137,9 +137,13 @@ def made(study: A5Glyphs, recipe: str) -> a5.Made:
         model = made(study, _BEFORE[recipe]).model
     else:
         model = models.build(
-            "a5_font" if study.full else study.classifier, in_shape=study.objects.shape,
-            classes=62, mean=(0.5,), std=(0.5,), seed=0,
-        )  # fmt: skip
+            "a5_font" if study.full else study.classifier,
+            in_shape=study.objects.shape,
+            classes=62,
+            mean=(0.5,),
+            std=(0.5,),
+            seed=0,
+        )
     return a5.made(study.method(recipe), model, study.objects)
 
 
@@ -157,15 +161,21 @@ def _row(study: A5Glyphs, recipe: str, stream: Stream) -> Row:
     reader, stored = a5.as_read(own.model, Batch(*seen))
     change = (objects.images - nominal.images).abs()
     facts: Row = {
-        "recipe": recipe, "eps": study.eps, "eps_d": study.defence, "full": study.full,
-        "method": own.method, "train_seconds": round(own.seconds, 1),
-        "curves": a5.curves(own.trace), "moved": float(change.max()),
+        "recipe": recipe,
+        "eps": study.eps,
+        "eps_d": study.defence,
+        "full": study.full,
+        "method": own.method,
+        "train_seconds": round(own.seconds, 1),
+        "curves": a5.curves(own.trace),
+        "moved": float(change.max()),
         "mean_moved": float(change.mean()),
         "sheet": {
-            "shape": list(nominal.shape), "nominal": a5.packed(nominal.images),
+            "shape": list(nominal.shape),
+            "nominal": a5.packed(nominal.images),
             "robustified": a5.packed(objects.images),
             "seen": a5.packed(stored.images[: len(nominal)]),
         },
-    }  # fmt: skip
+    }
     facts |= a5.certified(reader, stored, study.eps, study.attacked)
     return facts | a5.attacked(reader, stored[: study.attacked], study.eps, stream)

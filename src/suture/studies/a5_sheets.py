@@ -40,16 +40,31 @@ def radius(value: float | None) -> str:
 
 def after(rows: list[Row], data: str) -> Sheet:
     """Attack after robustification."""
-    header = ("ε_A", "recipe", "ε_D", "clean error", "error under attack", "certified, same images",
-              "certified (IBP), all", "paper, %", "training, s")  # fmt: skip
+    header = (
+        "ε_A",
+        "recipe",
+        "ε_D",
+        "clean error",
+        "error under attack",
+        "certified, same images",
+        "certified (IBP), all",
+        "paper, %",
+        "training, s",
+    )
     body = tuple(
         (
-            radius(r["eps"]), r["recipe"], radius(r["eps_d"]), rate(r["clean_wrong"], r["n"]),
-            rate(r["after_wrong"], r["few"]), rate(r["few_certified_wrong"], r["few"]),
-            rate(r["ibp_wrong"], r["n"]), _paper(r, data), f"{r['train_seconds']:.0f}",
+            radius(r["eps"]),
+            r["recipe"],
+            radius(r["eps_d"]),
+            rate(r["clean_wrong"], r["n"]),
+            rate(r["after_wrong"], r["few"]),
+            rate(r["few_certified_wrong"], r["few"]),
+            rate(r["ibp_wrong"], r["n"]),
+            _paper(r, data),
+            f"{r['train_seconds']:.0f}",
         )
         for r in ordered(rows)
-    )  # fmt: skip
+    )
     return Sheet("Attack after robustification (Tables 2 to 8)", header, body, _AFTER)
 
 
@@ -60,8 +75,16 @@ def _paper(row: Row, data: str) -> str:
 
 def gains(rows: list[Row], data: str) -> Sheet:
     """By how much each recipe lowers the certified error of plain CROWN-IBP, beside the paper."""
-    header = ("ε_A", "ε_D", "recipe", "certified error", "against", "relative gain", "paper's gain",
-              "at least half of it")  # fmt: skip
+    header = (
+        "ε_A",
+        "ε_D",
+        "recipe",
+        "certified error",
+        "against",
+        "relative gain",
+        "paper's gain",
+        "at least half of it",
+    )
     body = []
     known = {(r["eps"], r["eps_d"], r["recipe"]): r for r in rows}
     for r in ordered(rows):
@@ -86,10 +109,15 @@ def _gain(row: Row, rival: Row, data: str) -> tuple[str, ...]:
     paper = None if one is None or two is None else 1 - one[2] / two[2]
     verdict = "–" if paper is None or paper <= 0 else "yes" if share >= paper / 2 else "no"
     return (
-        radius(row["eps"]), radius(row["eps_d"]), row["recipe"], rate(row["ibp_wrong"], row["n"]),
-        rival["recipe"], f"{100 * share:.1f} %", "–" if paper is None else f"{100 * paper:.1f} %",
+        radius(row["eps"]),
+        radius(row["eps_d"]),
+        row["recipe"],
+        rate(row["ibp_wrong"], row["n"]),
+        rival["recipe"],
+        f"{100 * share:.1f} %",
+        "–" if paper is None else f"{100 * paper:.1f} %",
         verdict,
-    )  # fmt: skip
+    )
 
 
 def bounds(rows: list[Row]) -> Sheet:
@@ -97,11 +125,14 @@ def bounds(rows: list[Row]) -> Sheet:
     header = ("ε_A", "recipe", "ε_D", "error under attack", "IBP", "CROWN-IBP", "CROWN")
     body = tuple(
         (
-            radius(r["eps"]), r["recipe"], radius(r["eps_d"]), rate(r["after_wrong"], r["few"]),
+            radius(r["eps"]),
+            r["recipe"],
+            radius(r["eps_d"]),
+            rate(r["after_wrong"], r["few"]),
             *(rate(r[f"few_{key}_wrong"], r["few"]) for key in ("ibp", "crown-ibp", "crown")),
         )
         for r in ordered(rows)
-    )  # fmt: skip
+    )
     return Sheet("Certified error by bound", header, body, _BOUNDS)
 
 
@@ -110,11 +141,15 @@ def before(rows: list[Row]) -> Sheet:
     header = ("ε_A", "recipe", "ε_D", "error under attack before", "error under attack after")
     body = tuple(
         (
-            radius(r["eps"]), r["recipe"], radius(r["eps_d"]),
-            rate(r["before_wrong"], r["before_n"]), rate(r["after_wrong"], r["few"]),
+            radius(r["eps"]),
+            r["recipe"],
+            radius(r["eps_d"]),
+            rate(r["before_wrong"], r["before_n"]),
+            rate(r["after_wrong"], r["few"]),
         )
-        for r in ordered(rows) if "before_wrong" in r
-    )  # fmt: skip
+        for r in ordered(rows)
+        if "before_wrong" in r
+    )
     return Sheet("Attack before robustification", header, body, _BEFORE)
 
 
@@ -123,16 +158,28 @@ def elsewhere(rows: list[Row]) -> list[Sheet]:
     own = [r for r in ordered(rows) if "other_n" in r and r["eps_d"] is not None]
     if not own:
         return []
-    header = ("ε_A", "recipe", "ε_D", "clean error, original", "robustified",
-              "attacked (PGD), original", "robustified")  # fmt: skip
+    header = (
+        "ε_A",
+        "recipe",
+        "ε_D",
+        "clean error, original",
+        "robustified",
+        "attacked (PGD), original",
+        "robustified",
+    )
     body = tuple(
         (
-            radius(r["eps"]), r["recipe"], radius(r["eps_d"]),
-            *(rate(r[f"other_{images}_{what}"], r["other_n"])
-              for what in ("wrong", "attacked") for images in ("original", "robustified")),
+            radius(r["eps"]),
+            r["recipe"],
+            radius(r["eps_d"]),
+            *(
+                rate(r[f"other_{images}_{what}"], r["other_n"])
+                for what in ("wrong", "attacked")
+                for images in ("original", "robustified")
+            ),
         )
         for r in own
-    )  # fmt: skip
+    )
     text = (
         f"Does robustification transfer? The reader is {own[0]['other']} of the data folder, "
         "trained by others to be provably robust; PGD with 40 steps at ε_A on what it reads."

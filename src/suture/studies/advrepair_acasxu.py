@@ -68,8 +68,11 @@ class AdvRepairAcasXu(Study):
     def notes(self, rows: list[Row]) -> list[str]:
         """What the zeros mean, and networks without counterexamples."""
         few = [r for r in rows if r["patch"] == "AdvRepair" and r["rsr_n"] < self.given]
-        said = [f"{r['network']}: {r['rsr_n']} counterexamples to repair from and {r['rgr_n']} "
-                f"others in {r['search_seconds']:.0f} s of search." for r in few]  # fmt: skip
+        said = [
+            f"{r['network']}: {r['rsr_n']} counterexamples to repair from and {r['rgr_n']} "
+            f"others in {r['search_seconds']:.0f} s of search."
+            for r in few
+        ]
         return [*NOTES, *said]
 
 
@@ -102,9 +105,13 @@ def _measure(study: AdvRepairAcasXu, a: int, b: int, stream: Stream) -> list[Row
 
 
 def _row(
-    study: AdvRepairAcasXu, model: nn.Module, given: Property, wrong: Tensor, method: AdvRepair,
+    study: AdvRepairAcasXu,
+    model: nn.Module,
+    given: Property,
+    wrong: Tensor,
+    method: AdvRepair,
     stream: Stream,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     told, rest = wrong[: study.given], wrong[study.given :]
     where = torch.zeros(len(told), dtype=torch.int64)
     result = method.mend(model, of_property(given, SHAPE), told, where, generator=stream.child("r"))
@@ -118,15 +125,20 @@ def _row(
     trace = result.trace
     return {
         "method": repr(method),
-        "rsr": int((~_violated(fixed, given, told)).sum()) if len(told) else 0, "rsr_n": len(told),
-        "rgr": int((~_violated(fixed, given, rest)).sum()) if len(rest) else 0, "rgr_n": len(rest),
-        "fdd": fdd[0], "fdd_n": fdd[1],
-        "kept": moved[1] - moved[0], "kept_n": moved[1],
+        "rsr": int((~_violated(fixed, given, told)).sum()) if len(told) else 0,
+        "rsr_n": len(told),
+        "rgr": int((~_violated(fixed, given, rest)).sum()) if len(rest) else 0,
+        "rgr_n": len(rest),
+        "fdd": fdd[0],
+        "fdd_n": fdd[1],
+        "kept": moved[1] - moved[0],
+        "kept_n": moved[1],
         "still_violated_inside": int(_violated(fixed, given, inside).sum()),
         "proved": trace["proved"],
-        "certificates": len(result.certificates), "checked": measuring.checked(result),
+        "certificates": len(result.certificates),
+        "checked": measuring.checked(result),
         **{key: trace[key] for key in ("seconds", "largest_gap", "epochs", "rounds", "boxes")},
-    }  # fmt: skip
+    }
 
 
 def counterexamples(
@@ -203,18 +215,32 @@ def _violated(model: nn.Module, given: Property, inputs: Tensor) -> Tensor:
 
 
 def _sheet(rows: list[Row], patch: str) -> Sheet:
-    header = ("network", "RSR", "RGR", "FDD", "kept in the box", "proved", "certificates",
-              "largest gap", "seconds")  # fmt: skip
+    header = (
+        "network",
+        "RSR",
+        "RGR",
+        "FDD",
+        "kept in the box",
+        "proved",
+        "certificates",
+        "largest gap",
+        "seconds",
+    )
     own = [row for row in rows if row["patch"] == patch]
     body: list[tuple[str, ...]] = [
         (
-            row["network"], rate(row["rsr"], row["rsr_n"]), rate(row["rgr"], row["rgr_n"]),
-            rate(row["fdd"], row["fdd_n"]), rate(row["kept"], row["kept_n"]),
-            "yes" if row["proved"] else "no", _held(row["checked"], row["certificates"]),
-            f"{row['largest_gap']:.2f}", f"{row['seconds']:.2f}",
+            row["network"],
+            rate(row["rsr"], row["rsr_n"]),
+            rate(row["rgr"], row["rgr_n"]),
+            rate(row["fdd"], row["fdd_n"]),
+            rate(row["kept"], row["kept_n"]),
+            "yes" if row["proved"] else "no",
+            _held(row["checked"], row["certificates"]),
+            f"{row['largest_gap']:.2f}",
+            f"{row['seconds']:.2f}",
         )
         for row in own
-    ]  # fmt: skip
+    ]
     if own:
         body.append(("all", *_means(own)))
     caption = (

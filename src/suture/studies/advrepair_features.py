@@ -61,8 +61,19 @@ class AdvRepairFeatures(Study):
 
     def sheets(self, rows: list[Row]) -> list[Sheet]:
         """Table 4's columns, DSR and DGSR under both allocations."""
-        header = ("r · 255", "n", "patch", "RSR", "RGR", "DD, points", "DSR oracle",
-                  "DSR recomputed", "DGSR oracle", "DGSR recomputed", "seconds")  # fmt: skip
+        header = (
+            "r · 255",
+            "n",
+            "patch",
+            "RSR",
+            "RGR",
+            "DD, points",
+            "DSR oracle",
+            "DSR recomputed",
+            "DGSR oracle",
+            "DGSR recomputed",
+            "seconds",
+        )
         return [Sheet("Repair in feature space (Table 4)", header, tuple(map(_line, rows)), _TEXT)]
 
     def notes(self, rows: list[Row]) -> list[str]:
@@ -100,13 +111,22 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
     dataset, model, eps = data.load("cifar10-exact"), _network(), grey / 255
     use_fitting_threads(model, (3, 32, 32))
     method = AdvRepair(
-        attack=PGD(eps=eps, steps=10), samples=n, at="penultimate", rounds=study.rounds,
-        epochs=study.epochs, feature_samples=study.feature_samples,
-    )  # fmt: skip
+        attack=PGD(eps=eps, steps=10),
+        samples=n,
+        at="penultimate",
+        rounds=study.rounds,
+        epochs=study.epochs,
+        feature_samples=study.feature_samples,
+    )
     started = time.perf_counter()
     batch, wrong, tried = method.fooled(model, dataset.train.batch(), stream.child("balls"))
-    facts = {"r": grey, "size": n, "found": len(wrong), "tried": tried,
-             "attack_seconds": round(time.perf_counter() - started, 3)}  # fmt: skip
+    facts = {
+        "r": grey,
+        "size": n,
+        "found": len(wrong),
+        "tried": tried,
+        "attack_seconds": round(time.perf_counter() - started, 3),
+    }
     if batch is None:
         return []
     others = measuring.other_samples(model, batch, PGD(eps=eps, steps=10), stream.child("others"))
@@ -115,9 +135,12 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
     bare, known = _attacked(model, given, test, study, eps, {})
     for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
         result = how.mend(
-            model, balls(batch, eps, dataset.classes), wrong, torch.arange(len(wrong)),
+            model,
+            balls(batch, eps, dataset.classes),
+            wrong,
+            torch.arange(len(wrong)),
             generator=stream.child("repair"),
-        )  # fmt: skip
+        )
         trace = {key: result.trace[key] for key in ("repaired", "failed", "epochs", "seconds")}
         row = facts | {"subject": subject, "method": repr(how)} | trace
         row |= measuring.repaired_rates(result.model, wrong, batch.labels, others)
@@ -153,5 +176,13 @@ def _line(row: Row) -> tuple[str, ...]:
         lost = f"{points(row['dd_before'], row['dd_after'], row['dd_n']):.2f}"
     seconds = f"{row['seconds']:.1f}" if "seconds" in row else "–"
     names = ("dsr_oracle", "dsr_recomputed", "dgsr_oracle", "dgsr_recomputed")
-    return (str(row["r"]), str(row["size"]), row["subject"], share("rsr"), share("rgr"), lost,
-            *map(share, names), seconds)  # fmt: skip
+    return (
+        str(row["r"]),
+        str(row["size"]),
+        row["subject"],
+        share("rsr"),
+        share("rgr"),
+        lost,
+        *map(share, names),
+        seconds,
+    )

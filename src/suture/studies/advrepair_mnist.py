@@ -114,9 +114,12 @@ def _network(name: str, data_name: str, epochs: int) -> nn.Module:
     dataset = _dataset(data_name)
     if name != FOREIGN:
         made = models.build(
-            name, in_shape=dataset.in_shape, classes=dataset.classes,
-            mean=dataset.mean, std=dataset.std,
-        )  # fmt: skip
+            name,
+            in_shape=dataset.in_shape,
+            classes=dataset.classes,
+            mean=dataset.mean,
+            std=dataset.std,
+        )
         return train(made, dataset, config=TrainConfig(epochs=epochs), seed=0).model
     folder = data.folder()
     if folder is None:
@@ -140,8 +143,14 @@ def _rows(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Strea
     method = AdvRepair(attack=PGD(eps=radius), samples=n)
     started = time.perf_counter()
     batch, wrong, tried = method.fooled(model, training, stream.child("balls"))
-    facts = {"network": name, "r": radius, "size": n, "found": len(wrong), "tried": tried,
-             "attack_seconds": round(time.perf_counter() - started, 3)}  # fmt: skip
+    facts = {
+        "network": name,
+        "r": radius,
+        "size": n,
+        "found": len(wrong),
+        "tried": tried,
+        "attack_seconds": round(time.perf_counter() - started, 3),
+    }
     if batch is None:
         return [facts | {"subject": "none"}]
     others = measuring.other_samples(model, batch, PGD(eps=radius), stream.child("others"))
@@ -150,9 +159,12 @@ def _rows(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Strea
     rows = []
     for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
         result = how.mend(
-            model, balls(batch, radius, dataset.classes), wrong, torch.arange(len(wrong)),
+            model,
+            balls(batch, radius, dataset.classes),
+            wrong,
+            torch.arange(len(wrong)),
             generator=stream.child("repair"),
-        )  # fmt: skip
+        )
         row = facts | {"subject": subject, "method": repr(how), **_kept(result.trace)}
         row |= {"certificates": len(result.certificates), "checked": measuring.checked(result)}
         row |= measuring.repaired_rates(result.model, wrong, batch.labels, others)
@@ -164,8 +176,17 @@ def _rows(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Strea
 
 
 def _kept(trace: dict[str, Any]) -> dict[str, Any]:
-    names = ("proved", "repaired", "failed", "patches", "epochs", "rounds", "boxes",
-             "largest_gap", "seconds")  # fmt: skip
+    names = (
+        "proved",
+        "repaired",
+        "failed",
+        "patches",
+        "epochs",
+        "rounds",
+        "boxes",
+        "largest_gap",
+        "seconds",
+    )
     return {name: trace[name] for name in names}
 
 
@@ -201,22 +222,39 @@ def _place(row: Row) -> tuple[str, str, str]:
 
 
 def _repairs(rows: list[Row]) -> Sheet:
-    header = ("network", "r", "n", "patch", "RSR", "RGR", "DD, points", "proved", "certificates",
-              "largest gap",
-              "seconds", "paper's seconds")  # fmt: skip
+    header = (
+        "network",
+        "r",
+        "n",
+        "patch",
+        "RSR",
+        "RGR",
+        "DD, points",
+        "proved",
+        "certificates",
+        "largest gap",
+        "seconds",
+        "paper's seconds",
+    )
     body = []
     for row in rows:
         if "rsr" not in row:
             continue
         theirs = _theirs(row, 0)
-        body.append((
-            *_place(row), row["subject"], rate(row["rsr"], row["rsr_n"]),
-            rate(row["rgr"], row["rgr_n"]),
-            f"{points(row['dd_before'], row['dd_after'], row['dd_n']):.2f}",
-            f"{row['proved']} of {row['found']}",
-            f"{row['checked']} of {row['certificates']} hold", f"{row['largest_gap']:.1f}",
-            f"{row['seconds']:.1f}", "–" if theirs is None else f"{theirs:.1f}",
-        ))  # fmt: skip
+        body.append(
+            (
+                *_place(row),
+                row["subject"],
+                rate(row["rsr"], row["rsr_n"]),
+                rate(row["rgr"], row["rgr_n"]),
+                f"{points(row['dd_before'], row['dd_after'], row['dd_n']):.2f}",
+                f"{row['proved']} of {row['found']}",
+                f"{row['checked']} of {row['certificates']} hold",
+                f"{row['largest_gap']:.1f}",
+                f"{row['seconds']:.1f}",
+                "–" if theirs is None else f"{theirs:.1f}",
+            )
+        )
     caption = (
         "RSR: the given adversarial inputs, RGR: ten others of each ball, classified right. DD: "
         "test accuracy lost. Largest gap: by how many logits N's bound falls short in its worst "
@@ -263,7 +301,13 @@ def _shortfalls(rows: list[Row]) -> list[str]:
     """Cells that have fewer balls than asked for, or balls without a proof."""
     few = [r for r in rows if r["subject"] in ("AdvRepair", "none") and r["found"] < r["size"]]
     open_ = [r for r in rows if r["subject"] == "AdvRepair" and r["proved"] < r["found"]]
-    said = [f"{'-'.join(_place(r))}: the attack fooled {r['found']} of {r['tried']} training "
-            "images only." for r in few]  # fmt: skip
-    return said + [f"{'-'.join(_place(r))}: {r['proved']} of {r['found']} balls are proved, "
-                   f"{r['failed']} failed." for r in open_]  # fmt: skip
+    said = [
+        f"{'-'.join(_place(r))}: the attack fooled {r['found']} of {r['tried']} training "
+        "images only."
+        for r in few
+    ]
+    return said + [
+        f"{'-'.join(_place(r))}: {r['proved']} of {r['found']} balls are proved, "
+        f"{r['failed']} failed."
+        for r in open_
+    ]

@@ -160,9 +160,19 @@ def _shown(before: Tensor, after: Tensor, labels: Tensor, said: Tensor) -> list[
 def table(title: str, rows: list[Row], paper: dict[str, str], caption: str) -> Sheet:
     """Table I of the paper, measured again."""
     header = (
-        "attack", "defect detection", "pixels: median", "max", "L2: median", "max",
-        "L∞: median", "max", "Fréchet (pixels)", "Pielou", "CPU s", "paper",
-    )  # fmt: skip
+        "attack",
+        "defect detection",
+        "pixels: median",
+        "max",
+        "L2: median",
+        "max",
+        "L∞: median",
+        "max",
+        "Fréchet (pixels)",
+        "Pielou",
+        "CPU s",
+        "paper",
+    )
     return Sheet(title, header, tuple(_line(row, paper) for row in rows), caption)
 
 

@@ -92,8 +92,14 @@ class AigentLayers(Study):
 
 def _sheet(study: AigentLayers, rows: list[Row]) -> Sheet:
     names = [name for name in study.networks if any(row["network"] == name for row in rows)]
-    header = ("layer", *(f"N_{name.replace('_', ',')}: {what}" for name in names
-                         for what in ("n", "mod", "largest", "s")))  # fmt: skip
+    header = (
+        "layer",
+        *(
+            f"N_{name.replace('_', ',')}: {what}"
+            for name in names
+            for what in ("n", "mod", "largest", "s")
+        ),
+    )
     layers = sorted({row["layer"] for row in rows})
     body = []
     for layer in layers:
@@ -105,9 +111,16 @@ def _sheet(study: AigentLayers, rows: list[Row]) -> Sheet:
     if some["points"] == 1:
         key = "closed_sum" if some["size"] == "l1" else "closed_largest"
         column = 1 if some["size"] == "l1" else 2
-        body.append(("closed form, last", *(
-            f"{gaps[n][key]:.4g}" if place == column else "" for n in names for place in range(4)
-        )))  # fmt: skip
+        body.append(
+            (
+                "closed form, last",
+                *(
+                    f"{gaps[n][key]:.4g}" if place == column else ""
+                    for n in names
+                    for place in range(4)
+                ),
+            )
+        )
     title = f"{some['points']} input(s), smallest {'sum' if some['size'] == 'l1' else 'maximum'}"
     caption = (
         "n: weights changed; mod: sum of their changes; largest: of them; s: seconds. ∞: no patch "
@@ -121,9 +134,11 @@ def _entry(row: Row | None) -> tuple[str, ...]:
         sign = "∞" if row is not None and row["status"] == "infeasible" else "–"
         return (sign, sign, sign, f"{row['seconds']:.2g}" if row else "–")
     return (
-        str(row["changed"]), f"{row['total']:.4g}", f"{row['largest']:.4g}",
+        str(row["changed"]),
+        f"{row['total']:.4g}",
+        f"{row['largest']:.4g}",
         f"{row['seconds']:.2g}",
-    )  # fmt: skip
+    )
 
 
 def _measure(study: AigentLayers, name: str, count: int, stream: Stream) -> list[Row]:

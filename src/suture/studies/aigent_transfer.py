@@ -81,9 +81,11 @@ class AigentTransfer(Study):
                 for row in own
             )
             header = (
-                "attack", "found on the original",
-                *(f"of these fool hardened {i + 1}" for i in range(self.repeats)), "paper",
-            )  # fmt: skip
+                "attack",
+                "found on the original",
+                *(f"of these fool hardened {i + 1}" for i in range(self.repeats)),
+                "paper",
+            )
             sheets.append(Sheet(f"{name}: {_CASES[name][0]}", header, body, _CAPTION))
         return sheets
 
@@ -147,10 +149,14 @@ def _measure(study: AigentTransfer, name: str, stream: Stream) -> list[Row]:
         "hardened_with": [len(part) for part in _even(extra)],
     }
     return [
-        {"what": what, **facts, "found": len(images),
-         "fool": [transferred(h, images, labels) if len(images) else 0 for h in hard]}
+        {
+            "what": what,
+            **facts,
+            "found": len(images),
+            "fool": [transferred(h, images, labels) if len(images) else 0 for h in hard],
+        }
         for what, (images, labels) in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def _even(parts: list[Batch]) -> list[Batch]:

@@ -122,8 +122,13 @@ def _attacked(
 
 
 def _row(eps: float, what: str, right: Any, seconds: float) -> Row:
-    return {"eps": eps, "what": what, "right": int(right.sum()), "n": len(right),
-            "seconds": round(seconds, 4)}  # fmt: skip
+    return {
+        "eps": eps,
+        "what": what,
+        "right": int(right.sum()),
+        "n": len(right),
+        "seconds": round(seconds, 4),
+    }
 
 
 def _curve(rows: list[Row]) -> Drawing:

@@ -49,9 +49,13 @@ def _row(version: str, one: Batch, models: dict[str, nn.Module], names: tuple[st
         with torch.no_grad():
             said[name] = names[int(model(one.images).argmax())]
     return {
-        "what": "heatmap", "version": version, "label": names[int(one.labels)],
-        "image": _plain(one.images[0]), "heats": heats, "said": said,
-    }  # fmt: skip
+        "what": "heatmap",
+        "version": version,
+        "label": names[int(one.labels)],
+        "image": _plain(one.images[0]),
+        "heats": heats,
+        "said": said,
+    }
 
 
 def _plain(values: Tensor) -> list[object]:

@@ -40,8 +40,9 @@ class Budget:
 
     def online(self) -> Grid:
         """For methods that attack in every step, and so cost several times as much."""
-        return Grid(optimisers=("adam",), rates=self.rates, epochs=self.epochs,
-                    patience=2, limit=self.limit)  # fmt: skip
+        return Grid(
+            optimisers=("adam",), rates=self.rates, epochs=self.epochs, patience=2, limit=self.limit
+        )
 
 
 def method(name: str, plan: Plan, budget: Budget) -> Repair:
@@ -81,9 +82,10 @@ def measure(name: str, plan: Plan, budget: Budget, methods: Stream, stream: Stre
     """
     subject, started = prepared(plan), time.perf_counter()
     facts: dict[str, Any] = {
-        "status": "as trained", "method": plan.network,
+        "status": "as trained",
+        "method": plan.network,
         "train_seconds": round(subject.seconds, 3),
-    }  # fmt: skip
+    }
     if name != ORIGINAL:
         facts = _facts(name, plan, budget, repaired(name, plan, budget, methods))
     model = _model(name, plan, budget, methods)
@@ -91,11 +93,17 @@ def measure(name: str, plan: Plan, budget: Budget, methods: Stream, stream: Stre
     rows = [{"what": "method", "name": name, **facts, **_clean(model, plan)}]
     for attack in ATTACKS:
         found = transferred(plan, attack)
-        rows.append({
-            "what": "transferred", "name": name, "attack": attack, "n": len(found.batch),
-            "right": right(model, found.batch), "tried": found.tried,
-            "seconds": round(found.seconds, 3),
-        })  # fmt: skip
+        rows.append(
+            {
+                "what": "transferred",
+                "name": name,
+                "attack": attack,
+                "n": len(found.batch),
+                "right": right(model, found.batch),
+                "tried": found.tried,
+                "seconds": round(found.seconds, 3),
+            }
+        )
     return rows
 
 
@@ -150,13 +158,26 @@ def _facts(name: str, plan: Plan, budget: Budget, result: RepairResult) -> dict[
         "stages": trace["stages"],
         "looked": trace["samples"],
     }
-    names = ("collected", "collected_wrong", "collected_held_out", "collected_right", "tutors",
-             "watched", "neurons", "key_neurons", "adversarial", "adversarial_held_out",
-             "clean")  # fmt: skip
+    names = (
+        "collected",
+        "collected_wrong",
+        "collected_held_out",
+        "collected_right",
+        "tutors",
+        "watched",
+        "neurons",
+        "key_neurons",
+        "adversarial",
+        "adversarial_held_out",
+        "clean",
+    )
     facts |= {key: trace[key] for key in names if key in trace}
     if "search" in trace:
-        facts |= {"before": trace["search"]["before"], "chosen": trace["search"]["chosen"],
-                  "settings": trace["search"]["settings"]}  # fmt: skip
+        facts |= {
+            "before": trace["search"]["before"],
+            "chosen": trace["search"]["chosen"],
+            "settings": trace["search"]["settings"],
+        }
     return facts
 
 

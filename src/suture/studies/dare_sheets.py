@@ -30,8 +30,14 @@ def sheets(network: str, rows: list[Row], data: str) -> list[Sheet]:
 
 
 def _cell(rows: list[Row], name: str, attack: str) -> Row | None:
-    return next((r for r in rows if r["what"] == "transferred" and r["name"] == name
-                 and r["attack"] == attack), None)  # fmt: skip
+    return next(
+        (
+            r
+            for r in rows
+            if r["what"] == "transferred" and r["name"] == name and r["attack"] == attack
+        ),
+        None,
+    )
 
 
 def _method(rows: list[Row], name: str) -> Row | None:
@@ -74,20 +80,24 @@ def _robustness(network: str, rows: list[Row], data: str) -> Sheet:
         theirs = {m: paper.robustness(data, attack, m) for m in _MAIN}
         printed = {m: v for m, v in theirs.items() if v is not None and m != OURS}
         top = max(printed, key=lambda m: printed[m]) if printed else None
-        body.append((
-            attack, _images(rows, attack),
-            *(_marked(_cell(rows, m, attack), m in best[attack]) for m in _MAIN),
-            "–" if theirs[OURS] is None else f"{theirs[OURS]}",
-            "–" if top is None else f"{printed[top]} ({top})",
-        ))  # fmt: skip
+        body.append(
+            (
+                attack,
+                _images(rows, attack),
+                *(_marked(_cell(rows, m, attack), m in best[attack]) for m in _MAIN),
+                "–" if theirs[OURS] is None else f"{theirs[OURS]}",
+                "–" if top is None else f"{printed[top]} ({top})",
+            )
+        )
     header = ("images by", "n", *_MAIN, "paper's DARE", "its best baseline")
     caption = (
         "Accuracy in percent, with 95 % intervals, on n adversarial images that were made on the "
         "original model and all fool it (it has 0). Columns: the tuned models. "
         f"{BEST.strip()} marks the best of a row. The paper's are of its VGG16."
     )
-    return Sheet(f"Transferred adversarial images (Table 2): {network}", header, tuple(body),
-                 caption)  # fmt: skip
+    return Sheet(
+        f"Transferred adversarial images (Table 2): {network}", header, tuple(body), caption
+    )
 
 
 def _beyond(network: str, rows: list[Row]) -> Sheet:
@@ -115,10 +125,15 @@ def _clean(network: str, rows: list[Row], data: str) -> Sheet:
             continue
         lost = 100 * (original["test_right"] - row["test_right"]) / row["test_n"]
         theirs = paper.accuracy(data, name)
-        body.append((
-            name, rate(row["test_right"], row["test_n"]), f"{lost:+.2f}", row["status"],
-            "–" if theirs is None else f"{theirs}",
-        ))  # fmt: skip
+        body.append(
+            (
+                name,
+                rate(row["test_right"], row["test_n"]),
+                f"{lost:+.2f}",
+                row["status"],
+                "–" if theirs is None else f"{theirs}",
+            )
+        )
     header = ("model", "test accuracy", "points lost", "ended", "paper, VGG16")
     caption = (
         "The limit holds on held-out images while tuning; the test set is looked at once, here. "
@@ -130,10 +145,15 @@ def _clean(network: str, rows: list[Row], data: str) -> Sheet:
 def _adaptive(network: str, rows: list[Row]) -> Sheet:
     own = [row for row in rows if row["what"] == "adaptive"]
     body = tuple(
-        (row["name"], rate(row["clean_right"], row["n"]), rate(row["autoattack"], row["n"]),
-         rate(row["right"], row["n"]), f"{row['seconds']:.0f}")
+        (
+            row["name"],
+            rate(row["clean_right"], row["n"]),
+            rate(row["autoattack"], row["n"]),
+            rate(row["right"], row["n"]),
+            f"{row['seconds']:.0f}",
+        )
         for row in own
-    )  # fmt: skip
+    )
     caption = (
         "AutoAttack (standard) made on the tuned model itself, on the first test images; then the "
         "strongest on each image of it, PGD, Square, targeted APGD, the same through the original, "
@@ -156,8 +176,12 @@ def _ablations(network: str, rows: list[Row]) -> Sheet:
         "-s: without slicing. -sl: without slicing, and with the cross entropy of the same images. "
         "rand: as many images drawn at random, with tutors drawn at random."
     )
-    return Sheet(f"Ablations (Table 4, Figure 3): {network}", ("images by", "n", *names),
-                 tuple(body), caption)  # fmt: skip
+    return Sheet(
+        f"Ablations (Table 4, Figure 3): {network}",
+        ("images by", "n", *names),
+        tuple(body),
+        caption,
+    )
 
 
 def _sweep(network: str, rows: list[Row]) -> Sheet:
@@ -167,10 +191,14 @@ def _sweep(network: str, rows: list[Row]) -> Sheet:
     if named and ours is not None:
         named.append((95.0, ours))
     body = tuple(
-        (f"{q:g} %", *(_marked(_cell(rows, row["name"], a), False) for a in ATTACKS),
-         rate(row["test_right"], row["test_n"]), _range(row))
+        (
+            f"{q:g} %",
+            *(_marked(_cell(rows, row["name"], a), False) for a in ATTACKS),
+            rate(row["test_right"], row["test_n"]),
+            _range(row),
+        )
         for q, row in sorted(named, key=lambda pair: pair[0])
-    )  # fmt: skip
+    )
     header = ("q", *ATTACKS, "test accuracy", "key neurons watched")
     caption = (
         "Share of each layer's synapses that are key for a class. A neuron is key if it touches "
@@ -192,16 +220,31 @@ def _settings(network: str, rows: list[Row]) -> Sheet:
         if row["what"] != "method" or "settings" not in row:
             continue
         chosen, within = row["chosen"], sum(s["score"] is not None for s in row["settings"])
-        what = "–" if chosen is None else (
-            f"{chosen['optimiser']} {chosen['rate']:g}, epoch {chosen['epoch']}")  # fmt: skip
-        body.append((
-            row["name"], str(row.get("collected", row.get("adversarial", row["looked"]))),
-            str(row.get("collected_wrong", "–")), what, f"{within} of {len(row['settings'])}",
-            f"{100 * row['before']['accuracy']:.1f}",
-            "–" if chosen is None else f"{100 * chosen['accuracy']:.1f}",
-        ))  # fmt: skip
-    header = ("method", "images tuned on", "of them wrong before", "chosen", "settings in limit",
-              "held-out accuracy before, %", "after")  # fmt: skip
+        what = (
+            "–"
+            if chosen is None
+            else (f"{chosen['optimiser']} {chosen['rate']:g}, epoch {chosen['epoch']}")
+        )
+        body.append(
+            (
+                row["name"],
+                str(row.get("collected", row.get("adversarial", row["looked"]))),
+                str(row.get("collected_wrong", "–")),
+                what,
+                f"{within} of {len(row['settings'])}",
+                f"{100 * row['before']['accuracy']:.1f}",
+                "–" if chosen is None else f"{100 * chosen['accuracy']:.1f}",
+            )
+        )
+    header = (
+        "method",
+        "images tuned on",
+        "of them wrong before",
+        "chosen",
+        "settings in limit",
+        "held-out accuracy before, %",
+        "after",
+    )
     caption = (
         "Images tuned on: collected ones for DARE; those that the attack turned for a baseline "
         "(as many clean ones come with them); all for the methods that attack in every step."
@@ -220,8 +263,14 @@ def _times(network: str, rows: list[Row], data: str) -> Sheet:
         if row is None or "stages" not in row:
             continue
         stages: dict[str, Any] = row["stages"]
-        body.append((name, ", ".join(f"{k} {v:.1f}" for k, v in stages.items()),
-                     f"{sum(stages.values()):.1f}", paper.minutes(data, name)))  # fmt: skip
+        body.append(
+            (
+                name,
+                ", ".join(f"{k} {v:.1f}" for k, v in stages.items()),
+                f"{sum(stages.values()):.1f}",
+                paper.minutes(data, name),
+            )
+        )
     caption = (
         "History: reading and checking the remembered epochs. The paper's minutes: generation + "
         "tuning; for DARE collection + slicing + tuning, on ten cores."

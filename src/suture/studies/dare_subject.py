@@ -46,8 +46,9 @@ class AllSteps(PGD):
 
 def attacks(eps: float, full: bool) -> dict[str, Attack]:
     """The five attacks of Table 2; C&W and JSMA with bounded budgets unless ``full``."""
-    deep = CW() if full else CW(binary_search_steps=3, steps=25, initial_const=1.0,
-                                learning_rate=0.02)  # fmt: skip
+    deep = (
+        CW() if full else CW(binary_search_steps=3, steps=25, initial_const=1.0, learning_rate=0.02)
+    )
     return {
         "BIM": AllSteps(eps=eps, steps=10, step_size=eps / 8, random_start=False),
         "C&W": deep,
@@ -106,8 +107,14 @@ def prepared(plan: Plan) -> Prepared:
     """Train on one half, remember every epoch; draw what the methods look at from the other."""
     found = dataset(plan.data)
     some = _first(found, plan.images // 2)
-    made = models.build(plan.network, in_shape=found.in_shape, classes=found.classes,
-                        mean=found.mean, std=found.std, seed=0)  # fmt: skip
+    made = models.build(
+        plan.network,
+        in_shape=found.in_shape,
+        classes=found.classes,
+        mean=found.mean,
+        std=found.std,
+        seed=0,
+    )
     keep = TemporaryDirectory(prefix="suture-dare-")
     folder = Path(keep.name) / "history"
     config = TrainConfig(epochs=plan.epochs, batch_size=128, lr=2e-3)
@@ -130,8 +137,16 @@ def _first(found: Dataset, count: int) -> Dataset:
     chosen = stratified(split.labels, max(1, len(split) // 20), stream.child("epoch"))
     held = split.select(chosen)
     kind = type(found)
-    return kind(found.name, found.class_names, found.in_shape, found.source, found.notes,
-                split.select(~chosen), held, found.test)  # fmt: skip
+    return kind(
+        found.name,
+        found.class_names,
+        found.in_shape,
+        found.source,
+        found.notes,
+        split.select(~chosen),
+        held,
+        found.test,
+    )
 
 
 @dataclass(frozen=True, eq=False)

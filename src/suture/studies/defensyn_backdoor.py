@@ -48,9 +48,15 @@ def measure(what: Poisoning, stream: Stream) -> list[Row]:
     """The poisoned network as it is, and repaired with K = 30 and K = 1; then by length."""
     started = time.perf_counter()
     dataset, model = _trained(what)
-    facts = {"what": "backdoor", "architecture": what.architecture, "data": dataset.name,
-             "train": what.train, "poisoned_share": _SHARE, "epochs": _EPOCHS,
-             "train_seconds": round(time.perf_counter() - started, 1)}  # fmt: skip
+    facts = {
+        "what": "backdoor",
+        "architecture": what.architecture,
+        "data": dataset.name,
+        "train": what.train,
+        "poisoned_share": _SHARE,
+        "epochs": _EPOCHS,
+        "train_seconds": round(time.perf_counter() - started, 1),
+    }
     trigger, test = Backdoor(), dataset.test.batch(what.test)
     parts = models.cut(model)
     seen = [
@@ -84,9 +90,12 @@ def _trained(what: Poisoning) -> tuple[Dataset, nn.Module]:
     clean = data.load(what.data)
     dirty, _ = poisoned(clean, TARGET, n=what.train, share=_SHARE, generator=0)
     made = models.build(
-        what.architecture, in_shape=clean.in_shape, classes=clean.classes,
-        mean=clean.mean, std=clean.std,
-    )  # fmt: skip
+        what.architecture,
+        in_shape=clean.in_shape,
+        classes=clean.classes,
+        mean=clean.mean,
+        std=clean.std,
+    )
     return clean, train(made, dirty, config=TrainConfig(epochs=_EPOCHS, lr=_LR), seed=0).model
 
 

@@ -32,9 +32,13 @@ def drawings(rows: list[Row]) -> list[Drawing]:
 
 def _of(rows: Sequence[Row], setting: str, variant: str) -> Row | None:
     return next(
-        (r for r in rows if r["what"] == "defence" and r["setting"] == setting
-         and r["variant"] == variant), None,
-    )  # fmt: skip
+        (
+            r
+            for r in rows
+            if r["what"] == "defence" and r["setting"] == setting and r["variant"] == variant
+        ),
+        None,
+    )
 
 
 def _changes(row: Row) -> Drawing:

@@ -50,13 +50,18 @@ SETTINGS = {
     for setting in (
         Setting("mlp-linf", "reassure_mnist_mlp256x2", "mnist", Square(eps=0.1), _CONVNEXT),
         Setting("resnet20-linf", "resnet20_akamaster", "cifar10", Square(eps=8 / 255), _DEIT, 8),
-        Setting("fashion-l2", "abcrown_homework_fashion_cnn", "fashion-mnist",
-                Square(norm="l2", eps=0.5), _RESNET),
+        Setting(
+            "fashion-l2",
+            "abcrown_homework_fashion_cnn",
+            "fashion-mnist",
+            Square(norm="l2", eps=0.5),
+            _RESNET,
+        ),
         Setting("mlp-l2", "reassure_mnist_mlp256x2", "mnist", Square(norm="l2", eps=1.5), _VIT),
         Setting("fashion-pixle", "abcrown_homework_fashion_cnn", "fashion-mnist", Pixle(), _PIXLE),
         Setting("mnist-l0", "eran_mnist_conv_small_nat", "mnist", SparseRS(eps=24), _SPARSE),
     )
-}  # fmt: skip
+}
 """Table 2's six rows."""
 ABLATED = "mlp-linf"
 """What Tables 4 to 6 and Figure 8 are measured on."""
@@ -99,11 +104,20 @@ TABLE4 = {
     "temperature 20": None,
     "2 rounds": None,
 }
-TABLE5 = {"constants=5": (85.22, 83.55), "constants=15": (85.39, 83.57), FULL: (85.53, 83.55),
-          NONE: (85.59, 60.30)}  # fmt: skip
-TABLE6 = {"lambda=0": (84.09, 83.59), "lambda=0.5": (85.39, 83.57), FULL: (85.53, 83.55),
-          "lambda=5": (85.58, 81.99), "lambda=100": (85.59, 77.19),
-          NONE: (85.59, 60.30)}  # fmt: skip
+TABLE5 = {
+    "constants=5": (85.22, 83.55),
+    "constants=15": (85.39, 83.57),
+    FULL: (85.53, 83.55),
+    NONE: (85.59, 60.30),
+}
+TABLE6 = {
+    "lambda=0": (84.09, 83.59),
+    "lambda=0.5": (85.39, 83.57),
+    FULL: (85.53, 83.55),
+    "lambda=5": (85.58, 81.99),
+    "lambda=100": (85.59, 77.19),
+    NONE: (85.59, 60.30),
+}
 """The paper's clean and robust accuracy; ``None`` where it has no such row."""
 
 

@@ -58,8 +58,16 @@ def spread(counts: Sequence[int], n: int) -> str:
 
 
 def _table2(rows: list[Row]) -> Sheet:
-    header = ("setting", "defence", "clean", "robust, paper's protocol", "what is left",
-              "synthesis + attack, s", "µs an image", "the paper: clean, robust")  # fmt: skip
+    header = (
+        "setting",
+        "defence",
+        "clean",
+        "robust, paper's protocol",
+        "what is left",
+        "synthesis + attack, s",
+        "µs an image",
+        "the paper: clean, robust",
+    )
     body = []
     for name, setting in SETTINGS.items():
         for variant in (NONE, FULL):
@@ -71,11 +79,18 @@ def _table2(rows: list[Row]) -> Sheet:
             spent = _DASH
             if "synthesis_seconds" in row:
                 spent = f"{row['synthesis_seconds']:.0f} + {row['attack_seconds']:.0f}"
-            body.append((
-                f"{row['network']}, {_short(row['attack'])}", variant, rate(row["clean"], row["n"]),
-                spread(row["paper"], row["n"]), _way(row, "right"), spent,
-                f"{1e6 * row['seconds_an_image']:.0f}", f"{clean}, {robust} ({where})",
-            ))  # fmt: skip
+            body.append(
+                (
+                    f"{row['network']}, {_short(row['attack'])}",
+                    variant,
+                    rate(row["clean"], row["n"]),
+                    spread(row["paper"], row["n"]),
+                    _way(row, "right"),
+                    spent,
+                    f"{1e6 * row['seconds_an_image']:.0f}",
+                    f"{clean}, {robust} ({where})",
+                )
+            )
     caption = (
         "Paper's protocol: every query and the final decision draw a program afresh, the search "
         "stops at the first misclassified query. What is left: on the first of these images, "
@@ -152,12 +167,16 @@ def _table3(rows: list[Row]) -> Sheet:
     for row in (r for r in rows if r["what"] == "backdoor"):
         theirs = TABLE3.get(row["variant"])
         spent = f"{row['train_seconds']:.0f} (training)"
-        body.append((
-            f"{row['architecture']} on {row['train']} images of {row['data']}", row["variant"],
-            rate(row["clean"], row["n"]), rate(row["triggered"], row["n"]),
-            f"{row['seconds']:.0f}" if "seconds" in row else spent,
-            _DASH if theirs is None else f"{theirs[0]}, {theirs[1]}",
-        ))  # fmt: skip
+        body.append(
+            (
+                f"{row['architecture']} on {row['train']} images of {row['data']}",
+                row["variant"],
+                rate(row["clean"], row["n"]),
+                rate(row["triggered"], row["n"]),
+                f"{row['seconds']:.0f}" if "seconds" in row else spent,
+                _DASH if theirs is None else f"{theirs[0]}, {theirs[1]}",
+            )
+        )
     caption = (
         "A 3 × 3 white square in the bottom right corner stands on 5 % of the training images of "
         "other classes, relabelled as class 0. The trigger is what it is and knows of no defence. "
@@ -177,10 +196,15 @@ def _ablation(
         if row is None:
             continue
         n = row["n"]
-        body.append((
-            _LABELS.get(variant, variant), rate(row["clean"], n), rate(row["paper"][0], n),
-            _way(row, "right"), _DASH if theirs is None else f"{theirs[0]}, {theirs[1]}",
-        ))  # fmt: skip
+        body.append(
+            (
+                _LABELS.get(variant, variant),
+                rate(row["clean"], n),
+                rate(row["paper"][0], n),
+                _way(row, "right"),
+                _DASH if theirs is None else f"{theirs[0]}, {theirs[1]}",
+            )
+        )
     return Sheet(title, header, tuple(body), f"Setting {ABLATED}.")
 
 
@@ -199,15 +223,34 @@ _LABELS = {
 
 def _searches(rows: list[Row]) -> Sheet:
     """Per length: best score, and how many features are still in play."""
-    header = ("setting", "variant", "length", "best score", "mean of the top K",
-              "entropy, written", "entropy, read", "discarded", "seconds")  # fmt: skip
+    header = (
+        "setting",
+        "variant",
+        "length",
+        "best score",
+        "mean of the top K",
+        "entropy, written",
+        "entropy, read",
+        "discarded",
+        "seconds",
+    )
     wanted = (FULL, "Uniform-DefEnSyn", "temperature 20")
     body = [
-        (row["setting"], row["variant"], str(e["length"]), f"{e['best']:g}",
-         f"{e['top_k_sum'] / max(1, row['kept']):.1f}", f"{e['entropy_left']:.2f}",
-         f"{e['entropy_right']:.2f}", str(e["discarded"]), f"{e['seconds']:.1f}")
-        for row in rows if row["variant"] in wanted for e in row["lengths"]
-    ]  # fmt: skip
+        (
+            row["setting"],
+            row["variant"],
+            str(e["length"]),
+            f"{e['best']:g}",
+            f"{e['top_k_sum'] / max(1, row['kept']):.1f}",
+            f"{e['entropy_left']:.2f}",
+            f"{e['entropy_right']:.2f}",
+            str(e["discarded"]),
+            f"{e['seconds']:.1f}",
+        )
+        for row in rows
+        if row["variant"] in wanted
+        for e in row["lengths"]
+    ]
     caption = (
         "Scores are counts of training images, attacked + λ · clean. Entropies in nats, of what "
         "the length was drawn from; near 0 the search has settled on a single feature."
@@ -295,8 +338,9 @@ def _learned(rows: list[Row]) -> Iterator[str]:
     later = learned["lengths"][1:2]
     narrow = "".join(
         f" At length 2 the learned ones are as good as {math.exp(e['entropy_left']):.1f} features "
-        f"written and {math.exp(e['entropy_right']):.1f} read." for e in later
-    )  # fmt: skip
+        f"written and {math.exp(e['entropy_right']):.1f} read."
+        for e in later
+    )
     verdict = "beat" if shares[0] > shares[1] else "do not beat"
     yield (
         f"Learned distributions {verdict} uniform ones under the paper's protocol: "

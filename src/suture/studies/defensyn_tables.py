@@ -101,8 +101,10 @@ class DefEnSynTables(Study):
         made += [Cell("backdoor", partial(_backdoor, self))] if self.backdoor else []
         made += [self._cell(*pair) for pair in pairs]
         if self.ablations:
-            made += [Cell(f"features-{name}", partial(_features, self, name))
-                     for name in (ABLATED, "fashion-pixle")]  # fmt: skip
+            made += [
+                Cell(f"features-{name}", partial(_features, self, name))
+                for name in (ABLATED, "fashion-pixle")
+            ]
             made += [self._cell(*pair) for pair in _ablations()]
         return list({cell.key: cell for cell in made}.values())
 
@@ -183,8 +185,14 @@ def _defence(study: DefEnSynTables, name: str, variant: str, _: Stream) -> list[
     with torch_threads(1):
         case, stream = _case(study, name), Stream(study.root).child(name)
         attack = _attack(study, name)
-        row: Row = {"what": "defence", "setting": name, "variant": variant, "attack": repr(attack),
-               "network": setting(name).network, "data": setting(name).data}  # fmt: skip
+        row: Row = {
+            "what": "defence",
+            "setting": name,
+            "variant": variant,
+            "attack": repr(attack),
+            "network": setting(name).network,
+            "data": setting(name).data,
+        }
         if variant == NONE:
             return [row | _bare(study, name)[0] | _speed(case.model, case)]
         model, facts = _repaired(study, name, variant, case, stream)
@@ -205,21 +213,37 @@ def _repaired(
     study: DefEnSynTables, name: str, variant: str, case: _Case, stream: Stream
 ) -> tuple[nn.Module, dict[str, Any]]:
     method = DefEnSyn(
-        attack=_attack(study, name), samples=study.samples,
+        attack=_attack(study, name),
+        samples=study.samples,
         programs_per_length=1_000_000 if study.full else study.programs,
-    )  # fmt: skip
+    )
     method = dataclasses.replace(method, **VARIANTS[variant])
     if method.distribution == "random":
         return method.run(case.model, case.clean).model, {"defence": repr(method)}
     few = min(method.samples, len(case.clean))
     result = method.mend(
-        case.model, case.clean[:few], case.adversarial[:few],
-        held_out=case.held_out if method.rounds else None, generator=stream.child("programs"),
-    )  # fmt: skip
+        case.model,
+        case.clean[:few],
+        case.adversarial[:few],
+        held_out=case.held_out if method.rounds else None,
+        generator=stream.child("programs"),
+    )
     trace = result.trace
-    lengths = [{key: entry[key] for key in ("length", "best", "top_k_sum", "discarded",
-                "entropy_left", "entropy_right", "seconds")}
-               for entry in trace["lengths"]]  # fmt: skip
+    lengths = [
+        {
+            key: entry[key]
+            for key in (
+                "length",
+                "best",
+                "top_k_sum",
+                "discarded",
+                "entropy_left",
+                "entropy_right",
+                "seconds",
+            )
+        }
+        for entry in trace["lengths"]
+    ]
     return result.model, {
         "defence": repr(method),
         "synthesis_seconds": trace["seconds"],
@@ -237,16 +261,22 @@ def _features(study: DefEnSynTables, name: str, _: Stream) -> list[Row]:
     with torch_threads(1), torch.no_grad():
         case = _case(study, name)
         encoder = models.cut(case.model).encoder
-        before, after = (encoder(images).double() for images in
-                         (case.clean.images, case.adversarial.images))  # fmt: skip
+        before, after = (
+            encoder(images).double() for images in (case.clean.images, case.adversarial.images)
+        )
     moved = (before != after).any(1)
     scale = before.abs().mean(0).clamp_min(1e-12)
     changes = 100 * (after - before)[moved].abs().median(0).values / scale
     alive = (before.std(0) > 1e-9).nonzero()[:10, 0]
-    row = {"what": "features", "setting": name, "moved": int(moved.sum()),
-           "changes": _rounded(changes), "first": alive.tolist(),
-           "correlation": [_rounded(line) for line in torch.corrcoef(before[:, alive].T)],
-           "pixle": isinstance(setting(name).attack, Pixle)}  # fmt: skip
+    row = {
+        "what": "features",
+        "setting": name,
+        "moved": int(moved.sum()),
+        "changes": _rounded(changes),
+        "first": alive.tolist(),
+        "correlation": [_rounded(line) for line in torch.corrcoef(before[:, alive].T)],
+        "pixle": isinstance(setting(name).attack, Pixle),
+    }
     return [row]
 
 
@@ -256,8 +286,12 @@ def _rounded(values: Tensor) -> list[float]:
 
 def _backdoor(study: DefEnSynTables, _: Stream) -> list[Row]:
     what = defensyn_backdoor.Poisoning(
-        study.backdoor_network, study.backdoor_data, study.backdoor_train, study.backdoor_test,
-        study.samples, 1_000_000 if study.full else study.programs,
-    )  # fmt: skip
+        study.backdoor_network,
+        study.backdoor_data,
+        study.backdoor_train,
+        study.backdoor_test,
+        study.samples,
+        1_000_000 if study.full else study.programs,
+    )
     with torch_threads(1):
         return defensyn_backdoor.measure(what, Stream(study.root).child("backdoor"))

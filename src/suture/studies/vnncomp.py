@@ -142,15 +142,14 @@ def _measure(study: VnnComp, items: tuple[tuple[str, str], ...], stream: Stream)
     answer, pieces = (_acasxu if row["benchmark"] == "acasxu" else _image)(study, row)
     facts = {key: row[key] for key in ("benchmark", "property", "verdict", "test_index")}
     spent = round(time.perf_counter() - started, 3)
-    return [facts | {"net": Path(row["net"]).stem, "answer": answer, "pieces": pieces,
-                     "seconds": spent}]  # fmt: skip
+    return [
+        facts | {"net": Path(row["net"]).stem, "answer": answer, "pieces": pieces, "seconds": spent}
+    ]
 
 
 def _acasxu(study: VnnComp, row: dict[str, str]) -> tuple[str, int]:
     number = int(Path(row["property"]).stem.removeprefix("prop_"))
-    limits = {
-        (acasxu.network(i.a, i.b).name, i.property): i.seconds for i in acasxu.instances()
-    }  # fmt: skip
+    limits = {(acasxu.network(i.a, i.b).name, i.property): i.seconds for i in acasxu.instances()}
     path = _folder() / row["net"]
     limit = study.seconds or limits[path.name, number]
     claim = acasxu.acas_property(number)

@@ -56,8 +56,12 @@ class Answers:
             each = self.about.each(images)
             checked(each[0], images)
             return each
-        return torch.stack([checked(self.model(images, noise=noise), images)
-                            for noise in self.noise(keys, first, counter)])  # fmt: skip
+        return torch.stack(
+            [
+                checked(self.model(images, noise=noise), images)
+                for noise in self.noise(keys, first, counter)
+            ]
+        )
 
     def averaged(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
         """The mean ``(1, k, classes)`` of fresh draws, by the model's own short way to it."""

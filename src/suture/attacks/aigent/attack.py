@@ -102,8 +102,15 @@ class AIGENT(Attack):
         require(self.margin > 0, "margin > 0", f"margin={self.margin!r}")
         require(0 < self.max_change <= 1, "max_change in (0, 1]", f"{self.max_change!r}")
         require(0 <= self.bounds <= 1, "bounds in [0, 1]", f"bounds={self.bounds!r}")
-        for name, least in (("classes", 1), ("phases", 1), ("repairs", 1), ("workers", 1),
-                            ("polish", 0), ("candidates", 0), ("enough", 0)):  # fmt: skip
+        for name, least in (
+            ("classes", 1),
+            ("phases", 1),
+            ("repairs", 1),
+            ("workers", 1),
+            ("polish", 0),
+            ("candidates", 0),
+            ("enough", 0),
+        ):
             value = getattr(self, name)
             require(value >= least, f"{name} >= {least}", f"{name}={value!r}")
 

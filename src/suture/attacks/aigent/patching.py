@@ -57,9 +57,11 @@ class LayerPatch:
     def weights(self) -> np.ndarray:
         """ε ``(neurons, width)``: in each row the smallest ``max |ε|`` that gives the change."""
         total = np.abs(self.inputs).sum()
-        return np.outer(self.change, np.sign(self.inputs)) / total if total else np.zeros(
-            (len(self.change), len(self.inputs))
-        )  # fmt: skip
+        return (
+            np.outer(self.change, np.sign(self.inputs)) / total
+            if total
+            else np.zeros((len(self.change), len(self.inputs)))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +240,10 @@ def _least_sum(
     n = matrix.shape[1]
     most = np.concatenate([np.maximum(upper, 0.0), np.maximum(-lower, 0.0)])
     return Problem(
-        np.ones(2 * n), np.zeros(2 * n), most, np.hstack([matrix, -matrix]), right,
+        np.ones(2 * n),
+        np.zeros(2 * n),
+        most,
+        np.hstack([matrix, -matrix]),
+        right,
         np.full(len(right), np.inf),
-    )  # fmt: skip
+    )

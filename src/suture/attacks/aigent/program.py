@@ -56,8 +56,9 @@ class Moves:
     def columns(self, gradients: np.ndarray) -> np.ndarray:
         """Effect of every full move on linear forms ``(k, c, h, w)``, as ``(k, 2·pixels)``."""
         k = len(gradients)
-        sides = [(gradients * side).reshape(k, len(self.clean), -1)
-                 for side in (self.towards, self.away)]  # fmt: skip
+        sides = [
+            (gradients * side).reshape(k, len(self.clean), -1) for side in (self.towards, self.away)
+        ]
         if self.together:
             return np.concatenate([side.sum(1) for side in sides], axis=1)
         return np.concatenate([side.reshape(k, -1) for side in sides], axis=1)

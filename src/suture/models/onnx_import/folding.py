@@ -188,8 +188,13 @@ FOLDED = tuple(_FOLD)
 
 def constant(node: Node) -> Static:
     """The value of a Constant node, in any of its spellings."""
-    for name, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32),
-                        ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+    for name, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         if name in node.attributes:
             return Static((np.asarray(node.attributes[name], dtype=dtype),) * len(PROBES))
     raise unsuitable(f"a Constant without numbers ({', '.join(node.attributes)})")

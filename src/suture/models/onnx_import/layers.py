@@ -70,10 +70,16 @@ def conv(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     x, padding = _padding(emitter, node, x, weight.shape[2:], 0.0)
     group = int(node.get("group", 1))
     layer = _window(nn.Conv1d, nn.Conv2d, spatial)(
-        weight.shape[1] * group, weight.shape[0], tuple(weight.shape[2:]),
-        _sizes(node, "strides", spatial), padding, _sizes(node, "dilations", spatial),
-        group, bias=len(inputs) > 2 and inputs[2] is not None, device="meta",
-    )  # fmt: skip
+        weight.shape[1] * group,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        _sizes(node, "strides", spatial),
+        padding,
+        _sizes(node, "dilations", spatial),
+        group,
+        bias=len(inputs) > 2 and inputs[2] is not None,
+        device="meta",
+    )
     layer.weight = nn.Parameter(tensor(weight))
     if layer.bias is not None:
         layer.bias = nn.Parameter(tensor(static(node, inputs[2], "B")))
@@ -133,9 +139,12 @@ def max_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     x, padding = _padding(emitter, node, x, kernel, -math.inf)
     spatial = len(kernel)
     layer = _window(nn.MaxPool1d, nn.MaxPool2d, spatial)(
-        tuple(kernel), _sizes(node, "strides", spatial), padding,
-        _sizes(node, "dilations", spatial), ceil_mode=bool(node.get("ceil_mode", 0)),
-    )  # fmt: skip
+        tuple(kernel),
+        _sizes(node, "strides", spatial),
+        padding,
+        _sizes(node, "dilations", spatial),
+        ceil_mode=bool(node.get("ceil_mode", 0)),
+    )
     return emitter.module(layer, x)
 
 
@@ -147,9 +156,12 @@ def average_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     if (x is not before and not counted) or any(d != 1 for d in node.get("dilations", [])):
         raise unsuitable("AveragePool with one-sided padding that is not counted, or dilations")
     layer = _window(nn.AvgPool1d, nn.AvgPool2d, len(kernel))(
-        tuple(kernel), _sizes(node, "strides", len(kernel)), padding,
-        ceil_mode=bool(node.get("ceil_mode", 0)), count_include_pad=counted,
-    )  # fmt: skip
+        tuple(kernel),
+        _sizes(node, "strides", len(kernel)),
+        padding,
+        ceil_mode=bool(node.get("ceil_mode", 0)),
+        count_include_pad=counted,
+    )
     return emitter.module(layer, x)
 
 

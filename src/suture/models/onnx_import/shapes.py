@@ -67,8 +67,11 @@ def squeeze(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     """Axes of length 1 vanish."""
     x = live(node, inputs[0])
     axes = _axes(node, inputs)
-    gone = {i for i, s in enumerate(x.shapes[0]) if s == 1} if axes is None else {
-        a % x.ndim for a in axes}  # fmt: skip
+    gone = (
+        {i for i, s in enumerate(x.shapes[0]) if s == 1}
+        if axes is None
+        else {a % x.ndim for a in axes}
+    )
     return emitter.reshape(x, [[v for i, v in enumerate(s) if i not in gone] for s in x.shapes])
 
 

@@ -25,9 +25,17 @@ _LARGEST = 4 << 30
 
 # The numbers that torch's export schema gives to element types.
 DTYPES = {
-    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64,
-    6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
-}  # fmt: skip
+    1: torch.uint8,
+    2: torch.int8,
+    3: torch.int16,
+    4: torch.int32,
+    5: torch.int64,
+    6: torch.float16,
+    7: torch.float32,
+    8: torch.float64,
+    12: torch.bool,
+    13: torch.bfloat16,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +109,11 @@ def _tensor(members: Mapping[str, bytes], folder: str, entry: Mapping[str, Any])
     if entry.get("use_pickle") or entry.get("tensor_meta") is None:
         raise refused("pickled objects inside the archive", "an archive of plain tensors")
     meta, data = entry["tensor_meta"], members[f"{folder}/{entry['path_name']}"]
-    storage = torch.frombuffer(bytearray(data), dtype=DTYPES[meta["dtype"]]) if data else (
-        torch.empty(0, dtype=DTYPES[meta["dtype"]]))  # fmt: skip
+    storage = (
+        torch.frombuffer(bytearray(data), dtype=DTYPES[meta["dtype"]])
+        if data
+        else (torch.empty(0, dtype=DTYPES[meta["dtype"]]))
+    )
     sizes, strides = ([int(s["as_int"]) for s in meta[k]] for k in ("sizes", "strides"))
     return storage.as_strided(sizes, strides, int(meta["storage_offset"]["as_int"])).clone()
 

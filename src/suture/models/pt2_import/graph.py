@@ -55,8 +55,9 @@ class _Reader:
         shape = self._inputs()
         for node in self.graph_json["nodes"]:
             self._node(node)
-        outputs = [s["user_output"]["arg"] for s in self.signature["output_specs"]
-                   if "user_output" in s]  # fmt: skip
+        outputs = [
+            s["user_output"]["arg"] for s in self.signature["output_specs"] if "user_output" in s
+        ]
         if len(outputs) != 1 or "as_tensor" not in outputs[0]:
             raise refused(f"{len(outputs)} outputs", "one output, the logits")
         self.graph.output(self.values[outputs[0]["as_tensor"]["name"]])

@@ -36,13 +36,23 @@ def certificates_of(
     network = fingerprint(classifier)
     return tuple(
         Certificate(
-            lower[i].cpu(), upper[i].cpu(), rows[i].cpu(), rows.new_zeros(classes - 1).cpu(),
-            float(margin[i]), METHODS[int(method[i])], network,
-            {"repair": repair, "image": i, "label": int(robustified.labels[i]), "threat": THREAT,
-             "tried": len(robustified)},
+            lower[i].cpu(),
+            upper[i].cpu(),
+            rows[i].cpu(),
+            rows.new_zeros(classes - 1).cpu(),
+            float(margin[i]),
+            METHODS[int(method[i])],
+            network,
+            {
+                "repair": repair,
+                "image": i,
+                "label": int(robustified.labels[i]),
+                "threat": THREAT,
+                "tried": len(robustified),
+            },
         )
         for i in (margin > 0).nonzero()[:, 0].tolist()
-    )  # fmt: skip
+    )
 
 
 def _proved(classifier: nn.Module, box: Box, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,9 +86,17 @@ class A5CoTraining(Repair):
         pupil = DefendedPupil(both, data.shape, eps, together=True)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         found = teach(
-            pupil, data, self.schedule, eps, "both", stream, engine, on_progress, work,
+            pupil,
+            data,
+            self.schedule,
+            eps,
+            "both",
+            stream,
+            engine,
+            on_progress,
+            work,
             from_start=True,
-        )  # fmt: skip
+        )
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)

@@ -79,9 +79,11 @@ class Defence:
         """
         if not self.rounded:
             return robustified
-        kept = self._linf(images, robustified) if self.norm == "linf" else self._l2(
-            images, robustified
-        )  # fmt: skip
+        kept = (
+            self._linf(images, robustified)
+            if self.norm == "linf"
+            else self._l2(images, robustified)
+        )
         return robustified + (kept - robustified).detach()
 
     def _linf(self, images: Tensor, robustified: Tensor) -> Tensor:

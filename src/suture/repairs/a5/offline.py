@@ -81,16 +81,22 @@ class A5Offline(Repair):
         batch = data[: self.samples] if self.samples else data
         found = self.robustify(model, batch, engine=engine, batch_size=batch_size, on_progress=tell)
         kept = copy.deepcopy(model)
-        made = certificates_of(
-            kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O"
-        ) if self.certificates else ()  # fmt: skip
+        made = (
+            certificates_of(kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O")
+            if self.certificates
+            else ()
+        )
         kept.train(model.training)
         certified = int(found.certified.sum())
         trace = {
-            "recipe": "O", "samples": len(batch), "certified_by_intervals": certified,
-            "steps": found.steps.double().mean().item(), "eps": self.eps,
-            "defence": asdict(self.defence), "seconds": round(time.monotonic() - started, 3),
-        }  # fmt: skip
+            "recipe": "O",
+            "samples": len(batch),
+            "certified_by_intervals": certified,
+            "steps": found.steps.double().mean().item(),
+            "eps": self.eps,
+            "defence": asdict(self.defence),
+            "seconds": round(time.monotonic() - started, 3),
+        }
         status = _status(certified, len(batch))
         return RepairResult(kept, status, trace, made, {"robustified": found.batch})
 
@@ -159,8 +165,10 @@ def _robustified(
             break
         state.move(slopes, method.lr)
     return {
-        "images": state.best.cpu(), "certified": state.certified.cpu(), "steps": state.steps.cpu()
-    }  # fmt: skip
+        "images": state.best.cpu(),
+        "certified": state.certified.cpu(),
+        "steps": state.steps.cpu(),
+    }
 
 
 class _State:
@@ -198,8 +206,9 @@ class _State:
         """Remember the best image of each, and let go whose stored image is certified."""
         images, labels = self.batch.images[self.left], self.batch.labels[self.left]
         stored = self.defence.stored(images, self.defence.apply(images, self.z))
-        parts = [interval_margins(network, stored[r], labels[r], eps)
-                 for r in _rows(len(stored), size)]  # fmt: skip
+        parts = [
+            interval_margins(network, stored[r], labels[r], eps) for r in _rows(len(stored), size)
+        ]
         gone = torch.cat(parts) > 0
         better = gone | (losses < self.least[self.left])
         self.best[self.left[better]] = stored[better]

@@ -91,9 +91,14 @@ class A5Robustifier(Repair):
         return defended(robustifier.to(data.images.device), copy.deepcopy(model))
 
     def train(
-        self, both: DefendedClassifier, data: Batch, stream: Stream, engine: Engine | None,
-        on_progress: OnProgress | None, base: nn.Module,
-    ) -> Trained:  # fmt: skip
+        self,
+        both: DefendedClassifier,
+        data: Batch,
+        stream: Stream,
+        engine: Engine | None,
+        on_progress: OnProgress | None,
+        base: nn.Module,
+    ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
         pupil = DefendedPupil(both, data.shape, self.eps, together=False)
         work = f"{self!r} {stream.key} {identity(base, data)}"
@@ -104,7 +109,7 @@ class A5Robustifier(Repair):
 
 def certify_held_out(
     both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int, recipe: str
-) -> tuple[Any, ...]:  # fmt: skip
+) -> tuple[Any, ...]:
     """Certificates of the first validation images, as R would store them."""
     if not count:
         return ()

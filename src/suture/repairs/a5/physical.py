@@ -95,10 +95,17 @@ class A5Physical(Repair):
         pupil = self.pupil(copy.deepcopy(model), data, stream)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         loop = Loop(
-            pupil, self.schedule, _repeated(data, self.draws), _repeated(data, self.judged),
-            stream, engine or Inline(threads_per_item=None), work, self.eps, self.recipe,
+            pupil,
+            self.schedule,
+            _repeated(data, self.draws),
+            _repeated(data, self.judged),
+            stream,
+            engine or Inline(threads_per_item=None),
+            work,
+            self.eps,
+            self.recipe,
             on_progress or (lambda *_: None),
-        )  # fmt: skip
+        )
         found, scene = loop.run(), pupil.module
         made = self._certificates(pupil, data, stream)
         result = scene.classifier
@@ -106,8 +113,10 @@ class A5Physical(Repair):
             result = defended(scene.robustifier, scene.classifier)
         result.train(model.training)
         facts: dict[str, Any] = {
-            "recipe": self.recipe, "eps": self.eps, "defence": asdict(self.defence)
-        }  # fmt: skip
+            "recipe": self.recipe,
+            "eps": self.eps,
+            "defence": asdict(self.defence),
+        }
         objects = Batch(pupil.objects(), data.labels)
         facts |= trace_of(found)
         return RepairResult(result, status_of(found), facts, made, {"robustified": objects})

@@ -82,9 +82,15 @@ class ScenePupil:
     """
 
     def __init__(
-        self, scene: Scene, prototypes: Batch, defence: Defence, camera: Camera, eps: float,
-        learns: tuple[str, ...], gain: float,
-    ) -> None:  # fmt: skip
+        self,
+        scene: Scene,
+        prototypes: Batch,
+        defence: Defence,
+        camera: Camera,
+        eps: float,
+        learns: tuple[str, ...],
+        gain: float,
+    ) -> None:
         self.gain = gain
         self.module, self.prototypes, self.defence = scene, prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns

@@ -30,19 +30,24 @@ def _mnist(channels: int) -> nn.Sequential:
 def _cifar(channels: int) -> nn.Sequential:
     """The paper's for CIFAR-10: conv 5×5 to 64, 64 and back."""
     return nn.Sequential(
-        nn.Conv2d(channels, 64, 5, padding=2), nn.ReLU(),
-        nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(),
+        nn.Conv2d(channels, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 5, padding=2),
+        nn.ReLU(),
         nn.Conv2d(64, channels, 5, padding=2),
-    )  # fmt: skip
+    )
 
 
 def _small(channels: int) -> nn.Sequential:
     """For two cores: conv 6×6 (stride 2) to 16, conv 3×3 to 16, conv 3×3 to four pixels each."""
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 6, stride=2, padding=2), nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(16, 4 * channels, 3, padding=1), nn.PixelShuffle(2),
-    )  # fmt: skip
+        nn.Conv2d(channels, 16, 6, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 4 * channels, 3, padding=1),
+        nn.PixelShuffle(2),
+    )
 
 
 _BODIES: dict[str, Callable[[int], nn.Sequential]] = {
@@ -159,9 +164,13 @@ def build_robustifier(
         assert last.bias is not None
         last.bias.zero_()
     spec = {
-        "kind": KIND, "body": body, "in_shape": list(shape),
-        "eps": defence.eps, "norm": defence.norm, "rounded": defence.rounded,
-    }  # fmt: skip
+        "kind": KIND,
+        "body": body,
+        "in_shape": list(shape),
+        "eps": defence.eps,
+        "norm": defence.norm,
+        "rounded": defence.rounded,
+    }
     robustifier = Robustifier(made, defence).eval()
     attach(robustifier, spec)
     return robustifier

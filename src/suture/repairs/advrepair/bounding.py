@@ -69,10 +69,12 @@ def bound_network(
     """N's linear lower bounds on boxes ``(n, *in_shape)``."""
     parts = (t.split(TOGETHER) for t in (box.lower, box.upper, rows, add))
     with torch.no_grad():
-        return Relaxed.concat([
-            _piece(network, Box(low, high), some, more, method)
-            for low, high, some, more in zip(*parts, strict=True)
-        ])  # fmt: skip
+        return Relaxed.concat(
+            [
+                _piece(network, Box(low, high), some, more, method)
+                for low, high, some, more in zip(*parts, strict=True)
+            ]
+        )
 
 
 def _piece(network: Network, box: Box, rows: Tensor, add: Tensor, method: Method) -> Relaxed:

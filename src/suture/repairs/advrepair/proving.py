@@ -98,10 +98,12 @@ class _Task:
 
     def __call__(self, pairs: tuple[Tensor, Tensor]) -> Tensor:
         """Bounds ``(b, k)`` of boxes ``(b,)`` where patches ``(b,)`` answer, each on its own."""
-        return torch.cat([
-            self._bound(box, patch)
-            for box, patch in zip(*(index.split(1) for index in pairs), strict=True)
-        ])  # fmt: skip
+        return torch.cat(
+            [
+                self._bound(box, patch)
+                for box, patch in zip(*(index.split(1) for index in pairs), strict=True)
+            ]
+        )
 
     def _bound(self, box: Tensor, patch: Tensor) -> Tensor:
         part = Box(self.box.lower[box], self.box.upper[box])
@@ -147,7 +149,15 @@ def certificates(
         if regions.labels is not None:
             note["label"] = int(regions.labels[region])
         made.append(
-            Certificate(proof.lower[box], proof.upper[box], rows, add, float(bounds.min()),
-                        method, fingerprint, note)
-        )  # fmt: skip
+            Certificate(
+                proof.lower[box],
+                proof.upper[box],
+                rows,
+                add,
+                float(bounds.min()),
+                method,
+                fingerprint,
+                note,
+            )
+        )
     return tuple(made)

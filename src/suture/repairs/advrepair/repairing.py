@@ -109,9 +109,16 @@ def mend(
     work = _identity(model, regions, plan, stream, batch_size)
     clock.append(time.monotonic())
     first = begin(
-        network, box, regions, owner, _floor(centres, owner, plan), plan, stream, engine,
+        network,
+        box,
+        regions,
+        owner,
+        _floor(centres, owner, plan),
+        plan,
+        stream,
+        engine,
         on_progress=partial(tell, "bounding the network"),
-    )  # fmt: skip
+    )
     clock.append(time.monotonic())
     trained = train(first.task, engine, work=work, on_progress=partial(tell, "training patches"))
     clock.append(time.monotonic())
@@ -123,9 +130,17 @@ def mend(
     made: tuple[Certificate, ...] = ()
     if plan.at is None:
         proof = prove_boxes(
-            patched, network, regions, trained.lower, trained.upper, trained.region, plan.method,
-            engine, work=work, on_progress=partial(tell, "proving"),
-        )  # fmt: skip
+            patched,
+            network,
+            regions,
+            trained.lower,
+            trained.upper,
+            trained.region,
+            plan.method,
+            engine,
+            work=work,
+            on_progress=partial(tell, "proving"),
+        )
         sure = proved(proof, regions)
         made = certificates(proof, regions, owner, fingerprint(patched), plan.method)
     clock.append(time.monotonic())
@@ -180,9 +195,14 @@ def _floor(centres: _Centres, owner: Tensor, plan: Plan) -> Tensor:
 
 
 def _assembled(
-    encoder: nn.Module, head: nn.Module, layers: Layers, regions: Regions, owner: Tensor,
-    centres: _Centres, plan: Plan,
-) -> PatchedClassifier:  # fmt: skip
+    encoder: nn.Module,
+    head: nn.Module,
+    layers: Layers,
+    regions: Regions,
+    owner: Tensor,
+    centres: _Centres,
+    plan: Plan,
+) -> PatchedClassifier:
     weight = layers[0][0]
     bank = PatchBank(len(weight), weight.shape[2], plan.hidden, regions.rows.shape[2])
     bank.fill(layers)

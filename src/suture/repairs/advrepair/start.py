@@ -72,11 +72,14 @@ def begin(
         unit = torch.ones_like(unit)
     layers = with_bias(
         initial(
-            len(floor), box.lower[0].numel(), plan.hidden, regions.rows.shape[2],
+            len(floor),
+            box.lower[0].numel(),
+            plan.hidden,
+            regions.rows.shape[2],
             stream.child("patches"),
         ),
         plan.start * closing_bias(gap, regions.rows[_first(owner)], regions.clause) / unit[:, None],
-    )  # fmt: skip
+    )
     how = Training(
         rounds=plan.rounds,
         epochs=plan.epochs,

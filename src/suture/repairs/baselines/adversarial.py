@@ -54,10 +54,15 @@ class AdversarialTuning(Tuning):
 
         def attacked(part: Batch, name: str) -> Batch | None:
             result = spread(
-                self.attack, model, part, engine=engine, generator=stream.child(name),
-                batch_size=batch_size, stage=f"attack {name}",
+                self.attack,
+                model,
+                part,
+                engine=engine,
+                generator=stream.child(name),
+                batch_size=batch_size,
+                stage=f"attack {name}",
                 on_progress=lambda done, n: tell(f"attacking {name} images", done, n),
-            )  # fmt: skip
+            )
             rows = (result.success & result.clean_right).nonzero()[:, 0]
             return Batch(result.images[rows], part.labels[rows]) if len(rows) else None
 

@@ -87,9 +87,16 @@ class Tuning(Repair):
         if fit is None:
             return RepairResult(model, Status.UNCHANGED, facts | _times(started, made))
         found = search(
-            model, fit, held, self.grid, stream=stream.child("tuning"), engine=engine, work=work,
-            batch_size=batch_size, on_done=lambda done, total: tell("settings", done, total),
-        )  # fmt: skip
+            model,
+            fit,
+            held,
+            self.grid,
+            stream=stream.child("tuning"),
+            engine=engine,
+            work=work,
+            batch_size=batch_size,
+            on_done=lambda done, total: tell("settings", done, total),
+        )
         facts |= {"search": found.trace, **_times(started, made)}
         return RepairResult(found.model, found.status, facts)
 

@@ -322,8 +322,11 @@ def best_of(curves: tuple[Curve, ...], ramp: Ramp, start: Errors | None = None) 
     Args:
         start: errors of what is to be beaten, clean and certified; if nothing does, 0.
     """
-    full = {c.epoch: (c.validation_certified_error, c.validation_clean_error)
-            for c in curves if c.epoch >= ramp.full_from}  # fmt: skip
+    full = {
+        c.epoch: (c.validation_certified_error, c.validation_clean_error)
+        for c in curves
+        if c.epoch >= ramp.full_from
+    }
     if start is not None:
         full = {0: (start[1], start[0])} | full
     return min(full, key=lambda epoch: full[epoch]) if full else curves[-1].epoch

@@ -58,9 +58,16 @@ class CrownIBP(Repair):
         pupil = ClassifierPupil(trained, data.shape, self.eps)
         stream = as_stream(generator).child("crown-ibp")
         found = teach(
-            pupil, data, self.schedule, self.eps, "training", stream,
-            engine, on_progress, f"{self!r} {stream.key} {identity(model, data)}",
-        )  # fmt: skip
+            pupil,
+            data,
+            self.schedule,
+            self.eps,
+            "training",
+            stream,
+            engine,
+            on_progress,
+            f"{self!r} {stream.key} {identity(model, data)}",
+        )
         for name, part in trained.named_modules():
             part.training = modes[name]
         return RepairResult(trained, status_of(found), trace_of(found))
@@ -92,18 +99,36 @@ class ClassifierPupil:
 
 
 def teach(
-    pupil: Pupil, data: Batch, schedule: Schedule, eps: float, stage: str, stream: Stream,
-    engine: Engine | None, on_progress: OnProgress | None, work: str, *, from_start: bool = False,
-) -> Trained:  # fmt: skip
+    pupil: Pupil,
+    data: Batch,
+    schedule: Schedule,
+    eps: float,
+    stage: str,
+    stream: Stream,
+    engine: Engine | None,
+    on_progress: OnProgress | None,
+    work: str,
+    *,
+    from_start: bool = False,
+) -> Trained:
     """Hold validation images out of the data, and run the loop.
 
     With ``from_start`` the weights that training begins with are kept if no epoch is better.
     """
     train, validation = held_out(data, schedule.validation)
     loop = Loop(
-        pupil, schedule, train, validation, stream, engine or Inline(threads_per_item=None), work,
-        eps, stage, on_progress or (lambda *_: None), from_start,
-    )  # fmt: skip
+        pupil,
+        schedule,
+        train,
+        validation,
+        stream,
+        engine or Inline(threads_per_item=None),
+        work,
+        eps,
+        stage,
+        on_progress or (lambda *_: None),
+        from_start,
+    )
     return loop.run()
 
 

@@ -146,8 +146,14 @@ def _trained_on(
         tell("re-training", (at.epoch - 1) * at.batches + at.batch, epochs * at.batches)
 
     with TemporaryDirectory(prefix="suture-") as folder:
-        train(model, _dataset(data), config=config, seed=stream.key & ((1 << 62) - 1),
-              history=Path(folder) / "history", on_progress=told)  # fmt: skip
+        train(
+            model,
+            _dataset(data),
+            config=config,
+            seed=stream.key & ((1 << 62) - 1),
+            history=Path(folder) / "history",
+            on_progress=told,
+        )
         history = History.open(Path(folder) / "history")
         return [history.state(epoch) for epoch in history.epochs]
 
@@ -162,6 +168,12 @@ def _dataset(data: Batch) -> Dataset:
     classes = int(labels.max()) + 1
     names = tuple(str(label) for label in range(classes))
     return Dataset(
-        "images in memory", names, data.shape, "memory", "",
-        splits["train"], splits["validation"], splits["test"],
-    )  # fmt: skip
+        "images in memory",
+        names,
+        data.shape,
+        "memory",
+        "",
+        splits["train"],
+        splits["validation"],
+        splits["test"],
+    )

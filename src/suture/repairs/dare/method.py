@@ -132,30 +132,57 @@ class DARE(Repair):
         fit = self._judged(fit, model, held, stream, engine, batch_size)
         clock.lap("judge")
         result = search(
-            model, fit, held, self.grid, stream=stream.child("tuning"), engine=engine, work=work,
-            batch_size=batch_size, on_done=lambda done, total: tell("settings", done, total),
-        )  # fmt: skip
+            model,
+            fit,
+            held,
+            self.grid,
+            stream=stream.child("tuning"),
+            engine=engine,
+            work=work,
+            batch_size=batch_size,
+            on_done=lambda done, total: tell("settings", done, total),
+        )
         clock.lap("tuning")
         trace |= {"search": result.trace, **_after(result.model, found, batch_size)}
         return RepairResult(result.model, result.status, trace | clock.trace())
 
     def _collect(
-        self, model: nn.Module, memory: Remembered, pairs: list[tuple[Batch, str]], place: Watch,
-        stream: Stream, batch_size: int, tell: OnProgress,
-    ) -> list[Collected]:  # fmt: skip
+        self,
+        model: nn.Module,
+        memory: Remembered,
+        pairs: list[tuple[Batch, str]],
+        place: Watch,
+        stream: Stream,
+        batch_size: int,
+        tell: OnProgress,
+    ) -> list[Collected]:
         """Algorithm 1 over each batch, with its own random stream."""
         made = list[Collected]()
         for batch, name in pairs:
             tell("looking up tutors", len(made), len(pairs))
-            made.append(collect(model, memory, batch, place.node, tutors=self.tutors,
-                                stream=stream.child(name), batch_size=batch_size))  # fmt: skip
+            made.append(
+                collect(
+                    model,
+                    memory,
+                    batch,
+                    place.node,
+                    tutors=self.tutors,
+                    stream=stream.child(name),
+                    batch_size=batch_size,
+                )
+            )
         tell("looking up tutors", len(made), len(pairs))
         return made
 
     def _look(
-        self, model: nn.Module, data: Batch, stream: Stream, engine: Engine, work: str,
+        self,
+        model: nn.Module,
+        data: Batch,
+        stream: Stream,
+        engine: Engine,
+        work: str,
         tell: OnProgress,
-    ) -> tuple[Batch, Batch, Remembered]:  # fmt: skip
+    ) -> tuple[Batch, Batch, Remembered]:
         """Images to look at, held-out ones, and the historical models."""
         if self.samples is not None and self.samples < len(data):
             data = halves(data, self.samples / len(data), stream.child("samples"))[1]
@@ -163,8 +190,16 @@ class DARE(Repair):
             memory = from_history(self.history, self.share)
         else:
             data, rest = halves(data, 0.5, stream.child("retraining half"))
-            memory = retrained(model, rest, self.retrain, self.retrain_rate,
-                               stream.child("retraining"), engine, work, tell)  # fmt: skip
+            memory = retrained(
+                model,
+                rest,
+                self.retrain,
+                self.retrain_rate,
+                stream.child("retraining"),
+                engine,
+                work,
+                tell,
+            )
         looked, held = halves(data, self.held_out, stream.child("held out"))
         return looked, held, memory
 
@@ -173,19 +208,36 @@ class DARE(Repair):
         place, classes = watch(graph, self.p), units(graph.network.out_shape)
         if not self.slicing:
             return no_masks(classes, units(graph.network.nodes[place.node].shape))
-        slices = slice_classes(model, looked, q=self.q, batch_size=batch_size,
-                               on_done=lambda done, n: tell("profiling", done, n))  # fmt: skip
+        slices = slice_classes(
+            model,
+            looked,
+            q=self.q,
+            batch_size=batch_size,
+            on_done=lambda done, n: tell("profiling", done, n),
+        )
         return masks(slices, place)
 
     def _judged(
-        self, fit: RegressionFit, model: nn.Module, held: Batch, stream: Stream, engine: Engine,
+        self,
+        fit: RegressionFit,
+        model: nn.Module,
+        held: Batch,
+        stream: Stream,
+        engine: Engine,
         batch_size: int,
-    ) -> RegressionFit:  # fmt: skip
+    ) -> RegressionFit:
         """The fit with attacked held-out images, where an attack judges."""
         if self.judge is None:
             return fit
-        attacked = spread(self.judge, model, held, engine=engine, generator=stream.child("judge"),
-                          batch_size=batch_size, stage="judge")  # fmt: skip
+        attacked = spread(
+            self.judge,
+            model,
+            held,
+            engine=engine,
+            generator=stream.child("judge"),
+            batch_size=batch_size,
+            stage="judge",
+        )
         judge = Batch(attacked.images, held.labels)
         return RegressionFit(fit.node, fit.mask, fit.tuning, fit.held, judge, batch_size)
 

@@ -146,8 +146,9 @@ class Regression:
     def loss(self, collected: Collected, batch_size: int) -> float:
         """Mean loss over collected images."""
         assert collected.batch is not None
-        parts = zip(collected.batch.split(batch_size), collected.targets.split(batch_size),
-                    strict=True)  # fmt: skip
+        parts = zip(
+            collected.batch.split(batch_size), collected.targets.split(batch_size), strict=True
+        )
         sums = [float(self.losses(b.images, b.labels, t).sum()) for b, t in parts]
         return sum(sums) / len(collected)
 

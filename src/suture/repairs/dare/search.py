@@ -138,8 +138,15 @@ def search(
     settings, tried = grid.settings(), list[Tuned]()
     with engine.shared((model, fit, held)) as handle:
         fn = partial(_tune, handle, grid, floor, batch_size)
-        kept = engine.keep("settings", fn, settings, work=f"{work} {grid!r}",
-                           stream=stream, pack=vars, unpack=lambda v: Tuned(**v))  # fmt: skip
+        kept = engine.keep(
+            "settings",
+            fn,
+            settings,
+            work=f"{work} {grid!r}",
+            stream=stream,
+            pack=vars,
+            unpack=lambda v: Tuned(**v),
+        )
         for one in kept:
             tried.append(one)
             if on_done is not None:
@@ -202,9 +209,15 @@ def _optimiser(
 
 
 def _judged(
-    found: Tuned, given: nn.Module, model: nn.Module, fit: Fit, held: Batch, floor: float,
-    batch_size: int, epoch: int,
-) -> Tuned:  # fmt: skip
+    found: Tuned,
+    given: nn.Module,
+    model: nn.Module,
+    fit: Fit,
+    held: Batch,
+    floor: float,
+    batch_size: int,
+    epoch: int,
+) -> Tuned:
     """The setting's facts with one more epoch, which is kept if it is the best within the limit."""
     finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
     right = accuracy(model, held, batch_size) if finite else 0.0
@@ -214,8 +227,11 @@ def _judged(
     if score is None or (found.score is not None and score <= found.score):
         return Tuned(**vars(found) | {"epochs": epochs})
     before = given.state_dict()
-    changed = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()
-               if not torch.equal(value, before[name])}  # fmt: skip
+    changed = {
+        name: value.detach().cpu().clone()
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     return Tuned(found.optimiser, found.rate, changed, score, right, epoch, epochs)
 
 

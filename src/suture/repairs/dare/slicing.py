@@ -164,8 +164,11 @@ def slice_classes(
         ModelError: an unsupported operation.
     """
     if not 0 < q <= 100:
-        raise ArgumentError(expected="q in (0, 100], a percentage", got=f"q={q!r}",
-                            remedy="The paper keeps 95 percent of the synapses.")  # fmt: skip
+        raise ArgumentError(
+            expected="q in (0, 100], a percentage",
+            got=f"q={q!r}",
+            remedy="The paper keeps 95 percent of the synapses.",
+        )
     graph = sliceable(model, batch.shape)
     count = classes or units(graph.network.out_shape)
     delta = profile(graph, batch, count, batch_size, on_done)
@@ -226,8 +229,10 @@ def contributions(graph: Sliceable, delta: dict[int, Tensor]) -> dict[int, Tenso
     network = graph.network
     layers = {layer.node: layer for layer in graph.layers}
     classes = len(delta[0])
-    contrib = {i: torch.zeros(classes, units(n.shape), dtype=torch.float64)
-               for i, n in enumerate(network.nodes)}  # fmt: skip
+    contrib = {
+        i: torch.zeros(classes, units(n.shape), dtype=torch.float64)
+        for i, n in enumerate(network.nodes)
+    }
     contrib[len(network.nodes) - 1] += torch.eye(classes, units(network.out_shape))
     for i in range(len(network.nodes) - 1, 0, -1):
         for source, amount in _handed(graph, i, layers, contrib[i], delta):

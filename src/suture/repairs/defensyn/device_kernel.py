@@ -45,9 +45,20 @@ def _written(operation, a, b, old):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _winners(  # type: ignore[no-untyped-def]
-    labels, i, inside, n, weight, logits, delta, feature, written, classes,
-    STEPS: tl.constexpr, SAMPLES: tl.constexpr, CLASSES: tl.constexpr,
-):  # fmt: skip
+    labels,
+    i,
+    inside,
+    n,
+    weight,
+    logits,
+    delta,
+    feature,
+    written,
+    classes,
+    STEPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    CLASSES: tl.constexpr,
+):
     """Which samples ``argmax`` gives their own class; a tie goes to the lower class."""
     steps, label = tl.arange(0, STEPS), tl.load(labels + i, mask=inside, other=0)
     own = tl.zeros((SAMPLES,), tl.float32)
@@ -73,10 +84,27 @@ def _winners(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def score(  # type: ignore[no-untyped-def]
-    values, weight, logits, labels, attacked, target, op, left, right, lc, rc,
-    adversarial, clean, valid, n, classes, length,
-    STEPS: tl.constexpr, SAMPLES: tl.constexpr, CLASSES: tl.constexpr,
-):  # fmt: skip
+    values,
+    weight,
+    logits,
+    labels,
+    attacked,
+    target,
+    op,
+    left,
+    right,
+    lc,
+    rc,
+    adversarial,
+    clean,
+    valid,
+    n,
+    classes,
+    length,
+    STEPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    CLASSES: tl.constexpr,
+):
     """Counts of program ``program_id(0)``; see ``on_device.DeviceProblem`` for the arrays."""
     row, steps = tl.program_id(0), tl.arange(0, STEPS)
     hit, total, bad, last = 0, 0, 0, 0
@@ -106,9 +134,20 @@ def score(  # type: ignore[no-untyped-def]
         used = (steps < written)[:, None] & inside[None, :]
         before = tl.load(values + feature[:, None] * n + i[None, :], mask=used, other=0.0)
         wins = _winners(
-            labels, i, inside, n, weight, logits, work - before, feature, written, classes,
-            STEPS, SAMPLES, CLASSES,
-        )  # fmt: skip
+            labels,
+            i,
+            inside,
+            n,
+            weight,
+            logits,
+            work - before,
+            feature,
+            written,
+            classes,
+            STEPS,
+            SAMPLES,
+            CLASSES,
+        )
         wins = tl.where(wins, 1, 0)
         hit += tl.sum(wins * tl.load(attacked + i, mask=inside, other=0), 0)
         total += tl.sum(wins, 0)

@@ -117,17 +117,28 @@ class DefEnSyn(Repair):
         engine, started = engine or Inline(threads_per_item=None), time.monotonic()
         clean, held_out = self._choose(data, stream)
         found = attacked(
-            (self.attack, *self.also), model, clean, stream,
-            engine=engine, batch_size=batch_size, tell=tell,
-        )  # fmt: skip
+            (self.attack, *self.also),
+            model,
+            clean,
+            stream,
+            engine=engine,
+            batch_size=batch_size,
+            tell=tell,
+        )
         facts = {
             "fooled": int(found.success.sum()),
             "attack_seconds": round(time.monotonic() - started, 3),
         }
         result = self.mend(
-            model, clean, found.batch, held_out=held_out, generator=stream, engine=engine,
-            batch_size=batch_size, on_progress=on_progress,
-        )  # fmt: skip
+            model,
+            clean,
+            found.batch,
+            held_out=held_out,
+            generator=stream,
+            engine=engine,
+            batch_size=batch_size,
+            on_progress=on_progress,
+        )
         facts["seconds"] = round(time.monotonic() - started, 3)
         return RepairResult(result.model, result.status, result.trace | facts)
 
@@ -175,9 +186,17 @@ class DefEnSyn(Repair):
         found = synthesise(adversarial, 0)
         if self.rounds and held_out is not None:
             found, lines = Rounds(
-                synthesise, (self.attack, *self.also), clean, held_out, self.rounds, self.eot,
-                engine, batch_size, stream, tell,
-            ).run(found, adversarial)  # fmt: skip
+                synthesise,
+                (self.attack, *self.also),
+                clean,
+                held_out,
+                self.rounds,
+                self.eot,
+                engine,
+                batch_size,
+                stream,
+                tell,
+            ).run(found, adversarial)
         trace = found.trace | ({"rounds": lines} if lines else {})
         trace["seconds"] = round(time.monotonic() - started, 3)
         return RepairResult(found.model, judging.status(trace), trace)

@@ -62,10 +62,17 @@ class DeviceProblem:
         own = (self.values, self.weight, self.logits, self.labels, self.attacked)
         launch: Any = device_kernel.score[(count,)]
         launch(
-            *own, *given, *found, n, classes, length,
-            STEPS=max(2, 1 << (length - 1).bit_length()), SAMPLES=_SAMPLES, CLASSES=_CLASSES,
+            *own,
+            *given,
+            *found,
+            n,
+            classes,
+            length,
+            STEPS=max(2, 1 << (length - 1).bit_length()),
+            SAMPLES=_SAMPLES,
+            CLASSES=_CLASSES,
             enable_fp_fusion=False,
-        )  # fmt: skip
+        )
         adversarial, clean, valid = found.cpu().numpy()
         return Scores(adversarial, clean, valid.astype(bool))
 

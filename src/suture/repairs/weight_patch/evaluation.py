@@ -75,6 +75,4 @@ class Local:
             weight, bias = tail.weights[index], tail.biases[index]
             slope = weight @ (active[:, None] * slope)
             shift = weight @ (active * shift) + bias
-        return Local(
-            inputs[layer - 1], slope, shift, np.vstack(phases), np.concatenate(least), z
-        )  # fmt: skip
+        return Local(inputs[layer - 1], slope, shift, np.vstack(phases), np.concatenate(least), z)

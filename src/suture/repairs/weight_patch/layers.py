@@ -40,9 +40,13 @@ class Patcher:
         self.tell("layers", done, total)
         with self.engine.shared(task) as shared:
             for patch in self.engine.keep(
-                f"layers {layers}", partial(_call, shared), layers,
-                work=self.work, pack=_to_plain, unpack=_from_plain,
-            ):  # fmt: skip
+                f"layers {layers}",
+                partial(_call, shared),
+                layers,
+                work=self.work,
+                pack=_to_plain,
+                unpack=_from_plain,
+            ):
                 made.append(patch)
                 self.tell("layers", done + len(made), total)
         return made

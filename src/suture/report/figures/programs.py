@@ -71,14 +71,20 @@ def correlation_figure(
         for i, row in enumerate(matrix):
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.6 else INK
-                axes.text(j + 0.5, i + 0.5, f"{value:.1f}", ha="center", va="center",
-                          fontsize=6.5, color=colour)  # fmt: skip
+                axes.text(
+                    j + 0.5,
+                    i + 0.5,
+                    f"{value:.1f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color=colour,
+                )
         bar = figure.add_axes((0.84, 0.16, 0.03, 0.74))
         figure.colorbar(shown, cax=bar)
         bar.grid(visible=False)
 
-    pairs = [(abs(matrix[i][j]), names[i], names[j])
-             for i in range(len(names)) for j in range(i)]  # fmt: skip
+    pairs = [(abs(matrix[i][j]), names[i], names[j]) for i in range(len(names)) for j in range(i)]
     most = max(pairs, default=(0.0, 0, 0))
     return Drawing(
         key=key,

@@ -57,8 +57,16 @@ def sweep_figure(
             x = [p.x for p in points]
             low, high = zip(*(p.interval for p in points), strict=True)
             axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
-            axes.plot(x, [p.percent for p in points], color=look.color, marker=look.marker,
-                      linestyle=look.line, markersize=4, linewidth=1.8, label=name)  # fmt: skip
+            axes.plot(
+                x,
+                [p.percent for p in points],
+                color=look.color,
+                marker=look.marker,
+                linestyle=look.line,
+                markersize=4,
+                linewidth=1.8,
+                label=name,
+            )
         percent_axis(axes, "accuracy, %")
         axes.set_xlabel(axis)
         axes.legend(frameon=False, ncols=len(series), loc="lower left", bbox_to_anchor=(0.0, 1.0))
