@@ -283,6 +283,25 @@ def shares(logits, weights, rows, goals, best_share, best_gap, equal, targeted):
 
 
 @_jit
+def keep(shares, gaps, index, rows, images, clean, limit, kept, best_share, best_gap):  # type: ignore[no-untyped-def]
+    """``Kept``'s books for L∞: of the index' candidates inside the ball the best of each row.
+
+    In the index' order: a later candidate of the same row must beat the earlier one.
+    """
+    for k in index:
+        row = rows[k]
+        better = shares[k] < best_share[row]
+        if not (better or (shares[k] == best_share[row] and gaps[k] < best_gap[row])):
+            continue
+        image, centre, inside = images[k], clean[row], 0
+        for p in range(len(image)):
+            near = abs(image[p] - centre[p]) <= limit
+            inside += (image[p] >= 0) & (image[p] <= 1) & near
+        if inside == len(image):
+            kept[row], best_share[row], best_gap[row] = image, shares[k], gaps[k]
+
+
+@_jit
 def momentum(here, before, clean, gradient, step, eps, share, moved):  # type: ignore[no-untyped-def]
     """APGD's step for L∞: along the signs, then ``share`` of it with the rest of the last one."""
     drift = _ONE - share

@@ -94,9 +94,9 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 def _added(values: Tensor, weights: Tensor | None) -> Tensor:
     if values.device.type == "cpu" and values.dtype == torch.float32:
         weigh = np.ones(len(values), np.float32) if weights is None else weights.cpu().numpy()
-        flat = values.detach().reshape(len(values), -1)
-        total = torch.from_numpy(_sum(flat.numpy(), weigh)).reshape(values.shape[1:])
-        return total if weights is not None else total / len(values)
+        flat = values.detach().contiguous().numpy().reshape(len(values), -1)
+        total = _sum(flat, weigh, weights is None)
+        return torch.from_numpy(total.reshape(values.shape[1:]))
     if weights is not None:
         values = values * _along_first(weights, values)
     first, *others = values.unbind(0)
@@ -107,14 +107,14 @@ def _added(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _sum(values, weights):  # type: ignore[no-untyped-def]
-    """Rows times their weights, added up from the first to the last, in float32."""
+def _sum(values, weights, equal):  # type: ignore[no-untyped-def]
+    """Rows times their weights, added up from the first to the last; ``equal`` divides by them."""
     total = values[0] * weights[0]
     for d in range(1, len(values)):
         row, weight = values[d], weights[d]
         for i in range(len(total)):
             total[i] = total[i] + weight * row[i]
-    return total
+    return total / np.float32(len(values)) if equal else total
 
 
 def _along_first(weights: Tensor, values: Tensor) -> Tensor:

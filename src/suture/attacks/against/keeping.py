@@ -6,10 +6,8 @@ of the model's draws that still get it right.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from suture.attacks import kernels
@@ -52,13 +50,27 @@ class Kept:
             weights: probabilities of the draws, ``None`` if equal.
         """
         share, gap, index = self._better(logits.contiguous(), rows, weights)
-        if len(index):
-            index = index[self._inside(images, rows, index)]
-            index = _best_of_each(index, rows, share, gap)
-            own = rows[index]
-            self._store(images.detach(), index, own)
-            self.share[own], self.margin[own] = share[index], gap[index]
+        if not len(index):
+            return share
+        images = images.detach()
+        books = (images, self._clean, self.images, self.share, self.margin)
+        if self._norm == "linf" and kernels.compiles(*books):
+            self._keep_compiled(images, rows, share, gap, index)
+            return share
+        index = index[self._inside(images, rows, index)]
+        index = _best_of_each(index, rows, share, gap)
+        own = rows[index]
+        self.images[own] = images[index]
+        self.share[own], self.margin[own] = share[index], gap[index]
         return share
+
+    def _keep_compiled(
+        self, images: Tensor, rows: Tensor, share: Tensor, gap: Tensor, index: Tensor
+    ) -> None:
+        judged = (t.numpy() for t in (share, gap, index, rows))
+        given, clean, kept = kernels.flat(images, self._clean, self.images)
+        best = (self.share.numpy(), self.margin.numpy())
+        kernels.keep(*judged, given, clean, np.float32(self._eps + _HAIR), kept, *best)
 
     def _better(
         self, logits: Tensor, rows: Tensor, weights: Tensor | None
@@ -92,51 +104,12 @@ class Kept:
 
     def _inside(self, images: Tensor, rows: Tensor, index: Tensor) -> Tensor:
         """Bool, for each candidate of the index: whether it is in its ball and in [0, 1]."""
-        if self._norm == "linf" and _compiles(images, self._clean):
-            fits = torch.empty_like(index, dtype=torch.bool)
-            limit = np.float32(self._eps + _HAIR)
-            _fit(*_arrays(images, self._clean, index, rows[index], fits), limit)
-            return fits
         images, rows = images[index], rows[index]
         low, high = images.flatten(1).aminmax(dim=1)
         fits = (low >= 0) & (high <= 1)
         if self._eps < float("inf"):
             fits &= distance(self._norm, images - self._clean[rows]) <= self._eps + _HAIR
         return fits
-
-    def _store(self, images: Tensor, index: Tensor, own: Tensor) -> None:
-        if _compiles(images, self.images):
-            _copy(*_arrays(images, self.images, index, own))
-        else:
-            self.images[own] = images[index]
-
-
-def _compiles(*tensors: Tensor) -> bool:
-    return all(
-        t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors
-    )
-
-
-def _arrays(images: Tensor, others: Tensor, *rest: Tensor) -> tuple[NDArray, ...]:
-    """For the kernels: images as rows of pixels."""
-    flat = (images.detach().flatten(1), others.flatten(1))
-    return tuple(tensor.numpy() for tensor in (*flat, *rest))
-
-
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-def _fit(images, clean, index, own, fits, limit):  # type: ignore[no-untyped-def]
-    for i in range(len(index)):
-        image, centre, inside = images[index[i]], clean[own[i]], 0
-        for p in range(len(image)):
-            near = abs(image[p] - centre[p]) <= limit
-            inside += (image[p] >= 0) & (image[p] <= 1) & near
-        fits[i] = inside == len(image)
-
-
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-def _copy(images, kept, index, own):  # type: ignore[no-untyped-def]
-    for i in range(len(index)):
-        kept[own[i]] = images[index[i]]
 
 
 def _best_of_each(index: Tensor, rows: Tensor, share: Tensor, gap: Tensor) -> Tensor:
