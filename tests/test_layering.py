@@ -10,6 +10,8 @@ import suture
 ROOT = Path(suture.__file__).parent
 ORDER = [
     "errors",
+    "registry",
+    "settings",
     "memory",
     "rng",
     "types",

@@ -7,6 +7,8 @@ The way through: ``data`` → ``models`` → ``attacks`` → ``repairs`` → ``e
 (1, 8, 8)
 """
 
+# ruff: noqa: F401 - what TYPE_CHECKING imports is for readers and type checkers
+
 from __future__ import annotations
 
 from importlib import import_module
@@ -15,15 +17,29 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from suture import attacks, data, engine, evaluate, models, pipeline, repairs, report, training
-    from suture.attacks import PGD, Attack, AttackResult, RandomNoise, Square
+    from suture import (
+        attacks,
+        bounds,
+        certify,
+        data,
+        engine,
+        evaluate,
+        models,
+        pipeline,
+        repairs,
+        report,
+        training,
+    )
+    from suture.attacks import *  # noqa: F403
     from suture.models import cut, save
     from suture.openers import load
-    from suture.repairs import DefEnSyn, Repair, RepairResult, repair
+    from suture.repairs import *  # noqa: F403
     from suture.types import Batch, Box, ThreatModel
 
 _ROOMS = (
     "attacks",
+    "bounds",
+    "certify",
     "data",
     "engine",
     "evaluate",
@@ -34,50 +50,15 @@ _ROOMS = (
     "training",
 )
 _NAMES = {
-    "PGD": "attacks",
-    "Attack": "attacks",
-    "AttackResult": "attacks",
-    "RandomNoise": "attacks",
-    "Square": "attacks",
     "cut": "models",
     "save": "models",
     "load": "openers",
-    "DefEnSyn": "repairs",
-    "Repair": "repairs",
-    "RepairResult": "repairs",
-    "repair": "repairs",
     "Batch": "types",
     "Box": "types",
     "ThreatModel": "types",
 }
-
-__all__ = [
-    "PGD",
-    "Attack",
-    "AttackResult",
-    "Batch",
-    "Box",
-    "DefEnSyn",
-    "RandomNoise",
-    "Repair",
-    "RepairResult",
-    "Square",
-    "ThreatModel",
-    "__version__",
-    "attacks",
-    "cut",
-    "data",
-    "engine",
-    "evaluate",
-    "load",
-    "models",
-    "pipeline",
-    "repair",
-    "repairs",
-    "report",
-    "save",
-    "training",
-]
+_METHODS = ("attacks", "repairs")
+"""Whatever these export is exported here too."""
 
 
 def __getattr__(name: str) -> Any:
@@ -86,8 +67,14 @@ def __getattr__(name: str) -> Any:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)
+    if not name.startswith("_"):
+        for room in _METHODS:
+            module = import_module(f"suture.{room}")
+            if name in module.__all__:
+                return getattr(module, name)
     raise AttributeError(f"module 'suture' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    methods = [n for room in _METHODS for n in import_module(f"suture.{room}").__all__]
+    return sorted({"__version__", *_ROOMS, *_NAMES, *methods})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-# Importing the repairs registers the builders of what they save.
-import suture.repairs  # noqa: F401
 from suture import models
 
 
@@ -23,7 +22,10 @@ def load(reference: str | Path, **options: Any) -> nn.Module:
     Raises:
         ModelError, BundleError: what is there cannot be read or trusted.
     """
-    return models.load(str(inside_run(reference)), **options)
+    found = inside_run(reference)
+    if Path(found).is_dir():
+        import_module("suture.repairs")  # registers the builders of what repairs save
+    return models.load(str(found), **options)
 
 
 def inside_run(reference: str | Path) -> str | Path:

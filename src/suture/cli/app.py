@@ -9,51 +9,17 @@ from typing import Annotated
 import typer
 
 from suture import __version__
-from suture.cli import (
-    attack,
-    audit,
-    bench,
-    certify,
-    data,
-    demo,
-    evaluate,
-    export,
-    repair,
-    report,
-    resume,
-    runs,
-    slice,
-    train,
-)
-from suture.cli.common import say
-from suture.cli.engines import remembered
+from suture.cli.commands import Commands
 from suture.errors import SutureError
 
 app = typer.Typer(
     name="suture",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.app, name="data")
-app.add_typer(runs.app, name="runs")
-for module in (
-    demo,
-    train,
-    attack,
-    repair,
-    evaluate,
-    report,
-    audit,
-    certify,
-    export,
-    bench,
-    resume,
-    slice,
-):
-    name = module.__name__.rsplit(".", 1)[-1]
-    app.command(name)(remembered(module.command))
 
 
 def _version(wanted: bool) -> None:
@@ -76,10 +42,10 @@ def main() -> None:
     try:
         app()
     except SutureError as error:
-        say(f"error: {error}")
+        _say(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        say("stopped; files written so far are whole")
+        _say("stopped; files written so far are whole")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,8 +53,14 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("SUTURE_DEBUG"):
             raise
-        say(
+        _say(
             f"internal error: {type(error).__name__}: {error}\n"
             "This is a defect of suture: please report it, with what SUTURE_DEBUG=1 prints."
         )
         sys.exit(1)
+
+
+def _say(text: str) -> None:
+    from suture.cli.common import say
+
+    say(text)

@@ -13,7 +13,11 @@ from suture.cli.common import Json, Seed, emit, open_data, say, stdout
 from suture.data import catalogue, grid, save_png, summary
 from suture.rng import Stream
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: what there is, and what is in one.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Data sets: what there is, and what is in one.",
+)
 
 
 @app.command("list")

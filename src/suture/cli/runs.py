@@ -13,7 +13,9 @@ from suture.engine import Run
 from suture.errors import BundleError
 from suture.evaluate import Record, read_records
 
-app = typer.Typer(no_args_is_help=True, help="Look at run folders, compare and remove them.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Look at run folders, compare and remove them."
+)
 Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 _FACTS = (
     "kind",

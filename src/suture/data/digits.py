@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from suture.data.parts import Found, Part
 from suture.data.stores import Memory
@@ -17,6 +16,8 @@ def read_digits() -> Found:
 
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (its test half).
     """
+    from sklearn.datasets import load_digits  # a second that nobody else should wait
+
     bunch = load_digits()
     images = torch.from_numpy((bunch.images / 16).astype(np.float32))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))

@@ -1,4 +1,11 @@
-"""Evaluation: the same images, seeds and budgets for every defence, under both protocols."""
+"""Evaluation: the same images, seeds and budgets for every defence, under both protocols.
+
+The package is its main function too: ``suture.evaluate(subjects, batch, plan, data="mnist")``.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from suture.evaluate.plan import Plan
 from suture.evaluate.protocols import Evaluation, evaluate
@@ -20,3 +27,11 @@ __all__ = [
     "read_records",
     "tier_of",
 ]
+
+
+class _Callable(ModuleType):
+    def __call__(self, *given: Any, **named: Any) -> Evaluation:
+        return evaluate(*given, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 from torch import Tensor
 
 _NONE = 1e-3
@@ -24,8 +24,8 @@ def clopper_pearson(right: float, n: int, confidence: float = 0.95) -> tuple[flo
     (0.4439, 0.9748)
     """
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if right < _NONE else float(beta.ppf(tail, right, n - right + 1))
-    high = 1.0 if n - right < _NONE else float(beta.ppf(1.0 - tail, right + 1, n - right))
+    low = 0.0 if right < _NONE else float(betaincinv(right, n - right + 1, tail))
+    high = 1.0 if n - right < _NONE else float(betaincinv(right + 1, n - right, 1.0 - tail))
     return low, high
 
 
