@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from suture.errors import ArgumentError, unknown_name
 
@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 class Registry(Mapping[str, T]):
-    """Name → thing, in the order in which they entered; plugins come last.
+    """Name → thing, by name: whatever was imported first.
 
     Args:
         what: one of the things, in words: "attack", "repair method".
@@ -68,7 +68,7 @@ class Registry(Mapping[str, T]):
         return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(sorted(self._all()))
 
     def __len__(self) -> int:
         return len(self._all())
@@ -101,3 +101,14 @@ class Registry(Mapping[str, T]):
                 got=f"{name!r} for {thing!r}, which is {known!r}'s",
                 remedy="Choose another name.",
             )
+
+
+def exported(names: Mapping[str, Any]) -> list[str]:
+    """For a package's ``__all__``: the classes and functions that it has from its own files."""
+    room = f"{names['__name__']}."
+    return sorted(name for name, thing in names.items() if _home(thing).startswith(room))
+
+
+def _home(thing: Any) -> str:
+    own = isinstance(thing, type) or callable(thing)
+    return str(getattr(thing, "__module__", "")) if own else ""

@@ -1,11 +1,16 @@
-"""Attacks: a clean batch in, an adversarial batch out. One file per attack over one base."""
+"""Attacks: a clean batch in, an adversarial batch out. One file per attack over one base.
+
+A new attack is a file with a class under ``@ATTACKS.add("its-name")``, and its import here.
+"""
+
+# ruff: noqa: F401 - exported
 
 from suture.attacks.against.knowing import knowing
 from suture.attacks.aigent import AIGENT
 from suture.attacks.apgd import APGD
 from suture.attacks.auto_attack import AutoAttack
 from suture.attacks.backdoor import Backdoor, poison
-from suture.attacks.base import Attack, AttackResult
+from suture.attacks.base import ATTACKS, Attack, AttackResult
 from suture.attacks.bpda import BPDA
 from suture.attacks.cw import CW
 from suture.attacks.deepfool import DeepFool
@@ -19,29 +24,6 @@ from suture.attacks.pixle import Pixle
 from suture.attacks.sparse_rs import SparseRS
 from suture.attacks.spsa import SPSA
 from suture.attacks.square import Square
+from suture.registry import exported
 
-__all__ = [
-    "AIGENT",
-    "APGD",
-    "BIM",
-    "BPDA",
-    "CW",
-    "FAB",
-    "FGSM",
-    "JSMA",
-    "PGD",
-    "SPSA",
-    "Attack",
-    "AttackResult",
-    "AutoAttack",
-    "Backdoor",
-    "DeepFool",
-    "HopSkipJump",
-    "OnePixel",
-    "Pixle",
-    "RandomNoise",
-    "SparseRS",
-    "Square",
-    "knowing",
-    "poison",
-]
+__all__ = ["ATTACKS", *exported(globals())]

@@ -12,7 +12,7 @@ from torch import Tensor
 from suture.attacks import kernels
 from suture.attacks.apgd_l1 import ascend_l1
 from suture.attacks.ascent import LossOf, ask, remember
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import column, distance
 from suture.attacks.losses import LOSSES, dlr_towards, negated
 from suture.attacks.oracle import Oracle
@@ -21,6 +21,7 @@ from suture.rng import normal, uniform
 from suture.types import Norm
 
 
+@ATTACKS.add("apgd")
 @dataclass(frozen=True, kw_only=True)
 class APGD(Attack):
     """PGD with momentum and a step that is halved when progress stalls (paper, Algorithm 1).

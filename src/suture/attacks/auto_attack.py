@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from suture.attacks.apgd import APGD
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.fab import FAB
 from suture.attacks.geometry import margin, project
 from suture.attacks.oracle import Oracle
@@ -26,6 +26,7 @@ _DRAWS = 20
 _TOLERANCE = 1e-4
 
 
+@ATTACKS.add("autoattack")
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
     """The ensemble that robust accuracies are reported with.

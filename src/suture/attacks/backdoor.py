@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.oracle import Oracle
 from suture.errors import ArgumentError
 from suture.rng import Stream, as_stream, image_keys
@@ -20,6 +20,7 @@ Rows2D = tuple[tuple[float, ...], ...]
 _PLACES = ("top left", "top right", "bottom left", "bottom right", "centre")
 
 
+@ATTACKS.add("backdoor")
 @dataclass(frozen=True, kw_only=True)
 class Backdoor(Attack):
     """Stamp one fixed patch on every image (BadNets: Gu et al. 2017, arXiv:1708.06733).

@@ -22,6 +22,7 @@ from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
 from suture.errors import ArgumentError, ModelError
 from suture.models import frozen, untouched
+from suture.registry import Registry
 from suture.rng import Stream, as_stream
 from suture.types import (
     Batch,
@@ -85,6 +86,10 @@ class AttackResult:
         )
 
 
+ATTACKS: Registry[type[Attack]] = Registry("attack", "suture.attacks", "suture.attacks")
+"""Name on the command line → attack; others join by an entry point ``suture.attacks``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """An attack; its fields are its hyper-parameters, and go into every record.
@@ -114,6 +119,7 @@ class Attack(ABC):
     budget: int | None = None
     seconds: float | None = None
 
+    registry: ClassVar[Registry[type[Attack]]] = ATTACKS
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     knowledge: ClassVar[Knowledge] = "white-box"
     can_target: ClassVar[bool] = True

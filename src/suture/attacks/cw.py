@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, margin, row_sum
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
@@ -20,6 +20,7 @@ _INSIDE = 0.999999
 """The authors' factor that keeps arctanh finite at 0 and 1."""
 
 
+@ATTACKS.add("cw")
 @dataclass(frozen=True, kw_only=True)
 class CW(Attack):
     """Minimise ``‖x' - x‖₂² + c·max(margin + κ, 0)`` with Adam, and search for the right c.

@@ -9,13 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance
 from suture.attacks.oracle import Loss, Oracle
 from suture.attacks.steps import Rows
 from suture.types import Norm
 
 
+@ATTACKS.add("deepfool")
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
     """Steps to the nearest of the linearised class boundaries, until the class changes.

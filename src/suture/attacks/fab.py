@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from suture.attacks import kernels
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance, margin, row_sum
 from suture.attacks.oracle import Loss, Oracle
 from suture.attacks.projections import to_hyperplane
@@ -26,6 +26,7 @@ _FAR = {"linf": 0.3, "l2": 1.0, "l1": 5.0}
 Losses = Callable[[Rows], list[Loss]]
 
 
+@ATTACKS.add("fab")
 @dataclass(frozen=True, kw_only=True)
 class FAB(Attack):
     """Projections onto linearised boundaries, biased towards the image (paper, Algorithm 1).

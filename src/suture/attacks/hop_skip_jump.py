@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance, row_sum
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
@@ -22,6 +22,7 @@ _AT_ONCE = 512
 _HALVINGS = 30
 
 
+@ATTACKS.add("hop-skip-jump")
 @dataclass(frozen=True, kw_only=True)
 class HopSkipJump(Attack):
     """Walks along the decision boundary towards the image, from decisions alone.

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.oracle import Loss, Oracle
 from suture.attacks.steps import Rows
 from suture.types import Norm
@@ -18,6 +18,7 @@ _ROOM = 0.01
 """A feature that is this near to the end of its range is not worth a step."""
 
 
+@ATTACKS.add("jsma")
 @dataclass(frozen=True, kw_only=True)
 class JSMA(Attack):
     """Two features at a time, those that raise the target most while the other classes fall.

@@ -8,13 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance, project
 from suture.attacks.oracle import Oracle
 from suture.rng import integers, normal, uniform
 from suture.types import Knowledge
 
 
+@ATTACKS.add("noise")
 @dataclass(frozen=True, kw_only=True)
 class RandomNoise(Attack):
     """Independent random points on the border of the ball.

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.losses import negated
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, cross_entropies
@@ -19,6 +19,7 @@ _AT_ONCE = 512
 """Candidate images that are built at a time; a matter of memory, not of results."""
 
 
+@ATTACKS.add("one-pixel")
 @dataclass(frozen=True, kw_only=True)
 class OnePixel(Attack):
     """Differential evolution over the places and colours of ``eps`` pixels (paper, section III).

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import project
 from suture.attacks.losses import LOSSES, negated
 from suture.attacks.oracle import Oracle
@@ -19,6 +19,7 @@ Ascended = Literal["ce", "margin", "clipped", "spread"]
 _SPREAD = ("ce", "margin", "clipped")
 
 
+@ATTACKS.add("pgd")
 @dataclass(frozen=True, kw_only=True)
 class PGD(Attack):
     """Steps along the loss gradient, projected back into the ball.
@@ -110,6 +111,7 @@ class PGD(Attack):
         return random_start(self.norm, self.eps, oracle, clean, rows, restart)
 
 
+@ATTACKS.add("bim")
 @dataclass(frozen=True, kw_only=True)
 class BIM(PGD):
     """The basic iterative method (Kurakin, Goodfellow & Bengio 2017, arXiv:1607.02533).
@@ -125,6 +127,7 @@ class BIM(PGD):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 
 
+@ATTACKS.add("fgsm")
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
     """The fast gradient sign method (Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572).

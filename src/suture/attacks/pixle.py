@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.losses import negated
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, cross_entropies
@@ -20,6 +20,7 @@ _SLOT = 4
 """Draws before those of the destinations: place and size of the source patch."""
 
 
+@ATTACKS.add("pixle")
 @dataclass(frozen=True, kw_only=True)
 class Pixle(Attack):
     """Random search that copies a patch's pixels to random places of the image.

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import margin
 from suture.attacks.losses import negated
 from suture.attacks.oracle import Oracle
@@ -19,6 +19,7 @@ from suture.types import Knowledge, Norm
 MOVES: dict[str, type[Moves]] = {"pixels": Pixels, "patch": Patch, "frame": Frame}
 
 
+@ATTACKS.add("sparse-rs")
 @dataclass(frozen=True, kw_only=True)
 class SparseRS(Attack):
     """Black-box random search that changes at most ``eps`` pixels (paper, Algorithm 1).

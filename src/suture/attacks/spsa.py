@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import column, margin, project
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
@@ -19,6 +19,7 @@ _AT_ONCE = 512
 """Probes that are built at a time; a matter of memory, not of results."""
 
 
+@ATTACKS.add("spsa")
 @dataclass(frozen=True, kw_only=True)
 class SPSA(Attack):
     """Adam on a gradient estimated from pairs of probes, projected back into the ball.

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from suture.attacks.base import Attack, require, require_finite_eps
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.oracle import Oracle
 from suture.attacks.search import Search
 from suture.attacks.square_l1_moves import MOVES_L1
@@ -27,6 +27,7 @@ _BLOCK = 64
 """Steps whose random bits are drawn at once."""
 
 
+@ATTACKS.add("square")
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
     """Black-box random search on the margin loss (paper, Algorithms 1 to 3).

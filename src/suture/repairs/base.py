@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from suture.engine import Engine
 from suture.errors import ModelError
 from suture.models import untouched
+from suture.registry import Registry
 from suture.rng import Stream, as_stream
 from suture.types import BEFORE, Batch, RepairedModel, check_classes, remember
 
@@ -65,9 +66,15 @@ class RepairResult:
     images: Mapping[str, Batch] = field(default_factory=dict)
 
 
+REPAIRS: Registry[type[Repair]] = Registry("repair method", "suture.repairs", "suture.repairs")
+"""Name on the command line → method; others join by an entry point ``suture.repairs``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Repair(ABC):
     """A repair method; its fields are its hyper-parameters, and its ``repr`` goes into records."""
+
+    registry: ClassVar[Registry[type[Repair]]] = REPAIRS
 
     @abstractmethod
     def run(

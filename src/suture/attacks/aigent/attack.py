@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from suture.attacks.aigent.network import Network
 from suture.attacks.aigent.search import Finding, Outcome, search
 from suture.attacks.aigent.task import Settings
-from suture.attacks.base import Attack, require
+from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.oracle import Oracle
 from suture.engine import Engine, Inline, Processes
 from suture.engine.threads import torch_threads
@@ -32,6 +32,7 @@ _FIRMER = 100.0
 OnDone = Callable[[int, int], None]
 
 
+@ATTACKS.add("aigent")
 @dataclass(frozen=True, kw_only=True)
 class AIGENT(Attack):
     """Smallest weight patches from the middle layer to the first, and the input that imitates them.

@@ -23,13 +23,14 @@ from suture.repairs.a5.robustifier import (
     Body,
     DefendedClassifier,
 )
-from suture.repairs.base import OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import check_radius, status_of, teach, trace_of
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
+@REPAIRS.add("a5-cotraining")
 @dataclass(frozen=True, kw_only=True)
 class A5CoTraining(Repair):
     """First R alone, then R and C together; a model that A5/R has made keeps its robustifier.

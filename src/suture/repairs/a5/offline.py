@@ -19,7 +19,7 @@ from suture.engine import Engine, Handle, Inline
 from suture.errors import ArgumentError
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
 from suture.rng import Stream
@@ -29,6 +29,7 @@ _PIECE = 1000
 _DECAY, _TINY = 0.99, 1e-8
 
 
+@REPAIRS.add("a5-offline")
 @dataclass(frozen=True, kw_only=True)
 class A5Offline(Repair):
     """Move each image, within ε_D, to where no attack of size ε_A^R changes its class.

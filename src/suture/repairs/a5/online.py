@@ -21,7 +21,7 @@ from suture.repairs.a5.robustifier import (
     build_robustifier,
     defended,
 )
-from suture.repairs.base import OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule, Trained
 from suture.repairs.certified_training.method import (
     check_radius,
@@ -38,6 +38,7 @@ AT_ONCE = Schedule(ramp=Ramp(start=1, length=0))
 """The full radius from the first step on: the classifier withstands it already."""
 
 
+@REPAIRS.add("a5-robustifier")
 @dataclass(frozen=True, kw_only=True)
 class A5Robustifier(Repair):
     """Train R so that ``x + δ_D(R(x))`` withstands attacks on the given classifier.

@@ -18,7 +18,7 @@ from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.online import AT_ONCE, check_certificates
 from suture.repairs.a5.pupils import Scene, ScenePupil
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
-from suture.repairs.base import OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Loop, Schedule
 from suture.repairs.certified_training.method import check_radius, status_of, trace_of
 from suture.rng import Stream, as_stream
@@ -33,6 +33,7 @@ LEARNS: dict[str, tuple[str, ...]] = {
 }
 
 
+@REPAIRS.add("a5-physical")
 @dataclass(frozen=True, kw_only=True)
 class A5Physical(Repair):
     """Robustify objects so that their pictures withstand attacks; the data are the objects.

@@ -27,11 +27,12 @@ from suture.repairs.advrepair.bank import HIDDEN
 from suture.repairs.advrepair.plan import Plan
 from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import State, mend
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
+@REPAIRS.add("advrepair")
 @dataclass(frozen=True, kw_only=True)
 class AdvRepair(Repair):
     """Repair by provable patches; the defaults are the paper's (appendix C) where it has any.

@@ -13,13 +13,14 @@ from torch.nn.functional import cross_entropy
 from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
 from suture.engine import Engine
-from suture.repairs.base import OnProgress
+from suture.repairs.base import REPAIRS, OnProgress
 from suture.repairs.baselines.frame import Tuning
 from suture.repairs.dare.search import Fit, accuracy, orders
 from suture.rng import Stream
 from suture.types import Batch
 
 
+@REPAIRS.add("adversarial")
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTuning(Tuning):
     """The baselines of DARE: FGSM, BIM, PGD, C&W or JSMA images, made once, and the cross entropy.

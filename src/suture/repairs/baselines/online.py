@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from suture.attacks import PGD
 from suture.engine import Engine
-from suture.repairs.base import OnProgress
+from suture.repairs.base import REPAIRS, OnProgress
 from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.frame import Tuning
 from suture.repairs.dare.search import Fit, orders
@@ -125,6 +125,7 @@ class OnlineFit:
         return float(result.robust.float().mean())
 
 
+@REPAIRS.add("pgd-training")
 @dataclass(frozen=True, kw_only=True)
 class PGDTraining(_Online):
     """Adversarial training (Madry et al. 2018, arXiv:1706.06083): ``min E max CE(f(x'), y)``.
@@ -144,6 +145,7 @@ class PGDTraining(_Online):
         return cross_entropy(model(attacked), labels)
 
 
+@REPAIRS.add("trades")
 @dataclass(frozen=True, kw_only=True)
 class TRADES(_Online):
     """TRADES (Zhang et al. 2019, arXiv:1901.08573): ``CE(f(x), y) + β·max KL(f(x) ‖ f(x'))``.

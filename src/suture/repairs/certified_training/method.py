@@ -14,13 +14,14 @@ from suture.attacks.spread import identity
 from suture.data.splits import stratified, validation_count
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, DataError
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.repairs.certified_training.loop import Loop, Pupil, Sample, Schedule, Trained
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
+@REPAIRS.add("crown-ibp")
 @dataclass(frozen=True, kw_only=True)
 class CrownIBP(Repair):
     """Train a copy of the given classifier, from the weights it has, to be certifiably robust.

@@ -22,7 +22,7 @@ from suture.attacks import Attack
 from suture.attacks.spread import identity, spread
 from suture.engine import Engine, Inline
 from suture.errors import require
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.repairs.dare.collecting import Collected, Tutors, collect
 from suture.repairs.dare.fitting import RegressionFit
 from suture.repairs.dare.graph import sliceable, units
@@ -34,6 +34,7 @@ from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
+@REPAIRS.add("dare")
 @dataclass(frozen=True, kw_only=True)
 class DARE(Repair):
     """Delta debugging of a classifier against its own training history.

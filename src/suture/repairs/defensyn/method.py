@@ -22,7 +22,7 @@ from suture.attacks.spread import digest, identity
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.models import Cut, cut, head_is_linear
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.repairs.defensyn import judging
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
@@ -38,6 +38,7 @@ from suture.types import Batch
 Distribution = Literal["learned", "uniform", "random"]
 
 
+@REPAIRS.add("defensyn")
 @dataclass(frozen=True, kw_only=True)
 class DefEnSyn(Repair):
     """Repair by program synthesis; the defaults are the paper's (section 5).

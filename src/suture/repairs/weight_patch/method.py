@@ -20,7 +20,7 @@ from suture.attacks import Attack
 from suture.attacks.spread import identity, spread
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.repairs.weight_patch.layers import Patcher, Task
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
@@ -34,6 +34,7 @@ _SOFT = 1e3
 """Cost of missing the demand of an input to be repaired, where it may be missed at all."""
 
 
+@REPAIRS.add("weight-patch")
 @dataclass(frozen=True, kw_only=True)
 class WeightPatch(Repair):
     """The smallest change of one fully connected layer that makes given inputs right.
