@@ -1,8 +1,9 @@
-"""Imports point up the list of rooms only (docs/design), so that the house can be read in order."""
+"""Imports point up the list of packages only (docs/design), and no two classes share a name."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import suture
@@ -63,3 +64,13 @@ def test_imports_point_up():
         if ORDER.index(room) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
     ]
     assert wrong == []
+
+
+def test_no_two_classes_share_a_name():
+    places = defaultdict(list)
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 300
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

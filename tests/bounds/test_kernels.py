@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from suture import bounds
 from suture.bounds import kernels, loops
-from suture.bounds.activations import Lines, Relu, _pull, pull_dense
+from suture.bounds.activations import Relaxation, Relu, _pull, pull_dense
 from suture.bounds.kernels import bend, bends, least, least_and_most, relu_lines
 from suture.types import Box
 
@@ -28,7 +28,7 @@ def assert_alike(ours, theirs, dtype):
 
 
 def plain(rows, low, up, shift):
-    return _pull(rows, Lines(low, up, None, shift), lambda t: t[:, None], 2)
+    return _pull(rows, Relaxation(low, up, None, shift), lambda t: t[:, None], 2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,7 +148,7 @@ def test_what_is_unknown_makes_every_row_unknown(which: int):
 def test_other_types_take_the_other_way():
     rows, low, up, shift = (v.detach().to(torch.bfloat16) for v in drawn(0, 2, True, torch.float32))
     assert not bends(rows, low, up, shift)
-    out, _ = pull_dense(rows, Lines(low, up, None, shift))
+    out, _ = pull_dense(rows, Relaxation(low, up, None, shift))
     assert out.dtype == torch.bfloat16
 
 

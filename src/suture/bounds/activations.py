@@ -19,7 +19,7 @@ from suture.bounds.affine import Boxes
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
+class Relaxation:
     """Two lines per neuron; slopes ``(n, *shape)``, shifts too, or ``None`` where all are zero."""
 
     low: Tensor
@@ -52,7 +52,7 @@ class Relu:
         """Neurons that are linear on their interval: tighter bounds would change nothing."""
         return (lower >= 0) | (upper <= 0)
 
-    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Relaxation:
         """DeepPoly (Singh et al. 2019): chord above; below, the slope that leaves less area.
 
         Args:
@@ -62,7 +62,7 @@ class Relu:
         fits = lower.ndim > 1 and lower.shape == upper.shape
         if alpha is None and fits and kernels.plain(lower, upper):
             low, up, shift = kernels.relu_lines(lower, upper, self.slope)
-            return Lines(low, up, None, shift)
+            return Relaxation(low, up, None, shift)
         if alpha is not None and alpha.ndim > lower.ndim:
             lower, upper = lower[:, None], upper[:, None]
         active, dead = lower >= 0, upper <= 0
@@ -74,7 +74,7 @@ class Relu:
         free = (upper > -lower).to(lower.dtype) if alpha is None else alpha
         low = torch.where(active, one, torch.where(dead, flat, flat + (1 - self.slope) * free))
         shift = torch.where(open_, (self.slope - chord) * lower, torch.zeros_like(lower))
-        return Lines(low, _known(up, lower, upper), None, _known(shift, lower, upper))
+        return Relaxation(low, _known(up, lower, upper), None, _known(shift, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The ``alpha`` whose lines ``lines`` takes without one: ``(n, *shape)``."""
@@ -107,7 +107,7 @@ class SShaped:
         value = self.forward(x)
         return value * (1 - value) if self.name == "sigmoid" else 1 - value * value
 
-    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Relaxation:
         """Chord on the side where the function bends away from it, tangent on the other
         (Zhang et al. 2018, CROWN, Table 2).
 
@@ -123,7 +123,7 @@ class SShaped:
         below, above = centre - shift, up_shift
         if alpha is not None and alpha.ndim > lower.ndim + 1:
             lower, upper = lower[:, None], upper[:, None]
-        return Lines(down, up, _known(below, lower, upper), _known(above, lower, upper))
+        return Relaxation(down, up, _known(below, lower, upper), _known(above, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The ``alpha`` whose lines ``lines`` takes without one: ``(2, n, *shape)``."""
@@ -189,7 +189,7 @@ class SShaped:
 Activation = Relu | SShaped
 
 
-def pull_dense(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+def pull_dense(rows: Tensor, lines: Relaxation) -> tuple[Tensor, Tensor]:
     """Coefficients of a lower bound behind an activation become coefficients before it.
 
     Positive ones take the lower line, negative ones the upper line.
@@ -205,13 +205,13 @@ def pull_dense(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
     return _pull(rows, lines, lambda t: t if t.ndim == rows.ndim else t[:, None], 2)
 
 
-def pull_windows(value: Tensor, lines: Lines, gather: Callable[[Tensor], Tensor]) -> Any:
+def pull_windows(value: Tensor, lines: Relaxation, gather: Callable[[Tensor], Tensor]) -> Any:
     """``pull_dense`` for windows ``(n or 1, rows, places, c, kh, kw)``."""
     return _pull(value, lines, gather, 3)
 
 
 def _pull(
-    rows: Tensor, lines: Lines, view: Callable[[Tensor], Tensor], axes: int
+    rows: Tensor, lines: Relaxation, view: Callable[[Tensor], Tensor], axes: int
 ) -> tuple[Tensor, Tensor]:
     negative = rows.clamp(max=0)
     low = view(lines.low)

@@ -62,7 +62,7 @@ def optimised_inside(
         best = lower_bounds(state, rows)
     if not any(isinstance(node.op, Relu | SShaped) for node in network.nodes):
         return best, state.known
-    search = _Search(network, box, rows, state, how)
+    search = _SlopeSearch(network, box, rows, state, how)
     optimiser = torch.optim.Adam(search.parameters, lr=how.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, how.decay)
     for _ in range(how.steps):
@@ -84,7 +84,7 @@ def optimised_inside(
 
 
 @dataclass
-class _Search:
+class _SlopeSearch:
     """Slopes, and the best inner bounds so far."""
 
     network: Network

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from suture.bounds import kernels
-from suture.bounds.activations import Lines, Relu, SShaped, pull_dense, pull_windows
+from suture.bounds.activations import Relaxation, Relu, SShaped, pull_dense, pull_windows
 from suture.bounds.affine import Conv
 from suture.bounds.coefficients import Patches, merged
 from suture.bounds.ibp import Interval
@@ -31,7 +31,7 @@ def pull_to_input(
     start: int,
     rows: Rows,
     known: Known,
-    lines: Mapping[int, Lines],
+    lines: Mapping[int, Relaxation],
     add: Tensor | float = 0.0,
     *,
     stop: int = 0,
@@ -67,7 +67,7 @@ def pull_to_input(
     return at[stop], total
 
 
-def _pull(node: Node, rows: Rows, known: Known, lines: Lines | None) -> tuple[list[Any], Any]:
+def _pull(node: Node, rows: Rows, known: Known, lines: Relaxation | None) -> tuple[list[Any], Any]:
     if isinstance(rows, Patches):
         pulled = _pull_patches(node, rows, known, lines)
         if pulled is not None:
@@ -86,7 +86,7 @@ def _pull(node: Node, rows: Rows, known: Known, lines: Lines | None) -> tuple[li
 
 
 def _pull_patches(
-    node: Node, rows: Patches, known: Known, lines: Lines | None
+    node: Node, rows: Patches, known: Known, lines: Relaxation | None
 ) -> tuple[list[Any], Any] | None:
     """Through operations that keep windows small; ``None`` where the dense form must go on."""
     op: Any = node.op

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from suture import memory
-from suture.bounds.activations import Lines, Relu, SShaped
+from suture.bounds.activations import Relaxation, Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
 from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
 from suture.bounds.pooling import MaxPool
-from suture.bounds.shapes import Permute, Reshape
+from suture.bounds.shapes import PermuteOp, ReshapeOp
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
@@ -49,7 +49,7 @@ class State:
     network: Network
     box: Box
     known: dict[int, Interval]
-    lines: dict[int, Lines]
+    lines: dict[int, Relaxation]
     entry: int
     entry_box: Interval
 
@@ -89,7 +89,7 @@ def _entry(network: Network, box: Box) -> tuple[int, Interval]:
     index, interval = 0, (box.lower, box.upper)
     for place, node in enumerate(network.nodes[1:], start=1):
         alone = sum(place - 1 in other.inputs for other in network.nodes) == 1
-        if not isinstance(node.op, Scale | BatchNorm | Reshape | Permute) or not alone:
+        if not isinstance(node.op, Scale | BatchNorm | ReshapeOp | PermuteOp) or not alone:
             break
         index = place
         interval = node.op.interval([interval[0]], [interval[1]])

@@ -30,7 +30,7 @@ class _Moves:
 
 
 @dataclass(frozen=True)
-class Reshape(_Moves):
+class ReshapeOp(_Moves):
     """From one shape of an example to another; flattening, for instance."""
 
     before: tuple[int, ...]
@@ -46,7 +46,7 @@ class Reshape(_Moves):
 
 
 @dataclass(frozen=True)
-class Permute(_Moves):
+class PermuteOp(_Moves):
     """Axes of an example in another order, counted without the batch axis."""
 
     order: tuple[int, ...]

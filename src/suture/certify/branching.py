@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from suture.bounds import Network
-from suture.bounds.activations import Lines, Relu
+from suture.bounds.activations import Relaxation, Relu
 from suture.bounds.alpha_crown import Optimiser, optimised_inside
 from suture.bounds.backward import Known, concretise, pull_to_input
 from suture.bounds.ibp import Interval
@@ -188,7 +188,7 @@ class _Tree:
             case = case[len(case) - most :]
         return case
 
-    def _lines(self, case: _Case, slope: dict[int, Tensor]) -> dict[int, Lines]:
+    def _lines(self, case: _Case, slope: dict[int, Tensor]) -> dict[int, Relaxation]:
         """Relaxations in each case; activations that cannot be split keep their own."""
         lines = {}
         for index, node in enumerate(self.network.nodes):
@@ -202,7 +202,9 @@ class _Tree:
                 lines[index] = node.op.lines(lower, upper)
         return lines
 
-    def _bound(self, case: _Case, lines: dict[int, Lines], multiplier: dict[int, Tensor]) -> Tensor:
+    def _bound(
+        self, case: _Case, lines: dict[int, Relaxation], multiplier: dict[int, Tensor]
+    ) -> Tensor:
         """A lower bound of the row in each case, ``(b,)``."""
         extra = {s: -(case.sign[s] * multiplier[s])[:, None] for s in self.sources}
         known = {node: _wide(pair, len(case)) for node, pair in self.known.items()}
@@ -277,7 +279,7 @@ class _Tree:
             given = lines[index]
             assert given.up_shift is not None
             shifts[index] = given.up_shift.detach().requires_grad_()
-            lines[index] = Lines(given.low, given.up, given.low_shift, shifts[index])
+            lines[index] = Relaxation(given.low, given.up, given.low_shift, shifts[index])
         with torch.enable_grad():
             found = self._bound(case, lines, case.multiplier)
             grads = torch.autograd.grad(found.sum(), list(shifts.values()))

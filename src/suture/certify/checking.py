@@ -26,7 +26,7 @@ _OTHERS = ("alpha-crown", "crown-ibp", "ibp")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What came out of checking one certificate.
 
     Attributes:
@@ -50,18 +50,20 @@ class Checker:
         self.network = fingerprint(self.model)
         self._cache: Cache = {}
 
-    def __call__(self, certificate: Certificate) -> Verdict:
+    def __call__(self, certificate: Certificate) -> CheckResult:
         """Whether the claim holds for this very model."""
         if certificate.network != self.network:
-            return Verdict(False, float("-inf"), "none", "it speaks of a model with other weights")
+            return CheckResult(
+                False, float("-inf"), "none", "it speaks of a model with other weights"
+            )
         parts = parts_of(self.model, certificate.lower, certificate.upper)
         found = [self._bound(part, certificate) for part in parts]
         if not found:
-            return Verdict(False, float("-inf"), "none", "no network answers in its region")
+            return CheckResult(False, float("-inf"), "none", "no network answers in its region")
         margin, by = min(found)
         if margin > 0:
-            return Verdict(True, margin, by)
-        return Verdict(False, margin, by, f"the bound is {margin:g}, not above 0")
+            return CheckResult(True, margin, by)
+        return CheckResult(False, margin, by, f"the bound is {margin:g}, not above 0")
 
     def _bound(self, part: nn.Module, certificate: Certificate) -> tuple[float, str]:
         try:

@@ -59,7 +59,7 @@ def verify(
         at_once: boxes bounded together.
     """
     started, pieces = time.monotonic(), 0
-    search = _Search(model, network64(model, in_shape), claim)
+    search = _BoxSearch(model, network64(model, in_shape), claim)
     low, high = (np.stack([box[i] for box in claim.boxes]) for i in (0, 1))
     shape = (len(low), *in_shape)
     stack = [Box(torch.from_numpy(low).view(shape), torch.from_numpy(high).view(shape))]
@@ -89,7 +89,7 @@ def _taken(stack: list[Box], count: int) -> Box:
     return box
 
 
-class _Search:
+class _BoxSearch:
     """One round of bounding, trying and cutting."""
 
     def __init__(self, model: nn.Module, network: Network, claim: Property) -> None:

@@ -16,7 +16,7 @@ from suture.engine import Inline, Recorded
 from suture.engine.ledger import Ledger
 from suture.errors import ArgumentError
 from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, RepairResult, Status
-from suture.repairs.a5 import Defence, DefendedClassifier
+from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.types import Batch, Box
 from tests.repairs.a5.robust import EPS, SHORT, robust
@@ -50,7 +50,7 @@ def certified(model: torch.nn.Module, batch: Batch) -> int:
     return int(certify_images(model, batch, EPS, "ibp").certified.sum())
 
 
-def stored(model: DefendedClassifier) -> Batch:
+def stored(model: RobustifiedClassifier) -> Batch:
     batch = test_images()
     with torch.no_grad():
         return Batch(model.robustifier(batch.images), batch.labels)

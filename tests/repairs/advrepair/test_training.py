@@ -12,7 +12,7 @@ from suture.repairs.advrepair.bounding import Relaxed, bound_network, joint
 from suture.repairs.advrepair.descent import Adam
 from suture.repairs.advrepair.leaves import Leaves, divided, halved, largest, worth_halving
 from suture.repairs.advrepair.start import closing_bias, gaps
-from suture.repairs.advrepair.training import Task, Training, train
+from suture.repairs.advrepair.training import Training, TrainingTask, train
 from suture.rng import Stream
 from suture.types import Box
 
@@ -108,7 +108,7 @@ def leaves(owner=None):
 
 
 def trained_by(layers, given, settings):
-    return train(Task(layers, given, settings, relax))
+    return train(TrainingTask(layers, given, settings, relax))
 
 
 def test_a_step_descends_the_sum_of_clipped_losses():

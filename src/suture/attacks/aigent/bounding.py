@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from suture import bounds
-from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.network import LayeredNetwork
 from suture.bounds.backward import pull_to_input
 from suture.bounds.coefficients import Patches
 from suture.types import Box
 
 
 def middle_rows(
-    network: Network, base: np.ndarray, radius: float, weights: np.ndarray
+    network: LayeredNetwork, base: np.ndarray, radius: float, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradients ``(k, c, h, w)`` and values at ``base`` of lines for ``weights @ logits``.
 

@@ -8,7 +8,7 @@ from suture.repairs.a5.offline import A5Offline, Robustified
 from suture.repairs.a5.online import A5Robustifier
 from suture.repairs.a5.physical import A5Physical, acquisitions
 from suture.repairs.a5.robustifier import (
-    DefendedClassifier,
+    RobustifiedClassifier,
     Robustifier,
     build_robustifier,
     defended,
@@ -22,8 +22,8 @@ __all__ = [
     "A5Robustifier",
     "Camera",
     "Defence",
-    "DefendedClassifier",
     "Robustified",
+    "RobustifiedClassifier",
     "Robustifier",
     "acquisitions",
     "build_robustifier",

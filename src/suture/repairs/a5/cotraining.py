@@ -21,7 +21,7 @@ from suture.repairs.a5.online import (
 from suture.repairs.a5.pupils import DefendedPupil
 from suture.repairs.a5.robustifier import (
     Body,
-    DefendedClassifier,
+    RobustifiedClassifier,
 )
 from suture.repairs.base import OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
@@ -76,7 +76,7 @@ class A5CoTraining(Repair):
     ) -> RepairResult:
         stream = as_stream(generator).child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}
-        if isinstance(model, DefendedClassifier):
+        if isinstance(model, RobustifiedClassifier):
             both = copy.deepcopy(model)
         else:
             both = self._first().untrained(model, data, stream)

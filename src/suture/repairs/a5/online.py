@@ -17,7 +17,7 @@ from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.pupils import DefendedPupil
 from suture.repairs.a5.robustifier import (
     Body,
-    DefendedClassifier,
+    RobustifiedClassifier,
     build_robustifier,
     defended,
 )
@@ -84,7 +84,7 @@ class A5Robustifier(Repair):
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
-    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> DefendedClassifier:
+    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
         """A copy of the classifier behind a new robustifier."""
         seed = stream.child("weights").key
         robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
@@ -92,7 +92,7 @@ class A5Robustifier(Repair):
 
     def train(
         self,
-        both: DefendedClassifier,
+        both: RobustifiedClassifier,
         data: Batch,
         stream: Stream,
         engine: Engine | None,
@@ -108,7 +108,12 @@ class A5Robustifier(Repair):
 
 
 def certify_held_out(
-    both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int, recipe: str
+    both: RobustifiedClassifier,
+    data: Batch,
+    schedule: Schedule,
+    eps: float,
+    count: int,
+    recipe: str,
 ) -> tuple[Any, ...]:
     """Certificates of the first validation images, as R would store them."""
     if not count:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from suture import bounds
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.robustifier import DefendedClassifier, Robustifier
+from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
 from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
@@ -26,7 +26,7 @@ class DefendedPupil:
     """
 
     def __init__(
-        self, model: DefendedClassifier, in_shape: tuple[int, ...], eps: float, *, together: bool
+        self, model: RobustifiedClassifier, in_shape: tuple[int, ...], eps: float, *, together: bool
     ) -> None:
         self.module, self.eps, self.together = model, eps, together
         self.network = bounds.read(model.classifier, in_shape)

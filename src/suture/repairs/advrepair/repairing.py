@@ -24,7 +24,7 @@ from suture.repairs.advrepair.bank import Layers, PatchBank
 from suture.repairs.advrepair.bundling import describe, halves
 from suture.repairs.advrepair.features import sampled_boxes
 from suture.repairs.advrepair.patched import PatchedClassifier
-from suture.repairs.advrepair.plan import Plan
+from suture.repairs.advrepair.plan import RepairSettings
 from suture.repairs.advrepair.proving import certificates, prove_boxes, proved
 from suture.repairs.advrepair.regions import Regions
 from suture.repairs.advrepair.start import begin, in_logits
@@ -34,7 +34,7 @@ from suture.rng import Stream
 Tell = Callable[[str, int, int], None]
 
 
-class State(Enum):
+class RegionStatus(Enum):
     """What became of a region; "repaired" is not "proved", and neither is it "disproved"."""
 
     PROVED = "proved"
@@ -52,7 +52,7 @@ class Mended:
     certificates: tuple[Certificate, ...]
     trace: dict[str, Any]
 
-    def judged(self, wrong: Tensor, region: Tensor, batch_size: int) -> list[State]:
+    def judged(self, wrong: Tensor, region: Tensor, batch_size: int) -> list[RegionStatus]:
         """The state of every region, given counterexamples and where they lie.
 
         A region is repaired when its counterexamples and its centre behave.
@@ -66,7 +66,7 @@ class Mended:
         )
         pairs = zip(self.proved.tolist(), (bad == 0).tolist(), strict=True)
         return [
-            State.PROVED if sure else State.REPAIRED if good else State.FAILED
+            RegionStatus.PROVED if sure else RegionStatus.REPAIRED if good else RegionStatus.FAILED
             for sure, good in pairs
         ]
 
@@ -86,7 +86,7 @@ class _Centres:
 def mend(
     model: nn.Module,
     regions: Regions,
-    plan: Plan,
+    plan: RepairSettings,
     stream: Stream,
     *,
     batch_size: int,
@@ -158,12 +158,14 @@ def mend(
 
 
 def _identity(
-    model: nn.Module, regions: Regions, plan: Plan, stream: Stream, batch_size: int
+    model: nn.Module, regions: Regions, plan: RepairSettings, stream: Stream, batch_size: int
 ) -> str:
     """Says what is repaired, for a run that keeps pieces."""
     parts = (regions.box.lower, regions.box.upper, regions.rows, regions.add)
     named = " ".join([fingerprint(model), *map(digest, parts)])
-    return f"{plan!r} {stream.key} {batch_size} {named}"
+    # Runs know the settings as "Plan": a run that an earlier version began keeps its pieces.
+    told = repr(plan).replace(type(plan).__name__, "Plan", 1)
+    return f"{told} {stream.key} {batch_size} {named}"
 
 
 def _centres(encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int) -> _Centres:
@@ -185,7 +187,7 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     return numbered
 
 
-def _floor(centres: _Centres, owner: Tensor, plan: Plan) -> Tensor:
+def _floor(centres: _Centres, owner: Tensor, plan: RepairSettings) -> Tensor:
     """``(p,)``: the least unit of a patch. Sampled features seldom show a gap, so that in feature
     space a patch counts in ranges of N's logits."""
     logits = centres.logits
@@ -201,7 +203,7 @@ def _assembled(
     regions: Regions,
     owner: Tensor,
     centres: _Centres,
-    plan: Plan,
+    plan: RepairSettings,
 ) -> PatchedClassifier:
     weight = layers[0][0]
     bank = PatchBank(len(weight), weight.shape[2], plan.hidden, regions.rows.shape[2])
@@ -221,7 +223,7 @@ def _assembled(
     )
 
 
-def _rule(regions: Regions, plan: Plan) -> Rule:
+def _rule(regions: Regions, plan: RepairSettings) -> Rule:
     if regions.labels is None:
         return "none"
     if plan.guidance == "untargeted":

@@ -14,9 +14,9 @@ from suture.engine import Engine, Handle
 from suture.repairs.advrepair.bank import Layers, initial
 from suture.repairs.advrepair.bounding import TOGETHER, Relaxed, Relaxing
 from suture.repairs.advrepair.leaves import Leaves, divided
-from suture.repairs.advrepair.plan import Plan
+from suture.repairs.advrepair.plan import RepairSettings
 from suture.repairs.advrepair.regions import Regions
-from suture.repairs.advrepair.training import Task, Training
+from suture.repairs.advrepair.training import Training, TrainingTask
 from suture.rng import Stream
 from suture.types import Box
 
@@ -36,7 +36,7 @@ class Start:
         largest_gap: of all forms, logits.
     """
 
-    task: Task
+    task: TrainingTask
     unit: Tensor
     largest_gap: float
 
@@ -47,7 +47,7 @@ def begin(
     regions: Regions,
     owner: Tensor,
     floor: Tensor,
-    plan: Plan,
+    plan: RepairSettings,
     stream: Stream,
     engine: Engine,
     *,
@@ -92,7 +92,7 @@ def begin(
         method=plan.method,
     )
     in_units = Leaves(leaves.linear.divided(unit[leaves.owner]), leaves.region, leaves.owner)
-    task = Task(layers, in_units, how, replace(relax, unit=unit[owner]))
+    task = TrainingTask(layers, in_units, how, replace(relax, unit=unit[owner]))
     return Start(task, unit, float(gap.max()))
 
 

@@ -55,7 +55,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedPatches:
     """Patches of a piece, the boxes that they were trained on, and counts for the trace.
 
     Attributes:
@@ -74,7 +74,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingTask:
     """All patches at their start: what every piece of the training needs."""
 
     layers: Layers
@@ -82,24 +82,26 @@ class Task:
     how: Training
     relax: Relax
 
-    def __call__(self, piece: Tensor) -> Trained:
+    def __call__(self, piece: Tensor) -> TrainedPatches:
         """Train some patches ``(p,)``, given by increasing number."""
         mine = self.leaves[torch.isin(self.leaves.owner, piece).nonzero()[:, 0]]
         local = Leaves(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
-        job = _Job(choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax)
+        job = _PatchTraining(
+            choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax
+        )
         job.run()
         layers = [(weight.detach(), bias.detach()) for weight, bias in job.layers]
         box = job.leaves.linear
-        return Trained(layers, box.lower, box.upper, job.leaves.region, job.spent, job.round)
+        return TrainedPatches(layers, box.lower, box.upper, job.leaves.region, job.spent, job.round)
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     engine: Engine | None = None,
     *,
     work: str = "",
     on_progress: Callable[[int, int], None] = lambda *_: None,
-) -> Trained:
+) -> TrainedPatches:
     """Train all patches; a piece is an item of the engine.
 
     Args:
@@ -108,7 +110,7 @@ def train(
     engine = engine or Inline(threads_per_item=None)
     count = len(task.layers[0][0])
     pieces = list(_pieces(task.leaves.owner, task.layers, task.how.method))
-    parts: list[Trained] = []
+    parts: list[TrainedPatches] = []
     with engine.shared(task) as shared:
         kept = engine.keep(
             "patches", partial(_call, shared), pieces, work=work, pack=_to_plain, unpack=_from_plain
@@ -116,7 +118,7 @@ def train(
         for part, piece in zip(kept, pieces, strict=True):
             parts.append(part)
             on_progress(int(piece[-1]) + 1, count)
-    return Trained(
+    return TrainedPatches(
         layers=[(torch.cat(weights), torch.cat(biases)) for weights, biases in _by_layer(parts)],
         lower=torch.cat([p.lower for p in parts]),
         upper=torch.cat([p.upper for p in parts]),
@@ -126,23 +128,23 @@ def train(
     )
 
 
-def _call(task: Handle[Task], piece: Tensor) -> Trained:
+def _call(task: Handle[TrainingTask], piece: Tensor) -> TrainedPatches:
     return task.get()(piece)
 
 
-def _by_layer(parts: list[Trained]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+def _by_layer(parts: list[TrainedPatches]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Weights and biases of all parts, layer by layer."""
     for pairs in zip(*(part.layers for part in parts), strict=True):
         yield [weight for weight, _ in pairs], [bias for _, bias in pairs]
 
 
-def _to_plain(part: Trained) -> dict[str, Any]:
+def _to_plain(part: TrainedPatches) -> dict[str, Any]:
     return vars(part) | {"layers": [list(pair) for pair in part.layers]}
 
 
-def _from_plain(value: dict[str, Any]) -> Trained:
+def _from_plain(value: dict[str, Any]) -> TrainedPatches:
     layers = [(weight, bias) for weight, bias in value["layers"]]
-    return Trained(**(value | {"layers": layers}))
+    return TrainedPatches(**(value | {"layers": layers}))
 
 
 def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
@@ -166,7 +168,7 @@ def _fits(layers: Layers, method: Method) -> int:
 
 
 @dataclass
-class _Job:
+class _PatchTraining:
     """The patches of a piece on their way."""
 
     layers: Layers

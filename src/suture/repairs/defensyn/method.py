@@ -29,9 +29,9 @@ from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import OnStage, attacked, gather
 from suture.repairs.defensyn.on_device import problem_of
 from suture.repairs.defensyn.random_programs import RandomPrograms
-from suture.repairs.defensyn.rounds import Found, Rounds
+from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.scoring import Samples
-from suture.repairs.defensyn.synthesis import Search
+from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
@@ -177,7 +177,7 @@ class DefEnSyn(Repair):
         parts, started = cut(model, at=self.at), time.monotonic()
         work = f"{self!r} {stream.key} {batch_size} {identity(model, clean)}"
 
-        def synthesise(attacked: Batch, number: int) -> Found:
+        def synthesise(attacked: Batch, number: int) -> SynthesisResult:
             return self._synthesise(
                 model, parts, clean, attacked, number, stream, engine, work, tell
             )
@@ -212,7 +212,7 @@ class DefEnSyn(Repair):
         engine: Engine,
         work: str,
         tell: OnStage,
-    ) -> Found:
+    ) -> SynthesisResult:
         """Algorithm 1 on these images; ``number`` 0 is the paper's, then come the rounds."""
         work = f"{work} {digest(adversarial.images)} {number}"
         again = f" of round {number}" if number else ""
@@ -239,7 +239,7 @@ class DefEnSyn(Repair):
             "programs": judging.rows(best),
             **judging.recheck(parts, samples, best),
         }
-        return Found(defended, trace)
+        return SynthesisResult(defended, trace)
 
     def _random(self, model: nn.Module) -> RepairResult:
         """The paper's Random: nothing is searched, nothing is known about the result."""
@@ -258,9 +258,9 @@ class DefEnSyn(Repair):
 
     def _search(
         self, parts: Cut, samples: Samples, stream: Stream, work: str, again: str
-    ) -> Search:
+    ) -> SynthesisSearch:
         problem = problem_of(parts.head, head_is_linear(parts.head), samples)
-        return Search(
+        return SynthesisSearch(
             scorer=problem.score,
             features=parts.features,
             k=self.k,

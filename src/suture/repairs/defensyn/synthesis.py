@@ -118,7 +118,7 @@ def _add(sums, index, adversarial, clean):  # type: ignore[no-untyped-def]
 
 
 @dataclass(eq=False)
-class Search:
+class SynthesisSearch:
     """The state of Algorithm 1 between lengths.
 
     Args:
