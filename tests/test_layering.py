@@ -25,7 +25,7 @@ ORDER = [
     "certify",
     "attacks",
     "repairs",
-    "openers",
+    "loading",
     "evaluate",
     "report",
     "pipeline",

@@ -17,8 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from suture import attacks, data, engine, evaluate, models, pipeline, repairs, report, training
     from suture.attacks import PGD, Attack, AttackResult, RandomNoise, Square
+    from suture.loading import load
     from suture.models import cut, save
-    from suture.openers import load
     from suture.repairs import DefEnSyn, Repair, RepairResult, repair
     from suture.types import Batch, Box, ThreatModel
 
@@ -41,7 +41,7 @@ _NAMES = {
     "Square": "attacks",
     "cut": "models",
     "save": "models",
-    "load": "openers",
+    "load": "loading",
     "DefEnSyn": "repairs",
     "Repair": "repairs",
     "RepairResult": "repairs",

@@ -97,7 +97,7 @@ def lower_bounds(steps: list[Step], lower: Array, upper: Array, rows: Array, add
         with np.errstate(all="ignore"):
             if not np.isfinite(known[index][1] - known[index][0]).all():
                 return np.full(len(rows), -np.inf)  # something overflows: nothing is known
-    return _pulled(steps, known, len(steps) - 1, rows, add)
+    return _back_substituted(steps, known, len(steps) - 1, rows, add)
 
 
 def _reads(step: Step, index: int) -> bool:
@@ -132,28 +132,28 @@ def _tightened(
     steps: list[Step], known: list[tuple[Array, Array]], index: int
 ) -> tuple[Array, Array]:
     low, high = (bound.copy() for bound in known[index])
-    (open_,) = np.nonzero((low < 0) & (high > 0))
-    for part in np.array_split(open_, max(1, len(open_) // 256)):
+    (unstable,) = np.nonzero((low < 0) & (high > 0))
+    for part in np.array_split(unstable, max(1, len(unstable) // 256)):
         if not len(part):
             continue
         unit = np.zeros((len(part), len(low)))
         unit[np.arange(len(part)), part] = 1
         zero = np.zeros(len(part))
-        low[part] = np.fmax(low[part], _pulled(steps, known, index, unit, zero))
-        high[part] = np.fmin(high[part], -_pulled(steps, known, index, -unit, zero))
+        low[part] = np.fmax(low[part], _back_substituted(steps, known, index, unit, zero))
+        high[part] = np.fmin(high[part], -_back_substituted(steps, known, index, -unit, zero))
     return low, high
 
 
-def _pulled(
+def _back_substituted(
     steps: list[Step], known: list[tuple[Array, Array]], start: int, rows: Array, add: Array
 ) -> Array:
-    """Rows at a node, pulled to the input and made as small as the box allows."""
+    """Rows at a node, substituted back to the input and made as small as the box allows."""
     at, total, size = {start: rows}, add.copy(), np.abs(add)
     for index in range(start, 0, -1):
         if index not in at:
             continue
         step, rows = steps[index], at.pop(index)
-        for source, part, const in _pull(step, rows, known):
+        for source, part, const in _bound_backward(step, rows, known):
             total, size = total + const, size + np.abs(const)
             at[source] = at[source] + part if source in at else part
     rows, (low, high) = at.get(0, np.zeros((len(add), len(known[0][0])))), known[0]
@@ -162,7 +162,7 @@ def _pulled(
     return np.asarray(total + value - SLACK * (1e-3 + size))
 
 
-def _pull(
+def _bound_backward(
     step: Step, rows: Array, known: list[tuple[Array, Array]]
 ) -> list[tuple[int, Array, Array]]:
     if step.slope is not None:

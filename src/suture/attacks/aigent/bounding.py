@@ -7,7 +7,7 @@ import torch
 
 from suture import bounds
 from suture.attacks.aigent.network import LayeredNetwork
-from suture.bounds.backward import pull_to_input
+from suture.bounds.backward import back_substitute
 from suture.bounds.coefficients import Patches
 from suture.types import Box
 
@@ -29,7 +29,7 @@ def middle_rows(
     state = bounds.prepare(read, Box.around(point, radius), "crown")
     last = len(read.nodes) - 1
     forms = torch.from_numpy(np.concatenate([weights, -weights]))[None]
-    found, add = pull_to_input(read, last, forms, state.known, state.lines)
+    found, add = back_substitute(read, last, forms, state.known, state.relaxations)
     rows = (found.dense() if isinstance(found, Patches) else found)[0].numpy()
     constants = torch.broadcast_to(add, (1, 2 * len(weights)))[0].numpy()
     lower, upper = np.split(rows, 2)

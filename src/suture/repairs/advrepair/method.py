@@ -24,9 +24,9 @@ from suture.bounds import Method
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.repairs.advrepair.bank import HIDDEN
-from suture.repairs.advrepair.plan import RepairSettings
 from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import RegionStatus, mend
+from suture.repairs.advrepair.settings import RepairSettings
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -160,7 +160,7 @@ class AdvRepair(Repair):
                 got=f"guidance={self.guidance!r}, at={self.at!r}",
                 remedy="Leave both at their defaults.",
             )
-        plan = RepairSettings(
+        settings = RepairSettings(
             hidden=HIDDEN[self.patch],
             guidance=self.guidance,
             rounds=self.rounds,
@@ -180,7 +180,7 @@ class AdvRepair(Repair):
         made = mend(
             model,
             regions,
-            plan,
+            settings,
             as_stream(generator),
             batch_size=batch_size,
             engine=engine or Inline(threads_per_item=None),

@@ -20,8 +20,8 @@ from suture.engine import Engine, Handle, Inline
 from suture.repairs.advrepair.bank import Layers, choose
 from suture.repairs.advrepair.bounding import joint
 from suture.repairs.advrepair.descent import Adam, Descent
-from suture.repairs.advrepair.leaves import Leaves, Relax, halved, largest, worth_halving
 from suture.repairs.advrepair.regions import per_clause
+from suture.repairs.advrepair.subdomains import Relax, Subdomains, halved, largest, worth_halving
 
 _CACHE = 4_000_000
 
@@ -78,21 +78,23 @@ class TrainingTask:
     """All patches at their start: what every piece of the training needs."""
 
     layers: Layers
-    leaves: Leaves
+    subdomains: Subdomains
     how: Training
     relax: Relax
 
     def __call__(self, piece: Tensor) -> TrainedPatches:
         """Train some patches ``(p,)``, given by increasing number."""
-        mine = self.leaves[torch.isin(self.leaves.owner, piece).nonzero()[:, 0]]
-        local = Leaves(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
+        mine = self.subdomains[torch.isin(self.subdomains.owner, piece).nonzero()[:, 0]]
+        local = Subdomains(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
         job = _PatchTraining(
             choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax
         )
         job.run()
         layers = [(weight.detach(), bias.detach()) for weight, bias in job.layers]
-        box = job.leaves.linear
-        return TrainedPatches(layers, box.lower, box.upper, job.leaves.region, job.spent, job.round)
+        box = job.subdomains.linear
+        return TrainedPatches(
+            layers, box.lower, box.upper, job.subdomains.region, job.spent, job.round
+        )
 
 
 def train(
@@ -109,7 +111,7 @@ def train(
     """
     engine = engine or Inline(threads_per_item=None)
     count = len(task.layers[0][0])
-    pieces = list(_pieces(task.leaves.owner, task.layers, task.how.method))
+    pieces = list(_pieces(task.subdomains.owner, task.layers, task.how.method))
     parts: list[TrainedPatches] = []
     with engine.shared(task) as shared:
         kept = engine.keep(
@@ -172,7 +174,7 @@ class _PatchTraining:
     """The patches of a piece on their way."""
 
     layers: Layers
-    leaves: Leaves
+    subdomains: Subdomains
     how: Training
     margin: Tensor
     relax: Relax
@@ -212,7 +214,7 @@ class _PatchTraining:
     def _finished(self, losses: Tensor) -> bool:
         """Patches without loss leave; whether all have."""
         if self.how.clipped:
-            total = torch.zeros(len(self.active)).index_add_(0, self.leaves.owner, losses)
+            total = torch.zeros(len(self.active)).index_add_(0, self.subdomains.owner, losses)
             self.active = self.active & (total > 0)
         return not bool(self.active.any())
 
@@ -220,8 +222,8 @@ class _PatchTraining:
         """Losses ``(n,)`` of all boxes, 0 for those of finished patches; fills the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
-        losses = torch.zeros(len(self.leaves.owner))
-        for piece in self.active[self.leaves.owner].nonzero()[:, 0].split(self.room):
+        losses = torch.zeros(len(self.subdomains.owner))
+        for piece in self.active[self.subdomains.owner].nonzero()[:, 0].split(self.room):
             with torch.set_grad_enabled(gradients):
                 found = self._loss(piece)
                 if gradients:
@@ -230,8 +232,10 @@ class _PatchTraining:
         return losses
 
     def _bounds(self, piece: Tensor) -> tuple[Tensor, Tensor]:
-        owner = self.leaves.owner[piece]
-        lower, slope = joint(self.leaves.linear[piece], choose(self.layers, owner), self.how.method)
+        owner = self.subdomains.owner[piece]
+        lower, slope = joint(
+            self.subdomains.linear[piece], choose(self.layers, owner), self.how.method
+        )
         return self.margin[owner, None] - lower, slope
 
     def _loss(self, piece: Tensor) -> Tensor:
@@ -242,13 +246,13 @@ class _PatchTraining:
 
     def _refine(self, losses: Tensor) -> None:
         """The K boxes of each patch with the largest loss are halved where it matters most."""
-        chosen = largest(losses, self.leaves.owner, self.how.split)
+        chosen = largest(losses, self.subdomains.owner, self.how.split)
         if not len(chosen):
             return
         with torch.no_grad():
             axis = torch.cat([self._axis(piece) for piece in chosen.split(self.room)])
-        self.leaves = halved(self.leaves, chosen, axis, self.relax)
+        self.subdomains = halved(self.subdomains, chosen, axis, self.relax)
 
     def _axis(self, piece: Tensor) -> Tensor:
         missing, slope = self._bounds(piece)
-        return worth_halving(self.leaves.linear[piece], missing, slope)
+        return worth_halving(self.subdomains.linear[piece], missing, slope)

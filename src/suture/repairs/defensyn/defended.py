@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.models import head_is_linear
-from suture.repairs.defensyn.drawing import SamplingModule
+from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.each import Changed, changed, compiles
 from suture.repairs.defensyn.each_kernels import StraightLinePrograms
 from suture.repairs.defensyn.execution import ProgramBank, written_columns

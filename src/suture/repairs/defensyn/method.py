@@ -23,7 +23,7 @@ from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.models import Cut, cut, head_is_linear
 from suture.repairs.base import OnProgress, Repair, RepairResult, Status
-from suture.repairs.defensyn import judging
+from suture.repairs.defensyn import winners
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import OnStage, attacked, gather
@@ -199,7 +199,7 @@ class DefEnSyn(Repair):
             ).run(found, adversarial)
         trace = found.trace | ({"rounds": lines} if lines else {})
         trace["seconds"] = round(time.monotonic() - started, 3)
-        return RepairResult(found.model, judging.status(trace), trace)
+        return RepairResult(found.model, winners.status(trace), trace)
 
     def _synthesise(
         self,
@@ -236,8 +236,8 @@ class DefEnSyn(Repair):
             "features": parts.features,
             "lambda": self.lambda_,
             "lengths": search.trace,
-            "programs": judging.rows(best),
-            **judging.recheck(parts, samples, best),
+            "programs": winners.rows(best),
+            **winners.recheck(parts, samples, best),
         }
         return SynthesisResult(defended, trace)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.repairs.defensyn.drawing import SamplingModule
+from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
 from suture.repairs.defensyn.execution import row_step
 from suture.repairs.defensyn.language import Opcode

@@ -15,7 +15,7 @@ from suture.rng import Stream
 from suture.types import Batch
 
 
-class DefendedPupil:
+class RobustifiedTrainee:
     """``E(θ) = mean over x of CE_worst(x + δ_D(R(x)))`` (A5, Eq. 7 and 9).
 
     Args:
@@ -65,7 +65,7 @@ class Scene(nn.Module):
         self.robustifier, self.classifier = robustifier, classifier
 
 
-class ScenePupil:
+class SceneTrainee:
     """``E = mean over acquisitions of CE_worst(A(w + δ_D(z)))`` (A5, Eq. 10 and 11).
 
     Training and validation images are the prototypes, over and over: position p shows prototype

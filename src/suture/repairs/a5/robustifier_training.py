@@ -14,20 +14,20 @@ from suture.engine import Engine
 from suture.errors import ArgumentError
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.pupils import DefendedPupil
 from suture.repairs.a5.robustifier import (
     Body,
     RobustifiedClassifier,
     build_robustifier,
     defended,
 )
+from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule, Trained
 from suture.repairs.certified_training.method import (
     check_radius,
     held_out,
+    run_training,
     status_of,
-    teach,
     trace_of,
 )
 from suture.repairs.certified_training.ramp import Ramp
@@ -100,10 +100,10 @@ class A5Robustifier(Repair):
         base: nn.Module,
     ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
-        pupil = DefendedPupil(both, data.shape, self.eps, together=False)
+        trainee = RobustifiedTrainee(both, data.shape, self.eps, together=False)
         work = f"{self!r} {stream.key} {identity(base, data)}"
-        return teach(
-            pupil, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
+        return run_training(
+            trainee, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
         )
 
 
