@@ -63,7 +63,7 @@ def _others() -> list[str]:
     found = [(name, getattr(attacks, name)) for name in sorted(attacks.__all__)]
     mine = [(n, o) for n, o in found if n not in ("Attack", "AttackResult") and o not in kinds()]
     lines = [f"- `{name}`: {_summary(thing)}" for name, thing in mine]
-    return ["Beside them the room has:\n", *lines, ""] if lines else []
+    return ["Beside them the package has:\n", *lines, ""] if lines else []
 
 
 def _row(kind: type[Attack]) -> str:

@@ -35,7 +35,7 @@ ORDER = [
 
 
 def imported(path: Path) -> set[str]:
-    """Rooms that a file imports from."""
+    """Modules and packages of suture that a file imports from."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
@@ -50,18 +50,18 @@ def imported(path: Path) -> set[str]:
     return found - {"__version__"}
 
 
-def test_every_room_is_on_the_list():
-    rooms = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
-    assert rooms - {"__init__"} <= set(ORDER)
+def test_every_module_is_on_the_list():
+    names = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert names - {"__init__"} <= set(ORDER)
 
 
 def test_imports_point_up():
     wrong = [
-        f"{path.relative_to(ROOT)} imports {room}"
+        f"{path.relative_to(ROOT)} imports {name}"
         for path in ROOT.rglob("*.py")
         if path != ROOT / "__init__.py"
-        for room in imported(path)
-        if ORDER.index(room) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
+        for name in imported(path)
+        if ORDER.index(name) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
     ]
     assert wrong == []
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from suture.repairs import DefEnSyn, Repair, RepairResult, repair
     from suture.types import Batch, Box, ThreatModel
 
-_ROOMS = (
+_MODULES = (
     "attacks",
     "data",
     "engine",
@@ -81,8 +81,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Rooms and their main names are imported when they are first asked for."""
-    if name in _ROOMS:
+    """Modules and their main names are imported when they are first asked for."""
+    if name in _MODULES:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)

@@ -2,7 +2,7 @@
 
 The bounds come from ``matrices``: DeepPoly (Singh et al. 2019) in float64 numpy, one box at a
 time, with outward slack on every bound. Networks that this plain way cannot hold (sigmoid, tanh,
-too many weights) are checked by the bounds room in float64, and the verdict says so.
+too many weights) are checked by ``suture.bounds`` in float64, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CheckResult:
     Attributes:
         holds: whether the claim was proved again.
         margin: the smallest lower bound found now, -inf if none.
-        by: "plain matrices" or "bounds room".
+        by: "plain matrices" or "suture.bounds".
         reason: why it does not hold, else empty.
     """
 
@@ -76,7 +76,7 @@ class Checker:
         margin = float(found.min()) if np.isfinite(found).all() else float("-inf")
         if margin <= 0 and certificate.method in _OTHERS:
             # Optimised slopes prove more than DeepPoly's, and so do intervals of networks that
-            # were trained on intervals; only the bounds room has them.
+            # were trained on intervals; only ``suture.bounds`` has them.
             return self._fallback(part, certificate)
         return margin, "plain matrices"
 
@@ -84,7 +84,7 @@ class Checker:
         method = cast(Method, certificate.method if certificate.method in _OTHERS else "crown")
         box = Box(certificate.lower[None], certificate.upper[None])
         found = prove(part, box, certificate.rows[None], certificate.add[None], method)
-        return float(found.min()), "bounds room"
+        return float(found.min()), "suture.bounds"
 
 
 def lower_bounds(steps: list[Step], lower: Array, upper: Array, rows: Array, add: Array) -> Array:

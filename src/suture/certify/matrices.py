@@ -1,7 +1,7 @@
 """A second, plain way to bound a network: explicit matrices in float64, one box at a time.
 
-Nothing here uses the bounds room's bounds. Affine steps become sparse matrices by sending unit
-vectors through their ``forward``; ReLUs and max poolings are relaxed by code of their own.
+Nothing here uses what ``suture.bounds`` computes. Affine steps become sparse matrices by sending
+unit vectors through their ``forward``; ReLUs and max poolings are relaxed by code of their own.
 """
 
 from __future__ import annotations

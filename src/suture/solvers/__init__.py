@@ -1,6 +1,6 @@
 """Solvers: a linear or mixed-integer program in, a solution or a status with a sentence out.
 
-The only room that knows a solver. HiGHS is always there; Gurobi and SCIP where installed.
+The only package that knows a solver. HiGHS is always there; Gurobi and SCIP where installed.
 """
 
 from suture.solvers.choosing import SOLVERS, Solver, solve

@@ -62,7 +62,7 @@ def right(model: nn.Module, batch: Batch) -> Batch:
 
 
 def attacks(eps: float, fast: float, pixels: int) -> dict[str, Attack]:
-    """The rows of Table I: AIGENT, and others from the attack room at the paper's radii."""
+    """The rows of Table I: AIGENT, and others of ``suture.attacks`` at the paper's radii."""
     return {
         OURS: AIGENT(),
         DIRECT: AIGENT(patches=False),

@@ -15,9 +15,9 @@ from suture.types import Box
 def middle_rows(
     network: LayeredNetwork, base: np.ndarray, radius: float, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients ``(k, c, h, w)`` and values at ``base`` of lines for ``weights @ logits``.
+    """Gradients ``(k, c, h, w)`` and values at ``base`` of linear maps near ``weights @ logits``.
 
-    Each line lies midway between the lower and the upper DeepPoly bound on the L∞ box of this
+    Each lies midway between the lower and the upper DeepPoly bound on the L∞ box of this
     radius around the base, clipped to [0, 1]: units that may switch inside the box count with the
     slope of their relaxation, not with that of one phase.
 

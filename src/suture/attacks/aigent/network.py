@@ -49,7 +49,7 @@ class LayeredNetwork:
         return self._leaking
 
     def readable(self, in_shape: tuple[int, ...]) -> bounds.Network:
-        """The same network as the bounds room reads it."""
+        """The same network as ``suture.bounds`` reads it."""
         if self._readable is None:
             channels, height, width = in_shape
             self._readable = bounds.read(self._model, (channels, height, width))

@@ -76,7 +76,7 @@ def step(
         repairs: programs at most; the settings' number if left out.
     """
     here = (network or task.network).at(base)
-    gradients, values = _lines(task, here, network or task.network)
+    gradients, values = _linear_forms(task, here, network or task.network)
     most = task.settings.limit if limit is None else limit
     program = InputProgram(task.moves(gradients[0]), base, most)
     program.add(gradients, values, np.full(len(values), task.settings.margin), soft=True)
@@ -131,10 +131,10 @@ def _against(task: TargetSearch, others: list[int], classes: int) -> np.ndarray:
     return weights
 
 
-def _lines(
+def _linear_forms(
     task: TargetSearch, here: Linearised, network: LayeredNetwork
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``property_rows``, or lines between linear bounds where the settings ask for them."""
+    """``property_rows``, or the middle of linear bounds where the settings ask for them."""
     radius = task.settings.bounds
     if not radius or network is not task.network:
         return property_rows(task, here)
