@@ -16,7 +16,7 @@ import harness
 from suture import models
 from suture.repairs.a5 import Defence, build_robustifier, defended
 from suture.repairs.certified_training.loop import Sample
-from suture.repairs.certified_training.method import ClassifierPupil
+from suture.repairs.certified_training.method import ClassifierTrainee
 from suture.rng import Stream
 
 SHAPE, BATCH, EPS = (1, 28, 28), 100, 0.3
@@ -33,7 +33,7 @@ def rows() -> list[harness.Row]:
 
 def _step(images: torch.Tensor, labels: torch.Tensor) -> harness.Row:
     model = models.build("a5_small", in_shape=SHAPE)
-    pupil = ClassifierPupil(model, SHAPE, EPS)
+    trainee = ClassifierTrainee(model, SHAPE, EPS)
     sample = Sample(images, labels, torch.arange(BATCH))
     optimiser = torch.optim.RMSprop(model.parameters(), lr=_LR)
 
@@ -44,7 +44,7 @@ def _step(images: torch.Tensor, labels: torch.Tensor) -> harness.Row:
         optimiser.step()
 
     def ours() -> None:
-        finish(pupil.loss(sample, 0.5, 0.5, Stream(0)).loss)
+        finish(trainee.loss(sample, 0.5, 0.5, Stream(0)).loss)
 
     def natural() -> None:
         finish(F.cross_entropy(model(images), labels))

@@ -20,7 +20,7 @@ from suture.repairs.defensyn import DefendedClassifier
 from suture.repairs.defensyn.encoding import Encoded
 from suture.repairs.defensyn.sampling import Sampler
 from suture.repairs.defensyn.scoring import LinearProblem, score_plain
-from suture.repairs.defensyn.synthesis import Search
+from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.rng import Stream
 
 PROGRAMS, LENGTHS, FEW = 1_000_000, 10, 50
@@ -40,8 +40,8 @@ def full() -> harness.Row:
     problem = LinearProblem.of(head, samples)
     problem.score(_programs(1, 10))  # compile
 
-    def search() -> Search:
-        return Search(
+    def search() -> SynthesisSearch:
+        return SynthesisSearch(
             scorer=problem.score, features=scoring.FEATURES, k=30, lambda_=1.0, improve=0.0,
             temperature=20.0, constants=(-30.0, 30.0), learned=True, stream=Stream(0),
         )  # fmt: skip

@@ -22,7 +22,7 @@ from suture.engine import Engine, Inline, Processes, Ray
 from suture.engine.threads import available_cores
 from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.repairs.defensyn.scoring import LinearProblem
-from suture.repairs.defensyn.synthesis import Search
+from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.rng import Stream
 from suture.training import TrainConfig, train
 
@@ -83,7 +83,7 @@ class _Synthesis:
         self.problem = LinearProblem.of(head, samples)
 
     def __call__(self, engine: Engine) -> object:
-        search = Search(
+        search = SynthesisSearch(
             scorer=self.problem.score, features=scoring.FEATURES, k=30, lambda_=1.0, improve=0.0,
             temperature=20.0, constants=(-30.0, 30.0), learned=True, stream=Stream(0), chunk=CHUNK,
         )  # fmt: skip

@@ -21,7 +21,14 @@ from suture.attacks import PGD
 from suture.evaluate import Plan, Role, Subject, evaluate
 from suture.models import frozen
 from suture.repairs.defensyn import DefendedClassifier
-from suture.repairs.defensyn.language import Constant, Feature, Instruction, Op, Operand, Program
+from suture.repairs.defensyn.language import (
+    Constant,
+    Feature,
+    Instruction,
+    Opcode,
+    Operand,
+    Program,
+)
 from suture.types import Batch
 
 COUNT, NETWORK, FEATURES = 1000, "reassure_mnist_mlp256x2", 256
@@ -67,8 +74,8 @@ def _programs() -> tuple[Program, ...]:
         return Feature(below(FEATURES)) if below(2) else Constant(below(9) / 2 - 2)
 
     def instruction() -> Instruction:
-        op = Op(below(len(Op)))
-        return Instruction(below(FEATURES), op, operand(), None if op is Op.COPY else operand())
+        op = Opcode(below(len(Opcode)))
+        return Instruction(below(FEATURES), op, operand(), None if op is Opcode.COPY else operand())
 
     return tuple(
         Program(tuple(instruction() for _ in range(1 + below(LENGTH)))) for _ in range(PROGRAMS)

@@ -17,10 +17,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from suture.report import load, verdict
-from suture.report.cells import Cell, Measured
+from suture.report.cells import AccuracyCell, MeasuredCell
 from suture.report.figures.style import FAINT, INK, LOOKS
 from suture.report.run import RunData
-from suture.report.tables import GROUPS, Row, accuracy_rows
+from suture.report.tables import GROUPS, TableRow, accuracy_rows
 
 HERE = Path(__file__).parent
 PICTURE, README = HERE / "images" / "demo.svg", HERE.parent / "README.md"
@@ -63,14 +63,14 @@ def box(run: RunData) -> str:
     return "\n".join([*lines, "", how, "", f"> {judged.sentence}", ""])
 
 
-def _words(m: Measured | None) -> str:
+def _words(m: MeasuredCell | None) -> str:
     if m is None:
         return "—"
     cell = m.cell
     return f"{cell.percent:.1f} % [{cell.low:.1f}–{cell.high:.1f}], {cell.counts}"
 
 
-def picture(rows: list[Row]) -> str:
+def picture(rows: list[TableRow]) -> str:
     """Every row before (hollow) and after (filled) the repair, with 95 % intervals, as SVG."""
     style = {"svg.hashsalt": "suture", "svg.fonttype": "path", "font.size": 10.0}
     with mpl.rc_context(style):
@@ -82,7 +82,7 @@ def picture(rows: list[Row]) -> str:
     return re.sub(r"[ \t]+$", "", stream.getvalue(), flags=re.M)
 
 
-def _paint(axes: Axes, rows: list[Row]) -> None:
+def _paint(axes: Axes, rows: list[TableRow]) -> None:
     for place, row in enumerate(rows):
         if row.undefended:
             _mark(axes, row.undefended, place - 0.13, LOOKS["undefended"].color, hollow=True)
@@ -106,7 +106,7 @@ def _paint(axes: Axes, rows: list[Row]) -> None:
     _caption(axes, rows, "adaptive", 80, 2.5)
 
 
-def _caption(axes: Axes, rows: list[Row], group: str, x: float, below: float) -> None:
+def _caption(axes: Axes, rows: list[TableRow], group: str, x: float, below: float) -> None:
     """What a group of rows is, beside its marks."""
     first = next((i for i, row in enumerate(rows) if row.group == group), None)
     if first is not None:
@@ -115,7 +115,7 @@ def _caption(axes: Axes, rows: list[Row], group: str, x: float, below: float) ->
         axes.text(x, first + below, text, ha="center", va="center", color=colour, style="italic")
 
 
-def _mark(axes: Axes, cell: Cell, height: float, color: str, *, hollow: bool) -> None:
+def _mark(axes: Axes, cell: AccuracyCell, height: float, color: str, *, hollow: bool) -> None:
     axes.plot((cell.low, cell.high), (height, height), color=color, linewidth=1.6, clip_on=False)
     face = "white" if hollow else color
     axes.plot(

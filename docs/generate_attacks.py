@@ -7,8 +7,7 @@ import inspect
 from pathlib import Path
 
 from suture import attacks
-from suture.attacks import Attack
-from suture.cli.choices import ATTACKS
+from suture.attacks import ATTACKS, Attack
 
 PAGE = Path(__file__).with_name("attacks.md")
 HEAD = """# Attacks
@@ -61,9 +60,13 @@ def page() -> str:
 def _others() -> list[str]:
     """What the package exports beside attacks, in a line each."""
     found = [(name, getattr(attacks, name)) for name in sorted(attacks.__all__)]
-    mine = [(n, o) for n, o in found if n not in ("Attack", "AttackResult") and o not in kinds()]
+    mine = [
+        (n, o)
+        for n, o in found
+        if n not in ("ATTACKS", "Attack", "AttackResult") and o not in kinds()
+    ]
     lines = [f"- `{name}`: {_summary(thing)}" for name, thing in mine]
-    return ["Beside them the room has:\n", *lines, ""] if lines else []
+    return ["Beside them the package has:\n", *lines, ""] if lines else []
 
 
 def _row(kind: type[Attack]) -> str:

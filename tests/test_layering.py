@@ -1,8 +1,9 @@
-"""Imports point up the list of rooms only (docs/design), so that the house can be read in order."""
+"""Imports point up the list of packages only (docs/design), and no two classes share a name."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import suture
@@ -26,7 +27,7 @@ ORDER = [
     "certify",
     "attacks",
     "repairs",
-    "openers",
+    "loading",
     "evaluate",
     "report",
     "pipeline",
@@ -36,7 +37,7 @@ ORDER = [
 
 
 def imported(path: Path) -> set[str]:
-    """Rooms that a file imports from."""
+    """Modules and packages of suture that a file imports from."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
@@ -51,17 +52,27 @@ def imported(path: Path) -> set[str]:
     return found - {"__version__"}
 
 
-def test_every_room_is_on_the_list():
-    rooms = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
-    assert rooms - {"__init__"} <= set(ORDER)
+def test_every_module_is_on_the_list():
+    names = {p.stem for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert names - {"__init__"} <= set(ORDER)
 
 
 def test_imports_point_up():
     wrong = [
-        f"{path.relative_to(ROOT)} imports {room}"
+        f"{path.relative_to(ROOT)} imports {name}"
         for path in ROOT.rglob("*.py")
         if path != ROOT / "__init__.py"
-        for room in imported(path)
-        if ORDER.index(room) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
+        for name in imported(path)
+        if ORDER.index(name) > ORDER.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
     ]
     assert wrong == []
+
+
+def test_no_two_classes_share_a_name():
+    places = defaultdict(list)
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 300
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

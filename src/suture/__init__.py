@@ -31,12 +31,12 @@ if TYPE_CHECKING:
         training,
     )
     from suture.attacks import *  # noqa: F403
+    from suture.loading import load
     from suture.models import cut, save
-    from suture.openers import load
     from suture.repairs import *  # noqa: F403
     from suture.types import Batch, Box, ThreatModel
 
-_ROOMS = (
+_MODULES = (
     "attacks",
     "bounds",
     "certify",
@@ -52,7 +52,7 @@ _ROOMS = (
 _NAMES = {
     "cut": "models",
     "save": "models",
-    "load": "openers",
+    "load": "loading",
     "Batch": "types",
     "Box": "types",
     "ThreatModel": "types",
@@ -62,8 +62,8 @@ _METHODS = ("attacks", "repairs")
 
 
 def __getattr__(name: str) -> Any:
-    """Rooms and their main names are imported when they are first asked for."""
-    if name in _ROOMS:
+    """Modules and their main names are imported when they are first asked for."""
+    if name in _MODULES:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)
@@ -77,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     methods = [n for room in _METHODS for n in import_module(f"suture.{room}").__all__]
-    return sorted({"__version__", *_ROOMS, *_NAMES, *methods})
+    return sorted({"__version__", *_MODULES, *_NAMES, *methods})

@@ -28,7 +28,7 @@ EXAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class PipelineResult:
     """What a run produced: the repair, all records, and the page."""
 
     result: RepairResult
@@ -49,7 +49,7 @@ def harden(
     engine: Engine | None = None,
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
-) -> Outcome:
+) -> PipelineResult:
     """Repair on training images, evaluate on ``n`` held-out images, write everything to the run.
 
     Finished pieces of the work are kept in the run: after a crash the same call on the reopened
@@ -84,7 +84,7 @@ def harden(
         on_progress=on_progress,
     )
     run.finish()
-    return Outcome(result, records, report.write(run.folder))
+    return PipelineResult(result, records, report.write(run.folder))
 
 
 _DRAWN = 20_000

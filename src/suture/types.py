@@ -1,4 +1,4 @@
-"""Plain frozen data with shapes: what flows from room to room."""
+"""Plain frozen data with shapes: what flows from package to package."""
 
 from __future__ import annotations
 

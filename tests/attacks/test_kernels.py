@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from suture.attacks import APGD, FAB, AutoAttack, Square, kernels
-from suture.attacks.against.keeping import Kept
+from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
 from suture.attacks.projections import to_hyperplane
 from suture.attacks.search import applied

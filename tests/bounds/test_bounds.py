@@ -157,26 +157,28 @@ def test_bounds_lie_below_the_exact_minimum_and_alpha_gets_close(seed):
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(["sigmoid", "tanh"]), st.floats(-6, 6), st.floats(0, 8),
        st.floats(0, 1), st.floats(0, 1))  # fmt: skip
-def test_lines_touch_where_they_are_told_and_enclose_the_curve(name, low, width, up_at, low_at):
+def test_relaxations_touch_where_they_are_told_and_enclose_the_curve(
+    name, low, width, up_at, low_at
+):
     op = SShaped(name)
     lower, upper = (torch.full((1, 1), v, dtype=torch.float64) for v in (low, low + width))
     alpha = torch.tensor([up_at, low_at], dtype=torch.float64).view(2, 1, 1, 1)
     x = low + width * torch.linspace(0, 1, 201, dtype=torch.float64)
-    lines = op.lines(lower, upper, alpha)
-    assert (lines.up[0, 0] * x + lines.up_shift[0, 0] >= op.forward(x) - 1e-7).all()
-    assert (lines.low[0, 0] * x + lines.low_shift[0, 0] <= op.forward(x) + 1e-7).all()
+    relaxation = op.relaxation(lower, upper, alpha)
+    assert (relaxation.up[0, 0] * x + relaxation.up_shift[0, 0] >= op.forward(x) - 1e-7).all()
+    assert (relaxation.low[0, 0] * x + relaxation.low_shift[0, 0] <= op.forward(x) + 1e-7).all()
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
-def test_without_an_alpha_the_lines_are_those_of_the_start(name):
+def test_without_an_alpha_the_relaxation_is_that_of_the_start(name):
     op, ends = SShaped(name), torch.linspace(-5, 5, 21, dtype=torch.float64)
     lower, upper = ends[:, None].expand(21, 21), ends[:, None] + ends.abs()[None]
-    plain, given_ = op.lines(lower, upper), op.lines(lower, upper, op.start(lower, upper))
+    plain, given_ = op.relaxation(lower, upper), op.relaxation(lower, upper, op.start(lower, upper))
     for ours, theirs in zip(vars(given_).values(), vars(plain).values(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_optimised_lines_are_tighter_and_sound():
+def test_optimised_relaxations_are_tighter_and_sound():
     model, shape = networks()["s-shaped"]
     middle = torch.full((2, *shape), 0.5).double()
     box = Box(middle - 4, middle + 4)

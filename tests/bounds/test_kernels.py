@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from suture import bounds
 from suture.bounds import kernels, loops
-from suture.bounds.activations import Lines, Relu, _pull, pull_dense
-from suture.bounds.kernels import bend, bends, least, least_and_most, relu_lines
+from suture.bounds.activations import Relaxation, Relu, _bound_backward, bound_backward_dense
+from suture.bounds.kernels import bend, bends, least, least_and_most, relu_relaxation
 from suture.types import Box
 
 
@@ -28,7 +28,7 @@ def assert_alike(ours, theirs, dtype):
 
 
 def plain(rows, low, up, shift):
-    return _pull(rows, Lines(low, up, None, shift), lambda t: t[:, None], 2)
+    return _bound_backward(rows, Relaxation(low, up, None, shift), lambda t: t[:, None], 2)
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,10 +42,10 @@ def test_values_and_gradients_are_those_of_tensor_operations(seed, n, own, dtype
         out, add = way(*given_)
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
         ((out * weight).sum() + (add * add).sum()).backward()
-        rows, *lines = given_
+        rows, *parts = given_
         # At the kink versions of PyTorch differ about the slope; any of them is one.
         slopes = rows.grad.masked_fill(rows == 0, 0.0)
-        results.append([out, add, slopes, *(value.grad for value in lines)])
+        results.append([out, add, slopes, *(value.grad for value in parts)])
     for ours, theirs in zip(*results, strict=True):
         assert_alike(ours, theirs, dtype)
 
@@ -96,7 +96,7 @@ def test_slopes_that_nobody_asks_for_are_not_found(monkeypatch):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([torch.float32, torch.float64]),
        st.sampled_from([0.0, 0.1]))  # fmt: skip
-def test_lines_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
+def test_relaxations_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
     generator = torch.Generator().manual_seed(seed)
     lower, width = (torch.randn(5, 2, 3, generator=generator, dtype=dtype) for _ in range(2))
     lower[0, 0, 0], width[1, 0, 0] = 0.0, 0.0
@@ -108,17 +108,17 @@ def test_lines_of_relu_are_those_of_tensor_operations(seed, dtype, slope):
         with pytest.MonkeyPatch.context() as patch:
             if not kernel:
                 patch.setattr(kernels, "plain", lambda *values: False)
-            lines = Relu(slope).lines(low, up)
-        (weights[0] * lines.up + weights[1] * lines.up_shift).sum().backward()
-        results.append([lines.low, lines.up, lines.up_shift, low.grad, up.grad])
+            made = Relu(slope).relaxation(low, up)
+        (weights[0] * made.up + weights[1] * made.up_shift).sum().backward()
+        results.append([made.low, made.up, made.up_shift, low.grad, up.grad])
     for ours, theirs in zip(*results, strict=True):
         assert_alike(ours, theirs, dtype)
 
 
 @pytest.mark.parametrize(("lower", "upper"), [("nan", 1), (-1, "nan"), (-1, "inf"), ("-inf", 1)])
-def test_a_relu_without_bounds_has_no_line(lower, upper):
+def test_a_relu_without_bounds_has_no_relaxation(lower, upper):
     ends = (torch.tensor([[float(v)]]) for v in (lower, upper))
-    low, up, shift = relu_lines(*ends, 0.0)
+    low, up, shift = relu_relaxation(*ends, 0.0)
     assert low.item() in (0.0, 1.0)
     assert not bool(up.isfinite() and shift.isfinite())
 
@@ -134,7 +134,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("which", [1, 2, 3])
 def test_what_is_unknown_makes_every_row_unknown(which: int):
-    """Where a neuron has no line, neither sign of the coefficient may hide it."""
+    """Where a neuron has no relaxation, neither sign of the coefficient may hide it."""
     values = [v.detach() for v in drawn(0, 1, True, torch.float32)]
     values[0].abs_()
     values[which][0, 0, 0] = float("nan")
@@ -148,7 +148,7 @@ def test_what_is_unknown_makes_every_row_unknown(which: int):
 def test_other_types_take_the_other_way():
     rows, low, up, shift = (v.detach().to(torch.bfloat16) for v in drawn(0, 2, True, torch.float32))
     assert not bends(rows, low, up, shift)
-    out, _ = pull_dense(rows, Lines(low, up, None, shift))
+    out, _ = bound_backward_dense(rows, Relaxation(low, up, None, shift))
     assert out.dtype == torch.bfloat16
 
 

@@ -12,7 +12,7 @@ from suture.bounds import kernels
 from suture.bounds.activations import Relu, SShaped
 from suture.bounds.backward import concretise
 from suture.bounds.boxes import through_conv, through_linear
-from suture.bounds.kernels import least, least_and_most, relu_lines
+from suture.bounds.kernels import least, least_and_most, relu_relaxation
 from suture.bounds.pooling import MaxPool
 from suture.certify.checking import lower_bounds
 from suture.certify.matrices import steps_of
@@ -43,7 +43,7 @@ def way(request, monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_coefficient_that_overflows_proves_nothing(way, method):
-    """All weights and values are finite; the pulled coefficient -1e30 · 1e30 is not."""
+    """All weights and values are finite; the back-substituted coefficient -1e30 · 1e30 is not."""
     model = layered(
         ([[1e30, 0], [0, 1]], [5.0, 0]), ([[-1e30, 1e30], [0, 1]], [0.0, 0]), ([[1e-30, -1]], [0.0])
     )
@@ -77,22 +77,22 @@ def test_the_checker_proves_nothing_of_what_overflows():
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(-3e38, 3e38), (NAN, 1.0), (-1.0, INF), (INF, INF)])
-def test_lines_without_bounds_are_no_lines(way, lower, upper):
+def test_a_relaxation_without_bounds_is_none(way, lower, upper):
     ends = torch.tensor([[lower]]), torch.tensor([[upper]])
-    lines = Relu().lines(*ends)
-    assert bool((lines.up * 0 + lines.up_shift).isnan())
+    relaxation = Relu().relaxation(*ends)
+    assert bool((relaxation.up * 0 + relaxation.up_shift).isnan())
     for name in ("sigmoid", "tanh"):
-        lines = SShaped(name).lines(*ends)
-        assert bool(lines.low_shift.isnan()) and bool(lines.up_shift.isnan())
+        relaxation = SShaped(name).relaxation(*ends)
+        assert bool(relaxation.low_shift.isnan()) and bool(relaxation.up_shift.isnan())
 
 
 def test_a_pooling_without_bounds_keeps_its_rows_unknown():
     pool = MaxPool((2, 2), (2, 2), (0, 0), False, (1, 2, 2))
     lower = torch.tensor([[[[5.0, -3e38], [0, 0]]]])
     upper = torch.tensor([[[[6.0, 3e38], [1, 1]]]])
-    _, add = pool.pull(torch.ones(1, 1, 1, 1, 1), lower, upper)
+    _, add = pool.bound_backward(torch.ones(1, 1, 1, 1, 1), lower, upper)
     assert bool(add.isnan())
-    _, add = pool.pull(torch.ones(1, 1, 1, 1, 1), lower.clamp(min=0), upper.clamp(max=4))
+    _, add = pool.bound_backward(torch.ones(1, 1, 1, 1, 1), lower.clamp(min=0), upper.clamp(max=4))
     assert not bool(add.isnan())
 
 
@@ -118,9 +118,9 @@ def test_a_sum_that_overflows_is_unknown():
 
 
 @pytest.mark.parametrize("width", [1e-23, 1e19])
-def test_slopes_of_lines_neither_vanish_nor_overflow(width):
+def test_slopes_of_relaxations_neither_vanish_nor_overflow(width):
     lower, upper = (torch.full((1, 1), end, requires_grad=True) for end in (-width, width))
-    _, up, shift = relu_lines(lower, upper, 0.0)
+    _, up, shift = relu_relaxation(lower, upper, 0.0)
     (up.sum() * width + shift.sum()).backward()
     # The chord u / (u - l) has slopes 1 / 4u at both ends, the shift -chord · l has -1/4 and 1/4.
     assert lower.grad.item() == pytest.approx(0.0, abs=1e-6)

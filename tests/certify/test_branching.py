@@ -105,7 +105,7 @@ def test_any_slopes_and_multipliers_give_a_bound_where_the_case_holds(seed: int,
         for part, top in ((case.slope, 1.0), (case.multiplier, 3.0))
     )
     with torch.no_grad():
-        bound = float(tree._bound(case, tree._lines(case, slope), multiplier))
+        bound = float(tree._bound(case, tree._relaxations(case, slope), multiplier))
         inputs = points(box, 300, seed).flatten(0, 1)
         values = [inputs]
         for node in network.nodes[1:]:

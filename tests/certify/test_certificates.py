@@ -45,7 +45,7 @@ def test_what_was_proved_is_proved_again(name):
     model, made = certificate(name)
     verdict = Checker(model)(made)
     assert verdict.holds and verdict.margin > 0
-    assert verdict.by == ("bounds room" if name == "s-shaped" else "plain matrices")
+    assert verdict.by == ("suture.bounds" if name == "s-shaped" else "plain matrices")
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -8,7 +8,7 @@ from torch import nn
 
 from suture import models
 from suture.errors import ModelError
-from suture.report.heatmaps import Panel, grad_cam, heatmap_drawing
+from suture.report.heatmaps import HeatmapPanel, grad_cam, heatmap_drawing
 from tests.small import digits, trained
 
 
@@ -52,7 +52,10 @@ def test_no_positions_no_map():
 
 def test_the_grid_says_what_it_shows():
     image = torch.rand(1, 8, 8).tolist()
-    panels = [Panel("seven", image), Panel("DARE: seven", image, torch.rand(4, 4).tolist())]
+    panels = [
+        HeatmapPanel("seven", image),
+        HeatmapPanel("DARE: seven", image, torch.rand(4, 4).tolist()),
+    ]
     made = heatmap_drawing("heat", "Where", "Read.", [("clean", panels), ("BIM", panels[:1])])
     assert made.svg.startswith("<svg") and made.svg.count("<image") == 3
     assert made.rows == (("clean", "seven", "DARE: seven"), ("BIM", "seven"))

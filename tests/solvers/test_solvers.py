@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from suture.errors import ArgumentError
-from suture.solvers import SOLVERS, Problem, Solution, Status, choosing, highs, rows, solve
+from suture.solvers import SOLVERS, Problem, Solution, SolverStatus, choosing, highs, rows, solve
 from suture.solvers.limits import Limits
 from suture.solvers.solution import Unusable
 
@@ -45,7 +45,7 @@ def test_a_linear_program_by_hand(solver: str):
     """max 3x + 5y, x <= 4, 2y <= 12, 3x + 2y <= 18: x = 2, y = 6, value 36 (Dantzig's example)."""
     made = program([-3, -5], [[1, 0], [0, 2], [3, 2]], [-INF] * 3, [4, 12, 18])
     found = solve(made, solver=solver)
-    assert found.status is Status.OPTIMAL and found.notes == ()
+    assert found.status is SolverStatus.OPTIMAL and found.notes == ()
     assert found.x == pytest.approx([2, 6])
     assert (found.incumbent, found.bound) == pytest.approx((-36, -36))
     assert found.gap == pytest.approx(0.0, abs=1e-9)
@@ -62,7 +62,7 @@ def test_a_knapsack_by_hand(solver: str):
 
 def test_no_solution(solver: str):
     found = solve(program([1], [[1], [1]], [2, -INF], [INF, 1]), solver=solver)
-    assert found.status is Status.INFEASIBLE
+    assert found.status is SolverStatus.INFEASIBLE
     assert np.isnan(found.x).all() and found.incumbent == INF and found.gap == INF
 
 
@@ -70,7 +70,7 @@ def test_no_limit(solver: str):
     for integer in ([False, False], [True, False]):
         made = program([-1, 1], [[1, -1]], [-INF], [1], integer=integer)
         made = dataclasses.replace(made, cost=np.array([-1.0, 0.0]))
-        assert solve(made, solver=solver).status is Status.UNBOUNDED
+        assert solve(made, solver=solver).status is SolverStatus.UNBOUNDED
 
 
 def hard(n: int = 200, m: int = 60) -> Problem:
@@ -90,7 +90,7 @@ def hard(n: int = 200, m: int = 60) -> Problem:
 
 def test_time_runs_out_with_a_solution_in_hand(solver: str):
     found = solve(hard(), solver=solver, seconds=0.6)
-    assert found.status is Status.FEASIBLE
+    assert found.status is SolverStatus.FEASIBLE
     assert found.bound < found.incumbent < 0
     assert found.gap == pytest.approx((found.incumbent - found.bound) / abs(found.incumbent))
     assert hard().violation(found.x) < 1e-5
@@ -104,7 +104,7 @@ def test_time_runs_out_with_nothing(solver: str):
         made.matrix @ random.integers(0, 2, 1500), made.matrix @ np.ones(1500), made.integer,
     )  # fmt: skip
     equal = dataclasses.replace(forced, row_upper=forced.row_lower)
-    assert solve(equal, solver=solver, seconds=0.01).status is Status.OUT_OF_TIME
+    assert solve(equal, solver=solver, seconds=0.01).status is SolverStatus.OUT_OF_TIME
 
 
 small = st.integers(-5, 5)
@@ -158,7 +158,7 @@ def test_the_optimum_is_that_of_enumeration(made: Problem):
             continue
         found = solve(made, solver=name)
         if expected == INF:
-            assert found.status is Status.INFEASIBLE, name
+            assert found.status is SolverStatus.INFEASIBLE, name
         else:
             assert found.incumbent == pytest.approx(expected, abs=1e-5), name
             assert found.bound <= expected + 1e-5 and made.violation(found.x) < 1e-5, name
@@ -172,9 +172,9 @@ def _installed(package: str) -> bool:
 
 def test_nothing_to_choose():
     empty = Problem(*(np.zeros(0),) * 3, sparse.csr_array((1, 0)), np.ones(1), np.ones(1))
-    assert solve(empty).status is Status.INFEASIBLE
+    assert solve(empty).status is SolverStatus.INFEASIBLE
     free = dataclasses.replace(empty, row_lower=-np.ones(1))
-    assert solve(free).status is Status.OPTIMAL
+    assert solve(free).status is SolverStatus.OPTIMAL
 
 
 def test_a_solver_that_cannot_is_replaced_and_named(monkeypatch):
@@ -204,23 +204,23 @@ def test_a_missing_package_is_replaced_and_named(monkeypatch):
     for name in ("gurobi", "scip"):
         monkeypatch.setitem(sys.modules, PACKAGES[name], None)
         found = solve(program([1], [[1]], [2], [INF]), solver=name)
-        assert found.status is Status.OPTIMAL and "pip install" in found.notes[0]
+        assert found.status is SolverStatus.OPTIMAL and "pip install" in found.notes[0]
 
 
 def test_an_answer_that_breaks_a_constraint_is_a_failure(monkeypatch):
     def lie(problem: Problem, limits: Limits) -> Solution:
-        return Solution(Status.OPTIMAL, np.array([1.5]), 1.5, 1.5, 0.0, "Liar 1.0")
+        return Solution(SolverStatus.OPTIMAL, np.array([1.5]), 1.5, 1.5, 0.0, "Liar 1.0")
 
     monkeypatch.setattr(choosing, "SOLVERS", {"highs": lie})
     found = solve(program([1], [[1]], [2], [INF]))
-    assert found.status is Status.FAILED and np.isnan(found.x).all()
+    assert found.status is SolverStatus.FAILED and np.isnan(found.x).all()
     assert "0.5" in found.notes[0]
 
 
 def test_a_failed_solve_says_so(monkeypatch):
     monkeypatch.setattr(highs, "_ENDS", {})
     found = solve(program([1], [[1]], [2], [INF]))
-    assert found.status is Status.FAILED and "numerical" in found.status.value
+    assert found.status is SolverStatus.FAILED and "numerical" in found.status.value
 
 
 def test_bad_programs_are_refused():
@@ -238,7 +238,7 @@ def test_bad_programs_are_refused():
 
 
 def test_every_status_is_a_sentence():
-    for status in Status:
+    for status in SolverStatus:
         assert status.value.endswith(".") and len(status.value) > 20
 
 

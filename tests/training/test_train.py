@@ -165,13 +165,13 @@ def test_the_schedule_reaches_the_optimiser(few, tmp_path):
 def test_dropout_draws_anew_in_every_epoch(few):
     drawn = []
 
-    class Drawing(Tiny):
+    class Sampling(Tiny):
         def forward(self, images):
             if self.training:
                 drawn.append(float(torch.rand(1)))
             return super().forward(images)
 
-    train(Drawing(), few, config=TrainConfig(epochs=3, batch_size=1000))
+    train(Sampling(), few, config=TrainConfig(epochs=3, batch_size=1000))
     assert len(set(drawn)) == 3
 
 

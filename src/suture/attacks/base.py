@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from suture.attacks.against.keeping import Kept
+from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
 from suture.errors import ArgumentError, ModelError

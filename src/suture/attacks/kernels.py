@@ -87,8 +87,8 @@ def _smallest(squared, point, normal, gap, move, rates, sums, work):  # type: ig
     sign = np.float32(gap > 0) - np.float32(gap < 0)
     factor, need = -sign / scale, abs(gap) / scale
     for p in range(len(point)):
-        pull = normal[p] * factor
-        weight, room = abs(pull), _ONE - point[p] if pull > 0 else point[p]
+        direction = normal[p] * factor
+        weight, room = abs(direction), _ONE - point[p] if direction > 0 else point[p]
         rate = weight if squared else np.float32(weight != 0)
         move[p], rates[p] = room, rate
         filled[p], gains[p] = weight * room, weight * rate

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from suture.attacks import kernels
 from suture.attacks.against.answers import Answers, checked
-from suture.attacks.against.keeping import Kept
+from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
 from suture.rng import Stream, bits, image_keys
 

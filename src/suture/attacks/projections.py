@@ -36,11 +36,11 @@ def to_hyperplane(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> 
 
 def _moves(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:
     scale = distance("linf", normals).clamp_min(1e-30)
-    pull = normals * column(-gaps.sign() / scale)
-    weights, need = pull.abs().flatten(1), gaps.abs() / scale
-    room = torch.where(pull > 0, 1.0 - points, points).flatten(1)
+    direction = normals * column(-gaps.sign() / scale)
+    weights, need = direction.abs().flatten(1), gaps.abs() / scale
+    room = torch.where(direction > 0, 1.0 - points, points).flatten(1)
     moves = _greedy(weights, room, need) if norm == "l1" else _spread(norm, weights, room, need)
-    return torch.copysign(moves.reshape(points.shape), pull)
+    return torch.copysign(moves.reshape(points.shape), direction)
 
 
 def _spread(norm: Norm, weights: Tensor, room: Tensor, need: Tensor) -> Tensor:

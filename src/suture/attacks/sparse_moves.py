@@ -43,7 +43,7 @@ def share(p: float, at: int, schedule: tuple[tuple[int, int], ...]) -> float:
     return p / max((divisor for since, divisor in schedule if at > since), default=1)
 
 
-class Moves(ABC):
+class SparseMoves(ABC):
     """One way to change at most ``pixels`` pixels; what it remembers is in ``search.state``."""
 
     def __init__(self, pixels: int, p: float, steps: int) -> None:
@@ -69,7 +69,7 @@ class Moves(ABC):
         )
 
 
-class Pixels(Moves):
+class Pixels(SparseMoves):
     """``state["order"]``: all pixel positions of an image, the changed ones first."""
 
     def begin(self, search: Search) -> None:
@@ -107,7 +107,7 @@ class Pixels(Moves):
         return other_corner(take(search.clean, new)[:, :, 0], bits[:, 0])[:, :, None]
 
 
-class Patch(Moves):
+class Patch(SparseMoves):
     """``state["corner"]``: upper left corner ``(k, 2)`` of each image's patch."""
 
     def fits(self, height: int, width: int) -> bool:
@@ -165,7 +165,7 @@ class Patch(Moves):
         search.step([Edit(index, colour)])
 
 
-class Frame(Moves):
+class Frame(SparseMoves):
     """The border of the image."""
 
     def fits(self, height: int, width: int) -> bool:

@@ -12,11 +12,11 @@ from suture.attacks.geometry import margin
 from suture.attacks.losses import negated
 from suture.attacks.oracle import Oracle
 from suture.attacks.search import Search
-from suture.attacks.sparse_moves import Frame, Moves, Patch, Pixels
+from suture.attacks.sparse_moves import Frame, Patch, Pixels, SparseMoves
 from suture.attacks.steps import cross_entropies
 from suture.types import Knowledge, Norm
 
-MOVES: dict[str, type[Moves]] = {"pixels": Pixels, "patch": Patch, "frame": Frame}
+MOVES: dict[str, type[SparseMoves]] = {"pixels": Pixels, "patch": Patch, "frame": Frame}
 
 
 @ATTACKS.add("sparse-rs")

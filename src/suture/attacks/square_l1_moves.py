@@ -10,7 +10,7 @@ from suture.attacks.projections import to_l1_ball
 from suture.attacks.search import Edit, put, take
 from suture.attacks.square_moves import (
     Edits,
-    Moves,
+    SquareMoves,
     channel_sum,
     lanes_l2,
     shapes,
@@ -53,4 +53,4 @@ def edit_l1(
     return [Edit(every, values, best.flatten(2).clone())], energy
 
 
-MOVES_L1 = Moves(lanes_l2, start_l1, edit_l1)
+MOVES_L1 = SquareMoves(lanes_l2, start_l1, edit_l1)

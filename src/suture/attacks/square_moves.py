@@ -24,7 +24,7 @@ Edits = tuple[list[Edit], Tensor]
 
 
 @dataclass(frozen=True)
-class Moves:
+class SquareMoves:
     """What differs between norms.
 
     Attributes:
@@ -238,6 +238,6 @@ def lanes_l2(clean: Tensor, first: bool) -> int:
 
 
 MOVES = {
-    "linf": Moves(_lanes_linf, start_linf, edit_linf),
-    "l2": Moves(lanes_l2, start_l2, edit_l2),
+    "linf": SquareMoves(_lanes_linf, start_linf, edit_linf),
+    "l2": SquareMoves(lanes_l2, start_l2, edit_l2),
 }

@@ -1,7 +1,7 @@
-"""Activations, and the two lines between which each runs over an interval.
+"""Activations, and the two linear bounds between which each runs over an interval.
 
-``low·x + low_shift <= f(x) <= up·x + up_shift`` for all x in ``[l, u]``. The lines are all that
-CROWN needs to know. Bounds that are NaN make NaN lines, and those end as "unknown".
+``low·x + low_shift <= f(x) <= up·x + up_shift`` for all x in ``[l, u]``. This linear
+relaxation is all that CROWN needs to know. NaN bounds relax to NaN, which ends as "unknown".
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from suture.bounds.affine import Boxes
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
-    """Two lines per neuron; slopes ``(n, *shape)``, shifts too, or ``None`` where all are zero."""
+class Relaxation:
+    """A lower and an upper linear bound of every neuron.
+
+    Slopes ``(n, *shape)``, shifts too, or ``None`` where all are zero.
+    """
 
     low: Tensor
     up: Tensor
@@ -28,10 +31,10 @@ class Lines:
     up_shift: Tensor | None
 
 
-def _known(line: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """A part of a line; NaN without bounds, or with a width that overflows: nothing may be
+def _known(part: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """A part of a relaxation; NaN without bounds, or with a width that overflows: nothing may be
     proved."""
-    return torch.where(upper - lower < float("inf"), line, float("nan"))
+    return torch.where(upper - lower < float("inf"), part, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,11 @@ class Relu:
         """Both ends: the function is monotone."""
         return self.forward(lower[0]), self.forward(upper[0])
 
-    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
+    def stable(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Neurons that are linear on their interval: tighter bounds would change nothing."""
         return (lower >= 0) | (upper <= 0)
 
-    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+    def relaxation(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Relaxation:
         """DeepPoly (Singh et al. 2019): chord above; below, the slope that leaves less area.
 
         Args:
@@ -61,23 +64,23 @@ class Relu:
         """
         fits = lower.ndim > 1 and lower.shape == upper.shape
         if alpha is None and fits and kernels.plain(lower, upper):
-            low, up, shift = kernels.relu_lines(lower, upper, self.slope)
-            return Lines(low, up, None, shift)
+            low, up, shift = kernels.relu_relaxation(lower, upper, self.slope)
+            return Relaxation(low, up, None, shift)
         if alpha is not None and alpha.ndim > lower.ndim:
             lower, upper = lower[:, None], upper[:, None]
         active, dead = lower >= 0, upper <= 0
-        open_ = ~(active | dead)
-        # Settled neurons do not use the chord; its gradient must not divide by zero for them.
-        chord = (upper - self.slope * lower) / torch.where(open_, upper - lower, 1.0)
+        unstable = ~(active | dead)
+        # Stable neurons do not use the chord; its gradient must not divide by zero for them.
+        chord = (upper - self.slope * lower) / torch.where(unstable, upper - lower, 1.0)
         one, flat = torch.ones_like(lower), torch.full_like(lower, self.slope)
         up = torch.where(active, one, torch.where(dead, flat, chord))
         free = (upper > -lower).to(lower.dtype) if alpha is None else alpha
         low = torch.where(active, one, torch.where(dead, flat, flat + (1 - self.slope) * free))
-        shift = torch.where(open_, (self.slope - chord) * lower, torch.zeros_like(lower))
-        return Lines(low, _known(up, lower, upper), None, _known(shift, lower, upper))
+        shift = torch.where(unstable, (self.slope - chord) * lower, torch.zeros_like(lower))
+        return Relaxation(low, _known(up, lower, upper), None, _known(shift, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """The ``alpha`` whose lines ``lines`` takes without one: ``(n, *shape)``."""
+        """The ``alpha`` that ``relaxation`` takes without one: ``(n, *shape)``."""
         return (upper > -lower).to(lower.dtype)
 
     def to(self, dtype: torch.dtype) -> Relu:
@@ -99,38 +102,38 @@ class SShaped:
         """Both ends: the function is monotone."""
         return self.forward(lower[0]), self.forward(upper[0])
 
-    def settled(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """None but constants: every narrower interval gives tighter lines."""
+    def stable(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """None but constants: every narrower interval gives a tighter relaxation."""
         return lower == upper
 
     def _slope(self, x: Tensor) -> Tensor:
         value = self.forward(x)
         return value * (1 - value) if self.name == "sigmoid" else 1 - value * value
 
-    def lines(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Lines:
+    def relaxation(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Relaxation:
         """Chord on the side where the function bends away from it, tangent on the other
         (Zhang et al. 2018, CROWN, Table 2).
 
         Args:
             alpha: ``(2, n, *shape)`` or ``(2, n, rows, *shape)``: where the upper and the lower
-                line touch, as a share of the way over all points whose tangent is valid.
+                linear bound touch, as a share of the way over all points whose tangent is valid.
         """
         of_up, of_low = (None, None) if alpha is None else alpha
         up, up_shift = self._upper(lower, upper, of_up)
-        # f(-x) = c - f(x): the lower line is the mirrored upper line of the mirrored interval.
+        # f(-x) = c - f(x): the lower bound is the mirrored upper one of the mirrored interval.
         down, shift = self._upper(-upper, -lower, of_low)
         centre = 1.0 if self.name == "sigmoid" else 0.0
         below, above = centre - shift, up_shift
         if alpha is not None and alpha.ndim > lower.ndim + 1:
             lower, upper = lower[:, None], upper[:, None]
-        return Lines(down, up, _known(below, lower, upper), _known(above, lower, upper))
+        return Relaxation(down, up, _known(below, lower, upper), _known(above, lower, upper))
 
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """The ``alpha`` whose lines ``lines`` takes without one: ``(2, n, *shape)``."""
+        """The ``alpha`` that ``relaxation`` takes without one: ``(2, n, *shape)``."""
         return 0.5 * torch.stack([lower >= 0, upper <= 0]).to(lower.dtype)
 
     def _upper(self, lower: Tensor, upper: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Slope and shift of a line above the function on ``[lower, upper]``."""
+        """Slope and shift of a linear bound above the function on ``[lower, upper]``."""
         f_low, f_up = self.forward(lower), self.forward(upper)
         width = upper - lower
         # Where the chord is only noise: the steepest slope lies above, seen from the left end.
@@ -149,10 +152,10 @@ class SShaped:
                 )
             # Every tangent further right, up to the end, lies above too.
             touch = first + share * room
-        line = torch.where(use_chord, chord, self._slope(touch))
+        slope = torch.where(use_chord, chord, self._slope(touch))
         through = torch.where(use_chord, lower, touch)
-        shift = self.forward(through) - line * through
-        return line, shift
+        shift = self.forward(through) - slope * through
+        return slope, shift
 
     def _steepest(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The largest slope on the interval."""
@@ -189,36 +192,38 @@ class SShaped:
 Activation = Relu | SShaped
 
 
-def pull_dense(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+def bound_backward_dense(rows: Tensor, relaxation: Relaxation) -> tuple[Tensor, Tensor]:
     """Coefficients of a lower bound behind an activation become coefficients before it.
 
-    Positive ones take the lower line, negative ones the upper line.
+    Positive ones take the lower linear bound, negative ones the upper one.
 
     Args:
         rows: ``(n or 1, rows, *shape)``.
-        lines: of shape ``(n, *shape)``, or with slopes of each row ``(n, rows, *shape)``.
+        relaxation: of shape ``(n, *shape)``, or with slopes of each row ``(n, rows, *shape)``.
     """
-    if lines.low_shift is None and lines.up_shift is not None:
-        given = rows, lines.low, lines.up, lines.up_shift
+    if relaxation.low_shift is None and relaxation.up_shift is not None:
+        given = rows, relaxation.low, relaxation.up, relaxation.up_shift
         if kernels.bends(*given):
             return kernels.bend(*given)
-    return _pull(rows, lines, lambda t: t if t.ndim == rows.ndim else t[:, None], 2)
+    return _bound_backward(rows, relaxation, lambda t: t if t.ndim == rows.ndim else t[:, None], 2)
 
 
-def pull_windows(value: Tensor, lines: Lines, gather: Callable[[Tensor], Tensor]) -> Any:
-    """``pull_dense`` for windows ``(n or 1, rows, places, c, kh, kw)``."""
-    return _pull(value, lines, gather, 3)
+def bound_backward_windows(
+    value: Tensor, relaxation: Relaxation, gather: Callable[[Tensor], Tensor]
+) -> Any:
+    """``bound_backward_dense`` for windows ``(n or 1, rows, places, c, kh, kw)``."""
+    return _bound_backward(value, relaxation, gather, 3)
 
 
-def _pull(
-    rows: Tensor, lines: Lines, view: Callable[[Tensor], Tensor], axes: int
+def _bound_backward(
+    rows: Tensor, relaxation: Relaxation, view: Callable[[Tensor], Tensor], axes: int
 ) -> tuple[Tensor, Tensor]:
     negative = rows.clamp(max=0)
-    low = view(lines.low)
-    out = torch.addcmul(rows * low, negative, view(lines.up) - low)
+    low = view(relaxation.low)
+    out = torch.addcmul(rows * low, negative, view(relaxation.up) - low)
     add = torch.zeros((), dtype=rows.dtype, device=rows.device)
-    if lines.up_shift is not None:
-        add = add + (negative * view(lines.up_shift)).flatten(axes).sum(-1)
-    if lines.low_shift is not None:
-        add = add + ((rows - negative) * view(lines.low_shift)).flatten(axes).sum(-1)
+    if relaxation.up_shift is not None:
+        add = add + (negative * view(relaxation.up_shift)).flatten(axes).sum(-1)
+    if relaxation.low_shift is not None:
+        add = add + ((rows - negative) * view(relaxation.low_shift)).flatten(axes).sum(-1)
     return out, add

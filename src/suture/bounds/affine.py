@@ -1,6 +1,6 @@
 """Operations that are affine, ``y = M x + b``: their bounds lose nothing.
 
-Each knows, beyond ``forward`` and ``interval``, how to *pull* linear coefficients of its output
+Each knows, beyond ``forward`` and ``interval``, how to substitute linear coefficients of its output
 back to its input: ``c·y = (c M)·x + c·b``. Coefficients are ``(n or 1, rows, *shape)``.
 """
 
@@ -24,7 +24,7 @@ from suture.bounds.transposed import suits, transposed
 _LARGEST_MATRIX = 1_000_000
 
 Boxes = Sequence[Tensor]
-Pulled = tuple[list[Any], Tensor | float]
+BackwardBound = tuple[list[Any], Tensor | float]
 """Coefficients of each input, and what the constants add to the rows ``(n or 1, rows)``."""
 
 
@@ -72,13 +72,13 @@ class Linear:
         # A row times the transposed matrices: four times faster than matrices times a column.
         return torch.bmm(x.unsqueeze(1), weight.transpose(1, 2)).squeeze(1)
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """``c W`` and ``c·b``."""
         add = 0.0 if self.bias is None else _dot(rows, self.bias)
         return [rows @ self.weight], add
 
     def rows(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``pull`` makes of unit vectors, without multiplying by them: rows of the matrix.
+        """Rows of the matrix: what ``bound_backward`` makes of unit vectors, without products.
 
         Args:
             chosen: outputs ``(k,)``, or ``(n, k)``: others for each example.
@@ -136,7 +136,7 @@ class Conv:
     def _given(self) -> tuple[Any, ...]:
         return self.stride, self.padding, self.dilation, self.groups
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Transposed convolution of the coefficients."""
         add = 0.0 if self.bias is None else torch.einsum("nrchw,c->nr", rows, self.bias)
         back = self._back(rows.reshape(-1, *rows.shape[2:]), self._rest(rows))
@@ -162,8 +162,8 @@ class Conv:
     def _reach(self, axis: int) -> int:
         return self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
 
-    def pull_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
-        """Like ``pull`` for coefficients that live in small windows."""
+    def bound_backward_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
+        """Like ``bound_backward`` for coefficients that live in small windows."""
         value = patches.cleaned().value
         add: Tensor | float = 0.0
         if self.bias is not None:
@@ -273,15 +273,15 @@ class Scale:
         a, b = self.forward(lower[0]), self.forward(upper[0])
         return (a, b) if self.scale is None else (torch.minimum(a, b), torch.maximum(a, b))
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """``c·scale`` and ``c·shift``."""
         add: Tensor | float = 0.0
         if self.shift is not None:
             add = _dot(rows.flatten(2), self.shift.expand(rows.shape[2:]).flatten())
         return [rows if self.scale is None else rows * self.scale], add
 
-    def pull_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
-        """Like ``pull``, with the constants of each window."""
+    def bound_backward_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
+        """Like ``bound_backward``, with the constants of each window."""
         value, shape = patches.value, patches.shape
         add: Tensor | float = 0.0
         if self.shift is not None:
@@ -327,13 +327,13 @@ class BatchNorm:
         """As for any scale."""
         return self.scale().interval(lower, upper)
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """As for any scale."""
-        return self.scale().pull(rows)
+        return self.scale().bound_backward(rows)
 
-    def pull_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
+    def bound_backward_patches(self, patches: Patches) -> tuple[Patches, Tensor | float]:
         """As for any scale."""
-        return self.scale().pull_patches(patches)
+        return self.scale().bound_backward_patches(patches)
 
     def to(self, dtype: torch.dtype) -> Scale:
         """Its constants as they are now, with that type."""

@@ -1,7 +1,7 @@
 """α-CROWN: the lower slopes of unstable ReLUs are optimised (Xu et al. 2021, "Fast and Complete"),
-and where the lines of sigmoid and tanh touch (Shi et al. 2025, GenBaB).
+and where the linear bounds of sigmoid and tanh touch (Shi et al. 2025, GenBaB).
 
-Any slope between 0 and 1 gives a valid lower line, so every iterate is a sound bound and the best
+Any slope between 0 and 1 gives a valid lower bound, so every iterate is sound and the best
 one is kept. Every row has slopes of its own; with ``inner`` so have the bounds of inner neurons.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from suture.bounds.activations import Relu, SShaped
-from suture.bounds.backward import Known, Rows, concretise, pull_to_input, size_of, unit_rows
+from suture.bounds.backward import Known, Rows, back_substitute, concretise, size_of, unit_rows
 from suture.bounds.crown import State, known_only, lower_bounds, prepare
 from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
@@ -62,7 +62,7 @@ def optimised_inside(
         best = lower_bounds(state, rows)
     if not any(isinstance(node.op, Relu | SShaped) for node in network.nodes):
         return best, state.known
-    search = _Search(network, box, rows, state, how)
+    search = _SlopeSearch(network, box, rows, state, how)
     optimiser = torch.optim.Adam(search.parameters, lr=how.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, how.decay)
     for _ in range(how.steps):
@@ -84,7 +84,7 @@ def optimised_inside(
 
 
 @dataclass
-class _Search:
+class _SlopeSearch:
     """Slopes, and the best inner bounds so far."""
 
     network: Network
@@ -101,7 +101,7 @@ class _Search:
         last = len(self.network.nodes) - 1
         if self.how.inner:
             for source in self._sources():
-                neurons = self._open(source)
+                neurons = self._unstable(source)
                 if len(neurons) and self._small(source, 2 * len(neurons)):
                     self.targets[source] = neurons
                     self._new(source, 2 * len(neurons))
@@ -141,13 +141,13 @@ class _Search:
     ) -> Tensor:
         # Slopes differ from row to row, so windows cannot share them.
         rows = rows if isinstance(rows, Tensor) else rows.dense()
-        lines = {
-            index: node.op.lines(*known[node.inputs[0]], self.slopes.get((target, index)))
+        relaxations = {
+            index: node.op.relaxation(*known[node.inputs[0]], self.slopes.get((target, index)))
             for index, node in enumerate(self.network.nodes[: start + 1])
-            if hasattr(node.op, "lines")
+            if hasattr(node.op, "relaxation")
         }
-        pulled, total = pull_to_input(self.network, start, rows, known, lines, add)
-        return concretise(pulled, torch.as_tensor(total), self.box.lower, self.box.upper)
+        coefficients, total = back_substitute(self.network, start, rows, known, relaxations, add)
+        return concretise(coefficients, torch.as_tensor(total), self.box.lower, self.box.upper)
 
     def _cut(
         self, interval: tuple[Tensor, Tensor], neurons: Tensor, found: Tensor
@@ -165,13 +165,13 @@ class _Search:
         reads = {self.network.nodes[i].inputs[0] for i in bent}
         return sorted(source for source in reads if source > bent[0])
 
-    def _open(self, source: int) -> Tensor:
+    def _unstable(self, source: int) -> Tensor:
         lower, upper = (bound.flatten(1) for bound in self.state.known[source])
-        open_ = torch.zeros(lower.shape[1], dtype=torch.bool, device=lower.device)
+        unstable = torch.zeros(lower.shape[1], dtype=torch.bool, device=lower.device)
         for node in self.network.nodes:
             if isinstance(node.op, Relu | SShaped) and node.inputs[0] == source:
-                open_ |= ~node.op.settled(lower, upper).all(0)
-        return open_.nonzero().flatten()
+                unstable |= ~node.op.stable(lower, upper).all(0)
+        return unstable.nonzero().flatten()
 
     def _small(self, target: int, rows: int) -> bool:
         sizes = [size_of(node) for node in self.network.nodes[: target + 1]]

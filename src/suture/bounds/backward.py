@@ -1,4 +1,4 @@
-"""Linear lower bounds, pulled from any node back to the input (CROWN, Zhang et al. 2018;
+"""Linear lower bounds, substituted from any node back to the input (CROWN, Zhang et al. 2018;
 DeepPoly's back-substitution, Singh et al. 2019, is the same computation).
 
 An upper bound of y is minus a lower bound of -y, so lower bounds are all there is here.
@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from suture.bounds import kernels
-from suture.bounds.activations import Lines, Relu, SShaped, pull_dense, pull_windows
+from suture.bounds.activations import (
+    Relaxation,
+    Relu,
+    SShaped,
+    bound_backward_dense,
+    bound_backward_windows,
+)
 from suture.bounds.affine import Conv
 from suture.bounds.coefficients import Patches, merged
 from suture.bounds.ibp import Interval
@@ -26,12 +32,12 @@ Known = Mapping[int, Interval]
 """Bounds of the values that activations and max poolings read, by node."""
 
 
-def pull_to_input(
+def back_substitute(
     network: Network,
     start: int,
     rows: Rows,
     known: Known,
-    lines: Mapping[int, Lines],
+    relaxations: Mapping[int, Relaxation],
     add: Tensor | float = 0.0,
     *,
     stop: int = 0,
@@ -43,7 +49,7 @@ def pull_to_input(
         start: the node that ``rows`` speak of.
         rows: ``(n or 1, rows, *shape of the node)``, or patches on it.
         known: bounds of every node that a max pooling reads.
-        lines: of every activation before ``start``.
+        relaxations: of every activation before ``start``.
         add: constants that the rows have already, ``(n or 1, rows)``.
         stop: the node to end at, if every path passes it; 0 is the input.
         extra: coefficients that are added to the rows at a node, ``(n, 1, *shape)``: what a
@@ -60,50 +66,52 @@ def pull_to_input(
         node, rows = network.nodes[index], at.pop(index)
         if extra is not None and index in extra:
             rows = _dense(rows) + extra[index]
-        parts, constant = _pull(node, rows, known, lines.get(index))
+        parts, constant = _through(node, rows, known, relaxations.get(index))
         total = total + constant
         for source, part in zip(node.inputs, parts, strict=True):
             at[source] = _sum(at[source], part) if source in at else part
     return at[stop], total
 
 
-def _pull(node: Node, rows: Rows, known: Known, lines: Lines | None) -> tuple[list[Any], Any]:
+def _through(
+    node: Node, rows: Rows, known: Known, relaxation: Relaxation | None
+) -> tuple[list[Any], Any]:
     if isinstance(rows, Patches):
-        pulled = _pull_patches(node, rows, known, lines)
-        if pulled is not None:
-            return pulled
+        found = _patches_through(node, rows, known, relaxation)
+        if found is not None:
+            return found
         rows = rows.dense()
     op: Any = node.op
     if isinstance(op, Relu | SShaped):
-        assert lines is not None
-        out, constant = pull_dense(rows, lines)
+        assert relaxation is not None
+        out, constant = bound_backward_dense(rows, relaxation)
         return [out], constant
     if isinstance(op, MaxPool):
-        out, constant = op.pull(rows, *known[node.inputs[0]])
+        out, constant = op.bound_backward(rows, *known[node.inputs[0]])
         return [out], constant
-    parts, constant = op.pull(rows)
+    parts, constant = op.bound_backward(rows)
     return parts, constant
 
 
-def _pull_patches(
-    node: Node, rows: Patches, known: Known, lines: Lines | None
+def _patches_through(
+    node: Node, rows: Patches, known: Known, relaxation: Relaxation | None
 ) -> tuple[list[Any], Any] | None:
     """Through operations that keep windows small; ``None`` where the dense form must go on."""
     op: Any = node.op
     if rows.wasteful and not isinstance(op, Relu | SShaped):
         return None
     if isinstance(op, Relu | SShaped):
-        assert lines is not None
-        value, constant = pull_windows(rows.value, lines, rows.gather)
+        assert relaxation is not None
+        value, constant = bound_backward_windows(rows.value, relaxation, rows.gather)
         return [rows.replaced(value)], _flat(constant)
     if isinstance(op, MaxPool):
-        found = op.pull_patches(rows, *known[node.inputs[0]])
+        found = op.bound_backward_patches(rows, *known[node.inputs[0]])
         return None if found is None else ([found[0]], _flat(found[1]))
-    if hasattr(op, "pull_patches"):
-        out, constant = op.pull_patches(rows)
+    if hasattr(op, "bound_backward_patches"):
+        out, constant = op.bound_backward_patches(rows)
         return [out], _flat(constant)
     if len(node.inputs) == 2:
-        parts, constant = op.pull(rows)
+        parts, constant = op.bound_backward(rows)
         return parts, constant
     return None
 
@@ -158,7 +166,7 @@ def unit_rows(
     network: Network, index: int, channel: Tensor | None, place: Tensor, like: Tensor
 ) -> tuple[int, Rows, Tensor | float]:
     """Unit vectors for some neurons of a node, then their negatives, where possible already
-    pulled through the node's own operation (a row of a matrix, the kernel of a convolution).
+    substituted through the node's own operation (a row of a matrix, the kernel of a convolution).
 
     Args:
         channel: ``(rows, 1)``: these channels at each of the places; ``None``: places are flat

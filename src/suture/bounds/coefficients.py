@@ -1,4 +1,4 @@
-"""Linear coefficients on a picture that are zero outside a small window: one window a row.
+"""Linear coefficients on a feature map that are zero outside a small window: one window a row.
 
 A neuron of an early convolution sees a few pixels only. Keeping its coefficients as a window,
 and the window's place, costs a fraction of the dense form (Xu et al. 2020, "patches mode").
@@ -19,9 +19,9 @@ class Patches:
 
     Attributes:
         value: ``(n or 1, rows, places, channels, kh, kw)``.
-        top, left: ``(places,)`` where each window starts; parts outside the picture are ignored.
-        shape: ``(channels, height, width)`` of the picture.
-        clean: whether the parts outside the picture are known to be zero.
+        top, left: ``(places,)`` where each window starts; parts outside the map are ignored.
+        shape: ``(channels, height, width)`` of the feature map.
+        clean: whether the parts outside the feature map are known to be zero.
     """
 
     value: Tensor
@@ -32,26 +32,26 @@ class Patches:
 
     @property
     def wasteful(self) -> bool:
-        """Whether windows are as large as the picture, so that the dense form is smaller."""
+        """Whether windows are as large as the feature map, so that the dense form is smaller."""
         return self.value.shape[-1] * self.value.shape[-2] >= self.shape[1] * self.shape[2]
 
     def replaced(self, value: Tensor) -> Patches:
-        """Other values at the same places, zero outside the picture."""
+        """Other values at the same places, zero outside the feature map."""
         return Patches(value, self.top, self.left, self.shape, clean=True)
 
     def cleaned(self) -> Patches:
-        """The same, with zeros outside the picture."""
+        """The same, with zeros outside the feature map."""
         if self.clean:
             return self
         return self.replaced(self.value * self.gather(self.value.new_ones(1, 1, *self.shape[1:])))
 
-    def gather(self, picture: Tensor) -> Tensor:
-        """The windows of a picture ``(n, c, h, w)``: ``(n, 1, places, c, kh, kw)``, 0 outside."""
+    def gather(self, feature_map: Tensor) -> Tensor:
+        """Windows of a feature map ``(n, c, h, w)``: ``(n, 1, places, c, kh, kw)``, 0 outside."""
         kh, kw = self.value.shape[-2:]
         up, side = max(0, -int(self.top.min())), max(0, -int(self.left.min()))
-        down = max(0, int(self.top.max()) + kh - picture.shape[-2])
-        far = max(0, int(self.left.max()) + kw - picture.shape[-1])
-        wide = F.pad(picture, (side, far, up, down))
+        down = max(0, int(self.top.max()) + kh - feature_map.shape[-2])
+        far = max(0, int(self.left.max()) + kw - feature_map.shape[-1])
+        wide = F.pad(feature_map, (side, far, up, down))
         windows = wide.unfold(2, kh, 1).unfold(3, kw, 1)
         chosen = windows[:, :, self.top + up, self.left + side]
         return chosen.transpose(1, 2)[:, None]

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from suture import memory
-from suture.bounds.activations import Lines, Relu, SShaped
+from suture.bounds.activations import Relaxation, Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
-from suture.bounds.backward import Rows, concretise, pull_to_input, size_of, unit_rows
+from suture.bounds.backward import Rows, back_substitute, concretise, size_of, unit_rows
 from suture.bounds.ibp import Interval
 from suture.bounds.network import Network
 from suture.bounds.pooling import MaxPool
-from suture.bounds.shapes import Permute, Reshape
+from suture.bounds.shapes import PermuteOp, ReshapeOp
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
@@ -40,16 +40,16 @@ class State:
         network: whose.
         box: inputs ``(n, *in_shape)``.
         known: bounds of every value that an activation or a max pooling reads, by node.
-        lines: relaxation of every activation, by node.
-        entry: the node up to which the box stays an exact box (normalisation, reshapes); pulling
-            ends there.
+        relaxations: relaxation of every activation, by node.
+        entry: the node up to which the box stays an exact box (normalisation, reshapes);
+            substitution ends there.
         entry_box: its bounds.
     """
 
     network: Network
     box: Box
     known: dict[int, Interval]
-    lines: dict[int, Lines]
+    relaxations: dict[int, Relaxation]
     entry: int
     entry_box: Interval
 
@@ -57,8 +57,8 @@ class State:
 def prepare(network: Network, box: Box, method: Method = "crown") -> State:
     """Bounds of every value that is not passed on linearly.
 
-    With "crown" those that intervals leave open are tightened by a backward pass of their own;
-    neurons that intervals settle are skipped, as nothing would change.
+    With "crown" those that intervals leave unstable are tightened by a backward pass of their own;
+    neurons that intervals prove stable are skipped, as nothing would change.
     """
     memory.keep()
     state = State(network, box, {}, {}, *_entry(network, box))
@@ -74,7 +74,7 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
                     found[source] = _tightened(state, source, found[source], index)
                 state.known[source] = found[source]
             if not isinstance(node.op, MaxPool) and method != "ibp":
-                state.lines[index] = node.op.lines(*found[source])
+                state.relaxations[index] = node.op.relaxation(*found[source])
         if index < len(network.nodes) - 1 or method == "ibp":
             parts = [found[i] for i in node.inputs]
             found.append(node.op.interval([p[0] for p in parts], [p[1] for p in parts]))
@@ -89,7 +89,7 @@ def _entry(network: Network, box: Box) -> tuple[int, Interval]:
     index, interval = 0, (box.lower, box.upper)
     for place, node in enumerate(network.nodes[1:], start=1):
         alone = sum(place - 1 in other.inputs for other in network.nodes) == 1
-        if not isinstance(node.op, Scale | BatchNorm | Reshape | Permute) or not alone:
+        if not isinstance(node.op, Scale | BatchNorm | ReshapeOp | PermuteOp) or not alone:
             break
         index = place
         interval = node.op.interval([interval[0]], [interval[1]])
@@ -106,10 +106,10 @@ def _mixings(op: object, before: list[int]) -> int:
 
 
 def _tightened(state: State, source: int, interval: Interval, reader: int) -> Interval:
-    """The interval of a node, cut with what CROWN finds for the neurons that are still open."""
+    """The interval of a node, cut with what CROWN finds for the neurons that are still unstable."""
     lower, upper = (bound.flatten(1) for bound in interval)
-    open_ = _open(state.network, reader, lower, upper)
-    neurons = _chosen(open_, state.network.nodes[source].op)
+    unstable = _unstable(state.network, reader, lower, upper)
+    neurons = _chosen(unstable, state.network.nodes[source].op)
     if not neurons.numel():
         return interval
     below, above = neuron_bounds(state, source, neurons)
@@ -120,7 +120,7 @@ def _tightened(state: State, source: int, interval: Interval, reader: int) -> In
     return lower.view_as(interval[0]), upper.view_as(interval[1])
 
 
-def _open(network: Network, reader: int, lower: Tensor, upper: Tensor) -> Tensor:
+def _unstable(network: Network, reader: int, lower: Tensor, upper: Tensor) -> Tensor:
     """Neurons ``(n, m)`` whose tighter bounds would change what the node that reads them does."""
     op = network.nodes[reader].op
     if not isinstance(op, Relu | SShaped):
@@ -129,16 +129,16 @@ def _open(network: Network, reader: int, lower: Tensor, upper: Tensor) -> Tensor
     if pooled and isinstance(op, Relu):
         # The pooling behind compares the values of active neurons too.
         return upper > 0
-    return ~op.settled(lower, upper)
+    return ~op.stable(lower, upper)
 
 
-def _chosen(open_: Tensor, op: object) -> Tensor:
-    """Neurons to tighten: those that are open anywhere ``(k,)``, or for a linear layer, where
+def _chosen(unstable: Tensor, op: object) -> Tensor:
+    """Neurons to tighten: those that are unstable anywhere ``(k,)``, or for a linear layer, where
     that is less work, those of each example by itself ``(n, k)``, filled up with others."""
-    anywhere = open_.any(0).nonzero().flatten()
-    most = int(open_.sum(1).amax())
+    anywhere = unstable.any(0).nonzero().flatten()
+    most = int(unstable.sum(1).amax())
     if isinstance(op, Linear) and 2 * most < len(anywhere):
-        return open_.to(torch.uint8).topk(most, dim=1).indices
+        return unstable.to(torch.uint8).topk(most, dim=1).indices
     return anywhere
 
 
@@ -169,8 +169,8 @@ def _lower(state: State, start: int, rows: Rows, add: Tensor | float) -> Tensor:
     entry, box = state.entry, state.entry_box
     if start < entry:
         entry, box = 0, (state.box.lower, state.box.upper)
-    rows, total = pull_to_input(
-        state.network, start, rows, state.known, state.lines, add, stop=entry
+    rows, total = back_substitute(
+        state.network, start, rows, state.known, state.relaxations, add, stop=entry
     )
     return concretise(rows, total, *box)
 
@@ -206,17 +206,17 @@ def lower_bounds(state: State, rows: Tensor, add: Tensor | float = 0.0) -> Tenso
 
 
 def interval_lower_bounds(state: State, rows: Tensor) -> Tensor:
-    """The same from intervals: rows are pulled through the last affine operations only."""
+    """The same from intervals: rows are substituted through the last affine operations only."""
     index, total = len(state.network.nodes) - 1, torch.zeros((), dtype=rows.dtype)
     while len(state.network.nodes[index].inputs) == 1 and _is_affine(state.network.nodes[index].op):
         node = state.network.nodes[index]
-        (rows,), add = node.op.pull(rows)  # type: ignore[attr-defined]
+        (rows,), add = node.op.bound_backward(rows)  # type: ignore[attr-defined]
         index, total = node.inputs[0], total.to(rows.device) + add
     return known_only(concretise(rows, total, *state.known[index]))
 
 
 def _is_affine(op: object) -> bool:
-    return hasattr(op, "pull") and not isinstance(op, MaxPool)
+    return hasattr(op, "bound_backward") and not isinstance(op, MaxPool)
 
 
 def known_only(bounds: Tensor) -> Tensor:

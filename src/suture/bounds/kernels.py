@@ -27,7 +27,7 @@ def plain(*values: Tensor) -> bool:
 
 
 def bends(rows: Tensor, low: Tensor, up: Tensor, shift: Tensor) -> bool:
-    """Whether ``bend`` can do it: lines that an example's rows share."""
+    """Whether ``bend`` can do it: a relaxation that an example's rows share."""
     return (
         plain(rows, low, up, shift)
         and low.shape == up.shape == shift.shape
@@ -40,12 +40,12 @@ def bends(rows: Tensor, low: Tensor, up: Tensor, shift: Tensor) -> bool:
 def bend(rows: Tensor, low: Tensor, up: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Rows before an activation from rows behind it: ``c·low`` where ``c >= 0``, else ``c·up``.
 
-    NaN in any line of a neuron makes the rows NaN, whatever the sign.
+    NaN in a neuron's relaxation makes the rows NaN, whatever the sign.
 
     Args:
         rows: ``(n or 1, rows, *shape)``.
-        low, up: slopes of the lower and the upper line, ``(n, *shape)``.
-        shift: of the upper line; the lower one passes through zero.
+        low, up: slopes of the lower and the upper linear bound, ``(n, *shape)``.
+        shift: of the upper one; the lower one passes through zero.
 
     Returns:
         rows ``(n, rows, *shape)`` and what the shifts add to them ``(n, rows)``.
@@ -72,21 +72,23 @@ class _Bend(torch.autograd.Function):
         rows, low, up, shift = ctx.saved_tensors
         given = _flat(rows, 2), _flat(low, 1), _flat(up, 1), _flat(shift, 1)
         of_rows = rows.new_empty(len(low), *rows.shape[1:])
-        of_lines = [torch.zeros_like(low, memory_format=torch.contiguous_format) for _ in range(3)]
+        of_relaxation = [
+            torch.zeros_like(low, memory_format=torch.contiguous_format) for _ in range(3)
+        ]
         loops.bend_back(
             *given,
             _flat(grads[0], 2),
             grads[1].detach().contiguous().numpy(),
             of_rows.flatten(2).numpy(),
-            *(t.flatten(1).numpy() for t in of_lines),
+            *(t.flatten(1).numpy() for t in of_relaxation),
         )
         if len(rows) < len(low):
             of_rows = of_rows.sum(0, keepdim=True)
-        return of_rows, *of_lines
+        return of_rows, *of_relaxation
 
 
-def relu_lines(lower: Tensor, upper: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
-    """DeepPoly's lines of a (leaky) ReLU: slopes of the lower and the upper, shift of the upper.
+def relu_relaxation(lower: Tensor, upper: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    """DeepPoly's relaxation of a (leaky) ReLU: slope below, slope and shift above.
 
     Args:
         lower, upper: ``(n, *shape)``.
@@ -105,8 +107,8 @@ class _ReluLines(torch.autograd.Function):
         ctx.slope = slope
         ctx.mark_non_differentiable(low := lower.new_empty(lower.shape))
         up, shift = lower.new_empty(lower.shape), lower.new_empty(lower.shape)
-        lines = (line.flatten(1).numpy() for line in (low, up, shift))
-        loops.relu_lines(_flat(lower, 1), _flat(upper, 1), slope, *lines)
+        parts = (part.flatten(1).numpy() for part in (low, up, shift))
+        loops.relu_relaxation(_flat(lower, 1), _flat(upper, 1), slope, *parts)
         return low, up, shift
 
     @staticmethod
@@ -114,7 +116,7 @@ class _ReluLines(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         lower, upper = ctx.saved_tensors
         of_lower, of_upper = lower.new_empty(lower.shape), upper.new_empty(upper.shape)
-        loops.relu_lines_back(
+        loops.relu_relaxation_back(
             _flat(lower, 1),
             _flat(upper, 1),
             ctx.slope,

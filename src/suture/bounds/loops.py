@@ -11,7 +11,7 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def relu_lines(lower, upper, slope, low, up, shift):  # type: ignore[no-untyped-def]
+def relu_relaxation(lower, upper, slope, low, up, shift):  # type: ignore[no-untyped-def]
     flat, zero, one = lower.dtype.type(slope), lower.dtype.type(0), lower.dtype.type(1)
     nan = lower.dtype.type(np.nan)
     for i in range(lower.shape[0]):
@@ -19,21 +19,21 @@ def relu_lines(lower, upper, slope, low, up, shift):  # type: ignore[no-untyped-
             first, last = lower[i, j], upper[i, j]
             width = last - first
             chord = (last - flat * first) / width
-            line = one if first >= 0 else (flat if last <= 0 else chord)
+            steep = one if first >= 0 else (flat if last <= 0 else chord)
             # Without bounds, or with a width that overflows, nothing may be proved.
-            up[i, j] = line if width < np.inf else nan
+            up[i, j] = steep if width < np.inf else nan
             tall = one if last > -first else flat
             low[i, j] = one if first >= 0 else (flat if last <= 0 else tall)
         for j in range(lower.shape[1]):
             first, last = lower[i, j], upper[i, j]
             width = last - first
-            open_shift = (flat - (last - flat * first) / width) * first
-            line = zero if first >= 0 or last <= 0 else open_shift
-            shift[i, j] = line if width < np.inf else nan
+            unstable_shift = (flat - (last - flat * first) / width) * first
+            moved = zero if first >= 0 or last <= 0 else unstable_shift
+            shift[i, j] = moved if width < np.inf else nan
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def relu_lines_back(  # type: ignore[no-untyped-def]
+def relu_relaxation_back(  # type: ignore[no-untyped-def]
     lower, upper, slope, of_up, of_shift, of_lower, of_upper
 ):
     flat, zero = lower.dtype.type(slope), lower.dtype.type(0)
@@ -43,9 +43,9 @@ def relu_lines_back(  # type: ignore[no-untyped-def]
             first, last = lower[i, j], upper[i, j]
             chord, width = (last - flat * first) / (last - first), last - first
             whole = (of_up[i, j] - of_shift[i, j] * first) * part / width / width
-            settled = first >= 0 or last <= 0
-            of_upper[i, j] = zero if settled else -whole * first
-            of_lower[i, j] = zero if settled else whole * last + of_shift[i, j] * (flat - chord)
+            stable = first >= 0 or last <= 0
+            of_upper[i, j] = zero if stable else -whole * first
+            of_lower[i, j] = zero if stable else whole * last + of_shift[i, j] * (flat - chord)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"}, error_model="numpy")

@@ -50,7 +50,7 @@ def mixed_margins(network: Network, box: Box, labels: Tensor, share: float) -> T
     """``share · CROWN-IBP + (1 - share) · IBP`` margins, from one pass of intervals.
 
     What CROWN-IBP training descends on while the radius grows (Zhang et al. 2020, section 3); a
-    mean of two lower bounds is one itself. With a share of 0 no rows are pulled back.
+    mean of two lower bounds is one itself. With a share of 0 no rows are substituted back.
 
     Args:
         network, box, labels: as for ``margins``.

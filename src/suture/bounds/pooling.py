@@ -32,7 +32,7 @@ class MaxPool:
         """Both ends: the function is monotone."""
         return self.forward(lower[0]), self.forward(upper[0])
 
-    def pull(self, rows: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    def bound_backward(self, rows: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Below, the input with the largest lower bound; above, that same input where it beats
         every other of its window, else the largest upper bound as a constant.
 
@@ -49,7 +49,7 @@ class MaxPool:
         add = (negative * ceiling[:, None]).flatten(2).sum(-1)
         return out.reshape(*rows.shape[:2], *self.in_shape), add
 
-    def pull_patches(
+    def bound_backward_patches(
         self, patches: Patches, lower: Tensor, upper: Tensor
     ) -> tuple[Patches, Tensor] | None:
         """The same for coefficients in windows; ``None`` where poolings overlap or are padded."""
@@ -69,7 +69,7 @@ class MaxPool:
 
     def _relaxed(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Flat position of the input with the largest lower bound, whether it beats all others,
-        and the upper line's constant (0 where it does): each ``(n, c, …)``."""
+        and the upper bound's constant (0 where it does): each ``(n, c, …)``."""
         best, index = F.max_pool2d(
             lower,
             self.kernel,
@@ -107,12 +107,12 @@ class MaxPool:
         own = places == index[..., None].to(upper.dtype)
         return values.masked_fill(own, float("-inf")).amax(-1)
 
-    def _windows(self, picture: Tensor, outside: float) -> Tensor:
-        """``(n, c, windows, kernel)``; cells outside the picture hold ``outside``."""
+    def _windows(self, feature_map: Tensor, outside: float) -> Tensor:
+        """``(n, c, windows, kernel)``; cells outside the feature map hold ``outside``."""
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
-        height, width = picture.shape[-2:]
+        height, width = feature_map.shape[-2:]
         far = [self._far(size, axis) for axis, size in enumerate((height, width))]
-        wide = F.pad(picture, (pw, far[1], ph, far[0]), value=outside)
+        wide = F.pad(feature_map, (pw, far[1], ph, far[0]), value=outside)
         windows = wide.unfold(2, kh, sh).unfold(3, kw, sw)
         return windows.reshape(*windows.shape[:2], -1, kh * kw)
 

@@ -17,7 +17,7 @@ from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale, average_pool
 from suture.bounds.network import Input, Network, Node, Op, Shape, shape_after
 from suture.bounds.pooling import MaxPool
-from suture.bounds.shapes import Add, Mean, Pad, Permute, Reshape, Slice, whole
+from suture.bounds.shapes import Add, Mean, Pad, PermuteOp, ReshapeOp, Slice, whole
 from suture.errors import ModelError
 from suture.models.layers import LEAVES, Affine, Normalise
 from suture.models.layers import Permute as PermuteLayer
@@ -44,7 +44,7 @@ def read(model: nn.Module, in_shape: Shape) -> Network:
         return _Reader(model, in_shape).network()
 
 
-class _Tracer(fx.Tracer):
+class _LayerTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
 
@@ -70,7 +70,7 @@ class _Reader:
 
     def _graph(self) -> fx.Graph:
         try:
-            return _Tracer().trace(self.model)
+            return _LayerTracer().trace(self.model)
         except Exception as error:
             raise ModelError(
                 expected="a model whose forward torch.fx can trace",
@@ -179,31 +179,31 @@ def _max(layer: Any, shape: Shape) -> Op:
     )
 
 
-def _flat(shape: Shape) -> Reshape:
+def _flat(shape: Shape) -> ReshapeOp:
     size = 1
     for part in shape:
         size *= part
-    return Reshape(shape, (size,))
+    return ReshapeOp(shape, (size,))
 
 
-def _flatten(layer: Any, shape: Shape) -> Reshape:
+def _flatten(layer: Any, shape: Shape) -> ReshapeOp:
     if layer.start_dim != 1 or layer.end_dim != -1:
         raise unknown("flatten over some of the axes")
     return _flat(shape)
 
 
-def _reshape(layer: Any, shape: Shape) -> Reshape:
+def _reshape(layer: Any, shape: Shape) -> ReshapeOp:
     with torch.no_grad():
         after = layer(torch.zeros(2, *shape)).shape
     if after[0] != 2:
         raise unknown("a reshape that mixes examples")
-    return Reshape(shape, tuple(after[1:]))
+    return ReshapeOp(shape, tuple(after[1:]))
 
 
-def _permute(layer: Any, shape: Shape) -> Permute:
+def _permute(layer: Any, shape: Shape) -> PermuteOp:
     if layer.order[0] != 0:
         raise unknown("a permutation of the batch axis")
-    return Permute(tuple(axis - 1 for axis in layer.order[1:]))
+    return PermuteOp(tuple(axis - 1 for axis in layer.order[1:]))
 
 
 def _fit(constant: Tensor | None, shape: Shape) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from suture.bounds.affine import Boxes, Pulled
+from suture.bounds.affine import BackwardBound, Boxes
 
 
 class _Moves:
@@ -30,7 +30,7 @@ class _Moves:
 
 
 @dataclass(frozen=True)
-class Reshape(_Moves):
+class ReshapeOp(_Moves):
     """From one shape of an example to another; flattening, for instance."""
 
     before: tuple[int, ...]
@@ -40,13 +40,13 @@ class Reshape(_Moves):
         """``(n, *before)`` to ``(n, *after)``."""
         return values[0].reshape(len(values[0]), *self.after)
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Coefficients in the shape from before."""
         return [rows.reshape(*rows.shape[:2], *self.before)], 0.0
 
 
 @dataclass(frozen=True)
-class Permute(_Moves):
+class PermuteOp(_Moves):
     """Axes of an example in another order, counted without the batch axis."""
 
     order: tuple[int, ...]
@@ -55,7 +55,7 @@ class Permute(_Moves):
         """The value with its axes reordered."""
         return values[0].permute(0, *(axis + 1 for axis in self.order))
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Axes back in the old order."""
         back = [self.order.index(axis) + 2 for axis in range(len(self.order))]
         return [rows.permute(0, 1, *back)], 0.0
@@ -72,7 +72,7 @@ class Pad(_Moves):
         """The padded value."""
         return F.pad(values[0], self.amounts, value=self.value)
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Coefficients of what is not padding."""
         inner = F.pad(rows, [-amount for amount in self.amounts])
         rim = rows.flatten(2).sum(-1) - inner.flatten(2).sum(-1) if self.value else None
@@ -90,7 +90,7 @@ class Slice(_Moves):
         """The chosen part."""
         return values[0][(slice(None), *self.index)]
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Zero for what was not chosen."""
         out = rows.new_zeros(*rows.shape[:2], *self.before)
         out[(slice(None), slice(None), *self.index)] = rows
@@ -111,7 +111,7 @@ class Mean:
         """The means of both ends."""
         return self.forward(lower[0]), self.forward(upper[0])
 
-    def pull(self, rows: Tensor) -> Pulled:
+    def bound_backward(self, rows: Tensor) -> BackwardBound:
         """Every pixel gets its share."""
         share = rows / (self.before[-1] * self.before[-2])
         return [share.expand(*rows.shape[:2], *self.before)], 0.0
@@ -136,7 +136,7 @@ class Add:
         second = (lower[1], upper[1]) if self.sign > 0 else (-upper[1], -lower[1])
         return lower[0] + second[0], upper[0] + second[1]
 
-    def pull(self, rows: Any) -> Pulled:
+    def bound_backward(self, rows: Any) -> BackwardBound:
         """The same coefficients for both."""
         return [rows, rows if self.sign > 0 else -rows], 0.0
 

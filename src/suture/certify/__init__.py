@@ -3,7 +3,7 @@
 from suture.certify.accuracy import Certification, certify_images
 from suture.certify.branching import Branching, Cases, prove_by_cases
 from suture.certify.certificate import Certificate, files_in, load_certificate, save_all
-from suture.certify.checking import Checker, Verdict
+from suture.certify.checking import Checker, CheckResult
 from suture.certify.export import export
 from suture.certify.proving import certify_box, network64, prove
 
@@ -12,8 +12,8 @@ __all__ = [
     "Cases",
     "Certificate",
     "Certification",
+    "CheckResult",
     "Checker",
-    "Verdict",
     "certify_box",
     "certify_images",
     "export",

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from suture.bounds import Network
-from suture.bounds.activations import Lines, Relu
+from suture.bounds.activations import Relaxation, Relu
 from suture.bounds.alpha_crown import Optimiser, optimised_inside
-from suture.bounds.backward import Known, concretise, pull_to_input
+from suture.bounds.backward import Known, back_substitute, concretise
 from suture.bounds.ibp import Interval
 from suture.types import Box
 
@@ -92,7 +92,7 @@ class _Case:
     Attributes:
         lower, upper: of the node's value.
         sign: 1 where a neuron is split active, -1 inactive, else 0.
-        slope: of the lower line, where the neuron is open.
+        slope: of the lower linear bound, where the neuron is unstable.
         multiplier: β.
     """
 
@@ -188,26 +188,30 @@ class _Tree:
             case = case[len(case) - most :]
         return case
 
-    def _lines(self, case: _Case, slope: dict[int, Tensor]) -> dict[int, Lines]:
+    def _relaxations(self, case: _Case, slope: dict[int, Tensor]) -> dict[int, Relaxation]:
         """Relaxations in each case; activations that cannot be split keep their own."""
-        lines = {}
+        relaxations = {}
         for index, node in enumerate(self.network.nodes):
             if index in self.relus:
                 source = self.relus[index]
-                lines[index] = node.op.lines(  # type: ignore[attr-defined]
+                relaxations[index] = node.op.relaxation(  # type: ignore[attr-defined]
                     case.lower[source], case.upper[source], slope[source]
                 )
-            elif hasattr(node.op, "lines"):
+            elif hasattr(node.op, "relaxation"):
                 lower, upper = _wide(self.known[node.inputs[0]], len(case))
-                lines[index] = node.op.lines(lower, upper)
-        return lines
+                relaxations[index] = node.op.relaxation(lower, upper)
+        return relaxations
 
-    def _bound(self, case: _Case, lines: dict[int, Lines], multiplier: dict[int, Tensor]) -> Tensor:
+    def _bound(
+        self, case: _Case, relaxations: dict[int, Relaxation], multiplier: dict[int, Tensor]
+    ) -> Tensor:
         """A lower bound of the row in each case, ``(b,)``."""
         extra = {s: -(case.sign[s] * multiplier[s])[:, None] for s in self.sources}
         known = {node: _wide(pair, len(case)) for node, pair in self.known.items()}
         known |= {s: (case.lower[s], case.upper[s]) for s in self.sources}
-        rows, total = pull_to_input(self.network, self.last, self.row, known, lines, extra=extra)
+        rows, total = back_substitute(
+            self.network, self.last, self.row, known, relaxations, extra=extra
+        )
         lower, upper = _wide((self.box.lower, self.box.upper), len(case))
         found = concretise(rows, total, lower, upper)[:, 0]
         return torch.where(torch.isnan(found), float("-inf"), found)
@@ -228,7 +232,7 @@ class _Tree:
         for _ in range(self.how.steps):
             adam.zero_grad()
             with torch.enable_grad():
-                found = self._bound(case, self._lines(case, slope), multiplier)
+                found = self._bound(case, self._relaxations(case, slope), multiplier)
                 best = torch.maximum(best, found.detach())
                 push = torch.where((best <= ABOVE) & torch.isfinite(found), found, 0.0)
                 if bool((best > ABOVE).all()) or not push.requires_grad:
@@ -258,7 +262,7 @@ class _Tree:
                 [case.split(source[:, choice], neuron[:, choice], sign) for sign in (1, -1)]
             )
             with torch.no_grad():
-                found = self._bound(both, self._lines(both, both.slope), both.multiplier)
+                found = self._bound(both, self._relaxations(both, both.slope), both.multiplier)
             gain = found.clamp(max=0).view(2, -1).sum(0)
             gains.append(torch.where(score[:, choice] > 0, gain, float("-inf")))
             halves.append(both)
@@ -270,23 +274,23 @@ class _Tree:
         return _Case.concat(chosen)
 
     def _worth(self, case: _Case) -> Tensor:
-        """``(b, neurons)``: what the upper line of each open neuron takes from the bound."""
-        lines = self._lines(case, case.slope)
+        """``(b, neurons)``: what each unstable neuron's upper relaxation takes from the bound."""
+        relaxations = self._relaxations(case, case.slope)
         shifts = {}
         for index in self.relus:
-            given = lines[index]
+            given = relaxations[index]
             assert given.up_shift is not None
             shifts[index] = given.up_shift.detach().requires_grad_()
-            lines[index] = Lines(given.low, given.up, given.low_shift, shifts[index])
+            relaxations[index] = Relaxation(given.low, given.up, given.low_shift, shifts[index])
         with torch.enable_grad():
-            found = self._bound(case, lines, case.multiplier)
+            found = self._bound(case, relaxations, case.multiplier)
             grads = torch.autograd.grad(found.sum(), list(shifts.values()))
         worth = {s: torch.zeros_like(v) for s, v in case.lower.items()}
         for (index, shift), grad in zip(shifts.items(), grads, strict=True):
             source = self.relus[index]
-            open_ = (case.lower[source] < 0) & (case.upper[source] > 0)
+            unstable = (case.lower[source] < 0) & (case.upper[source] > 0)
             lost = (grad * shift.detach()).abs() + 1e-12 * case.upper[source].clamp(min=0)
-            worth[source] = worth[source] + torch.where(open_, lost, torch.zeros_like(lost))
+            worth[source] = worth[source] + torch.where(unstable, lost, torch.zeros_like(lost))
         return torch.cat([worth[s].flatten(1) for s in self.sources], 1)
 
     def _named(self, place: Tensor) -> tuple[Tensor, Tensor]:

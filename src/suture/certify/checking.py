@@ -2,7 +2,7 @@
 
 The bounds come from ``matrices``: DeepPoly (Singh et al. 2019) in float64 numpy, one box at a
 time, with outward slack on every bound. Networks that this plain way cannot hold (sigmoid, tanh,
-too many weights) are checked by the bounds room in float64, and the verdict says so.
+too many weights) are checked by ``suture.bounds`` in float64, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _OTHERS = ("alpha-crown", "crown-ibp", "ibp")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What came out of checking one certificate.
 
     Attributes:
         holds: whether the claim was proved again.
         margin: the smallest lower bound found now, -inf if none.
-        by: "plain matrices" or "bounds room".
+        by: "plain matrices" or "suture.bounds".
         reason: why it does not hold, else empty.
     """
 
@@ -50,18 +50,20 @@ class Checker:
         self.network = fingerprint(self.model)
         self._cache: Cache = {}
 
-    def __call__(self, certificate: Certificate) -> Verdict:
+    def __call__(self, certificate: Certificate) -> CheckResult:
         """Whether the claim holds for this very model."""
         if certificate.network != self.network:
-            return Verdict(False, float("-inf"), "none", "it speaks of a model with other weights")
+            return CheckResult(
+                False, float("-inf"), "none", "it speaks of a model with other weights"
+            )
         parts = parts_of(self.model, certificate.lower, certificate.upper)
         found = [self._bound(part, certificate) for part in parts]
         if not found:
-            return Verdict(False, float("-inf"), "none", "no network answers in its region")
+            return CheckResult(False, float("-inf"), "none", "no network answers in its region")
         margin, by = min(found)
         if margin > 0:
-            return Verdict(True, margin, by)
-        return Verdict(False, margin, by, f"the bound is {margin:g}, not above 0")
+            return CheckResult(True, margin, by)
+        return CheckResult(False, margin, by, f"the bound is {margin:g}, not above 0")
 
     def _bound(self, part: nn.Module, certificate: Certificate) -> tuple[float, str]:
         try:
@@ -74,7 +76,7 @@ class Checker:
         margin = float(found.min()) if np.isfinite(found).all() else float("-inf")
         if margin <= 0 and certificate.method in _OTHERS:
             # Optimised slopes prove more than DeepPoly's, and so do intervals of networks that
-            # were trained on intervals; only the bounds room has them.
+            # were trained on intervals; only ``suture.bounds`` has them.
             return self._fallback(part, certificate)
         return margin, "plain matrices"
 
@@ -82,7 +84,7 @@ class Checker:
         method = cast(Method, certificate.method if certificate.method in _OTHERS else "crown")
         box = Box(certificate.lower[None], certificate.upper[None])
         found = prove(part, box, certificate.rows[None], certificate.add[None], method)
-        return float(found.min()), "bounds room"
+        return float(found.min()), "suture.bounds"
 
 
 def lower_bounds(steps: list[Step], lower: Array, upper: Array, rows: Array, add: Array) -> Array:
@@ -95,7 +97,7 @@ def lower_bounds(steps: list[Step], lower: Array, upper: Array, rows: Array, add
         with np.errstate(all="ignore"):
             if not np.isfinite(known[index][1] - known[index][0]).all():
                 return np.full(len(rows), -np.inf)  # something overflows: nothing is known
-    return _pulled(steps, known, len(steps) - 1, rows, add)
+    return _back_substituted(steps, known, len(steps) - 1, rows, add)
 
 
 def _reads(step: Step, index: int) -> bool:
@@ -130,28 +132,28 @@ def _tightened(
     steps: list[Step], known: list[tuple[Array, Array]], index: int
 ) -> tuple[Array, Array]:
     low, high = (bound.copy() for bound in known[index])
-    (open_,) = np.nonzero((low < 0) & (high > 0))
-    for part in np.array_split(open_, max(1, len(open_) // 256)):
+    (unstable,) = np.nonzero((low < 0) & (high > 0))
+    for part in np.array_split(unstable, max(1, len(unstable) // 256)):
         if not len(part):
             continue
         unit = np.zeros((len(part), len(low)))
         unit[np.arange(len(part)), part] = 1
         zero = np.zeros(len(part))
-        low[part] = np.fmax(low[part], _pulled(steps, known, index, unit, zero))
-        high[part] = np.fmin(high[part], -_pulled(steps, known, index, -unit, zero))
+        low[part] = np.fmax(low[part], _back_substituted(steps, known, index, unit, zero))
+        high[part] = np.fmin(high[part], -_back_substituted(steps, known, index, -unit, zero))
     return low, high
 
 
-def _pulled(
+def _back_substituted(
     steps: list[Step], known: list[tuple[Array, Array]], start: int, rows: Array, add: Array
 ) -> Array:
-    """Rows at a node, pulled to the input and made as small as the box allows."""
+    """Rows at a node, substituted back to the input and made as small as the box allows."""
     at, total, size = {start: rows}, add.copy(), np.abs(add)
     for index in range(start, 0, -1):
         if index not in at:
             continue
         step, rows = steps[index], at.pop(index)
-        for source, part, const in _pull(step, rows, known):
+        for source, part, const in _bound_backward(step, rows, known):
             total, size = total + const, size + np.abs(const)
             at[source] = at[source] + part if source in at else part
     rows, (low, high) = at.get(0, np.zeros((len(add), len(known[0][0])))), known[0]
@@ -160,7 +162,7 @@ def _pulled(
     return np.asarray(total + value - SLACK * (1e-3 + size))
 
 
-def _pull(
+def _bound_backward(
     step: Step, rows: Array, known: list[tuple[Array, Array]]
 ) -> list[tuple[int, Array, Array]]:
     if step.slope is not None:

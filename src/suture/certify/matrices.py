@@ -1,7 +1,7 @@
 """A second, plain way to bound a network: explicit matrices in float64, one box at a time.
 
-Nothing here uses the bounds room's bounds. Affine steps become sparse matrices by sending unit
-vectors through their ``forward``; ReLUs and max poolings are relaxed by code of their own.
+Nothing here uses what ``suture.bounds`` computes. Affine steps become sparse matrices by sending
+unit vectors through their ``forward``; ReLUs and max poolings are relaxed by code of their own.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _step(node: Node, shapes: tuple[tuple[int, ...], ...]) -> Step:
     if isinstance(node.op, MaxPool):
         return Step(node.inputs, windows=_windows(node.op, shapes[0]))
     op = node.op.to(torch.float64)
-    if not hasattr(op, "pull"):
+    if not hasattr(op, "bound_backward"):
         raise TooLargeError(type(op).__name__)
     zeros = [torch.zeros(1, *shape, dtype=torch.float64) for shape in shapes]
     with torch.no_grad():

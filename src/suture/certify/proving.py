@@ -1,4 +1,4 @@
-"""Proofs in float64 by the bounds room, and certificates from them."""
+"""Proofs in float64 by ``suture.bounds``, and certificates from them."""
 
 from __future__ import annotations
 

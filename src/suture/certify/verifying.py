@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suture.bounds import Method, Network, prepare
-from suture.bounds.backward import concretise, pull_to_input
+from suture.bounds.backward import back_substitute, concretise
 from suture.certify.proving import SLACK, network64
 from suture.data.vnnlib import Property
 from suture.types import Box
@@ -59,7 +59,7 @@ def verify(
         at_once: boxes bounded together.
     """
     started, pieces = time.monotonic(), 0
-    search = _Search(model, network64(model, in_shape), claim)
+    search = _BoxSearch(model, network64(model, in_shape), claim)
     low, high = (np.stack([box[i] for box in claim.boxes]) for i in (0, 1))
     shape = (len(low), *in_shape)
     stack = [Box(torch.from_numpy(low).view(shape), torch.from_numpy(high).view(shape))]
@@ -89,7 +89,7 @@ def _taken(stack: list[Box], count: int) -> Box:
     return box
 
 
-class _Search:
+class _BoxSearch:
     """One round of bounding, trying and cutting."""
 
     def __init__(self, model: nn.Module, network: Network, claim: Property) -> None:
@@ -102,11 +102,11 @@ class _Search:
     def step(self, box: Box) -> tuple[Tensor | None, Box | None]:
         """A counterexample if one was met, else the halves of what is not proved."""
         best, coefficients = self._bound(box, "crown")
-        open_ = best <= 0
-        if not bool(open_.any()):
+        unproved = best <= 0
+        if not bool(unproved.any()):
             return None, None
-        left = Box(box.lower[open_], box.upper[open_])
-        found = self._tried(left, coefficients[open_])
+        left = Box(box.lower[unproved], box.upper[unproved])
+        found = self._tried(left, coefficients[unproved])
         return found, None if found is not None else self._cut(left)
 
     def _bound(self, box: Box, method: Method) -> tuple[Tensor, Tensor]:
@@ -115,18 +115,17 @@ class _Search:
         state = prepare(self.network, box, method)
         rows = self.rows.view(1, len(self.rows), *self.network.out_shape)
         last = len(self.network.nodes) - 1
-        pulled, total = pull_to_input(
-            self.network, last, rows, state.known, state.lines, self.add[None]
+        coefficients, total = back_substitute(
+            self.network, last, rows, state.known, state.relaxations, self.add[None]
         )
-        assert isinstance(pulled, Tensor)
-        bound = concretise(pulled, total, box.lower, box.upper)
+        assert isinstance(coefficients, Tensor)
+        bound = concretise(coefficients, total, box.lower, box.upper)
         bound = bound - SLACK * (1 + bound.abs() + self.add.abs())
         bound = torch.where(torch.isnan(bound), float("-inf"), bound)
         # A case of the property is impossible where one of its rows is; all cases must be.
         cases = [bound[:, group].amax(1) for group in self.groups]
-        return torch.stack(cases, 1).amin(1), pulled.expand(len(bound), *pulled.shape[1:]).flatten(
-            2
-        )
+        coefficients = coefficients.expand(len(bound), *coefficients.shape[1:])
+        return torch.stack(cases, 1).amin(1), coefficients.flatten(2)
 
     def _tried(self, box: Box, coefficients: Tensor) -> Tensor | None:
         """Centres, and for each row the corner where its linear bound is least."""

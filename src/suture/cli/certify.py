@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
-from suture import openers, studies
+from suture import loading, studies
 from suture.certify import Checker, export, files_in, load_certificate
 from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
@@ -97,7 +97,7 @@ def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
     """Prove every certificate again; 0 if all hold."""
     files = _certificates(reference)
     try:
-        model = openers.load(reference)
+        model = loading.load(reference)
     except BundleError as error:  # an altered network: nothing that was proved is about it
         results = [_failed(file, error) for file in files]
     else:

@@ -35,7 +35,7 @@ from suture.attacks import (
 from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError, unknown_name
-from suture.openers import load
+from suture.loading import load
 from suture.repairs import (
     DARE,
     TRADES,

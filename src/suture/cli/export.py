@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from suture import openers
+from suture import loading
 from suture.certify.export import onnx_bytes
 from suture.cli.choices import Model, Trust, Weights
 from suture.cli.common import Force, Json, emit, open_data
@@ -49,7 +49,7 @@ def command(
             expected=f"no file at {out}", got="one", remedy="Choose another --out, or --force."
         )
     given = {} if data is None else {"in_shape": open_data(data).in_shape}
-    whole = openers.load(model, weights=weights, trust_code=trust_code, **_options(model, given))
+    whole = loading.load(model, weights=weights, trust_code=trust_code, **_options(model, given))
     shape = given.get("in_shape") or in_shape_of(getattr(whole, "suture_spec", None))
     if shape is None:
         raise ArgumentError(

@@ -15,7 +15,7 @@ from typing import IO, cast
 import numpy as np
 
 from suture.data.checks import to_labels, to_stored
-from suture.data.parts import Found, Part
+from suture.data.parts import Part, SourceContent
 from suture.data.reading import check_size, reading
 from suture.data.stores import Memory
 from suture.errors import DataError
@@ -84,7 +84,7 @@ def is_idx_folder(folder: Path) -> bool:
     return any(_one(folder, images) is not None for _, images, _ in _PATTERNS)
 
 
-def read_idx_folder(folder: Path) -> Found:
+def read_idx_folder(folder: Path) -> SourceContent:
     """The data set in a folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and
     the same with ``t10k``; each may end in ``.gz``.
 
@@ -98,7 +98,7 @@ def read_idx_folder(folder: Path) -> Found:
     }
     classes = 1 + max(int(part.labels.max()) for part in parts.values())
     names = tuple(str(c) for c in range(classes))
-    return Found.of(str(folder), f"{folder} (IDX files)", names, parts)
+    return SourceContent.of(str(folder), f"{folder} (IDX files)", names, parts)
 
 
 def _part(folder: Path, images: str, labels: str) -> Part | None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from suture.data.parts import Found, Part
+from suture.data.parts import Part, SourceContent
 from suture.data.reading import reading
 from suture.data.stores import Decoded
 from suture.errors import ArgumentError, DataError
@@ -64,7 +64,7 @@ class FolderImages(Decoded):
         return pixels[..., None] if self._kind.grey else pixels
 
 
-def read_image_folder(folder: Path, size: int | Size | None = None) -> Found:
+def read_image_folder(folder: Path, size: int | Size | None = None) -> SourceContent:
     """The data set in a folder of pictures.
 
     Args:
@@ -82,7 +82,7 @@ def read_image_folder(folder: Path, size: int | Size | None = None) -> Found:
     _check_classes(listed, names, folder)
     kind = _common_kind([f for part in listed.values() for fs in part.values() for f in fs], size)
     parts = {name: _part(files, names, kind) for name, files in listed.items()}
-    return Found.of(str(folder), f"{folder} (pictures)", names, parts)
+    return SourceContent.of(str(folder), f"{folder} (pictures)", names, parts)
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from suture.data.idx import is_idx_folder, read_idx_folder
 from suture.data.image_folder import read_image_folder
 from suture.data.named import KNOWN, find
 from suture.data.npz import read_npz
-from suture.data.parts import Found, assemble
+from suture.data.parts import SourceContent, assemble
 from suture.errors import ArgumentError, DataError, unknown_name
 
 
@@ -49,7 +49,7 @@ def load(
 
 def _find(
     name_or_path: str | os.PathLike[str], size: int | tuple[int, int] | None, download: bool
-) -> Found:
+) -> SourceContent:
     path = Path(name_or_path).expanduser()
     named = isinstance(name_or_path, str) and name_or_path in KNOWN
     if size is not None and (named or not path.is_dir() or is_idx_folder(path)):
@@ -61,7 +61,7 @@ def _find(
     return find(str(name_or_path), download=download) if named else _from_path(path, size)
 
 
-def _from_path(path: Path, size: int | tuple[int, int] | None) -> Found:
+def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
     if path.is_dir():
         return read_idx_folder(path) if is_idx_folder(path) else read_image_folder(path, size)
     if path.is_file():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from suture.data import packed
 from suture.data.digits import DIGITS, read_digits
-from suture.data.parts import Found
+from suture.data.parts import SourceContent
 from suture.data.places import folder, torchvision_root
 from suture.data.torchvision_files import on_disk, read_torchvision
 from suture.errors import DataError
@@ -48,7 +48,7 @@ _PHOTOS = (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class DataSource:
     """One place a data set may come from.
 
     Args:
@@ -63,10 +63,10 @@ class Candidate:
     train: int
     test: int
     available: Callable[[], bool]
-    read: Callable[[], Found]
+    read: Callable[[], SourceContent]
     notes: str = ""
 
-    def open(self, name: str) -> Found:
+    def open(self, name: str) -> SourceContent:
         """The parts under the data set's name, with this copy's notes."""
         found = self.read()
         return replace(found, name=name, notes=(self.notes,) if self.notes else ())
@@ -81,7 +81,7 @@ class Known:
 
     shape: tuple[int, int, int]
     classes: int
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[DataSource, ...]
     kind: str = ""
     class_names: tuple[str, ...] = ()
 
@@ -93,20 +93,20 @@ def in_folder(file: str) -> Path | None:
 
 
 def _file(
-    file: str, train: int, test: int, read: Callable[[Path], Found], notes: str = ""
-) -> Candidate:
-    def opened() -> Found:
+    file: str, train: int, test: int, read: Callable[[Path], SourceContent], notes: str = ""
+) -> DataSource:
+    def opened() -> SourceContent:
         path = in_folder(file)
         assert path is not None, "only available candidates are opened"
         return read(path)
 
-    return Candidate(
+    return DataSource(
         f"data folder: {file}", train, test, lambda: in_folder(file) is not None, opened, notes
     )
 
 
-def _torchvision(kind: str, train: int, test: int, class_names: tuple[str, ...]) -> Candidate:
-    return Candidate(
+def _torchvision(kind: str, train: int, test: int, class_names: tuple[str, ...]) -> DataSource:
+    return DataSource(
         f"torchvision {kind} files",
         train,
         test,
@@ -115,7 +115,7 @@ def _torchvision(kind: str, train: int, test: int, class_names: tuple[str, ...])
     )
 
 
-def _plain(class_names: tuple[str, ...]) -> Callable[[Path], Found]:
+def _plain(class_names: tuple[str, ...]) -> Callable[[Path], SourceContent]:
     return lambda path: packed.read_plain(path, class_names)
 
 
@@ -127,7 +127,7 @@ KNOWN: dict[str, Known] = {
     "digits": Known(
         (1, 8, 8),
         10,
-        (Candidate("scikit-learn (embedded)", 1_438, 359, lambda: True, read_digits),),
+        (DataSource("scikit-learn (embedded)", 1_438, 359, lambda: True, read_digits),),
     ),
     "mnist": Known(
         (1, 28, 28),
@@ -163,7 +163,7 @@ KNOWN: dict[str, Known] = {
 }
 
 
-def find(name: str, *, download: bool) -> Found:
+def find(name: str, *, download: bool) -> SourceContent:
     """The best copy of a known data set on this machine, or a fresh download.
 
     ``name`` must be in ``KNOWN``.
@@ -178,7 +178,7 @@ def find(name: str, *, download: bool) -> Found:
     return _download(name, known, download)
 
 
-def _download(name: str, known: Known, allowed: bool) -> Found:
+def _download(name: str, known: Known, allowed: bool) -> SourceContent:
     tried = [f"{candidate.place}: not there" for candidate in known.candidates]
     if known.kind and allowed:
         try:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suture.data.arrays import Archive
 from suture.data.checks import channels_first, check_dtype, to_labels, to_stored
-from suture.data.parts import Found, Part
+from suture.data.parts import Part, SourceContent
 from suture.data.stores import Deferred, Images, Memory
 from suture.errors import DataError
 
@@ -49,7 +49,7 @@ def npz_part(archive: Archive, images: str, labels: str) -> Part:
     return Part(store, to_labels(read, store.shape[0], f"{labels} in {archive.path}"))
 
 
-def read_npz(path: Path) -> Found:
+def read_npz(path: Path) -> SourceContent:
     """The data set in an ``.npz`` file.
 
     Arrays: ``x_train``/``y_train`` and ``x_test``/``y_test`` (``x_val``/``y_val`` too), or
@@ -69,7 +69,7 @@ def read_npz(path: Path) -> Found:
         parts.pop("whole", None)
     if not set(parts) - {"validation"}:
         raise _no_arrays(archive)
-    return Found.of(str(path), str(path), _class_names(archive, parts), parts)
+    return SourceContent.of(str(path), str(path), _class_names(archive, parts), parts)
 
 
 def _no_arrays(archive: Archive) -> DataError:

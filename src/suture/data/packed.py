@@ -13,7 +13,7 @@ from torch import Tensor
 from suture.data.arrays import Archive
 from suture.data.checks import to_labels
 from suture.data.npz import npz_part
-from suture.data.parts import Found, Part
+from suture.data.parts import Part, SourceContent
 from suture.data.reading import reading
 from suture.data.stores import Decoded, Deferred
 from suture.errors import DataError
@@ -92,33 +92,33 @@ def _damaged(path: Path, got: str) -> DataError:
     )
 
 
-def read_plain(path: Path, class_names: tuple[str, ...]) -> Found:
+def read_plain(path: Path, class_names: tuple[str, ...]) -> SourceContent:
     """``mnist.npz`` and ``fashion_mnist.npz``: all images as they are."""
     archive = Archive(path)
     train, test = (npz_part(archive, f"x_{part}", f"y_{part}") for part in ("train", "test"))
-    return Found(path.stem, _source(path), class_names, train=train, test=test)
+    return SourceContent(path.stem, _source(path), class_names, train=train, test=test)
 
 
-def read_cifar10_jpeg(path: Path) -> Found:
+def read_cifar10_jpeg(path: Path) -> SourceContent:
     """``cifar10_jpeg.npz``: all 60 000 images in the official order, as lossy JPEG."""
     archive = Archive(path)
     train, test = (
         _jpeg_part(archive, f"jpeg_{part}", f"offsets_{part}", f"y_{part}", (_TILE, _TILE))
         for part in ("train", "test")
     )
-    return Found("cifar10-jpeg", _source(path), CIFAR10, train=train, test=test)
+    return SourceContent("cifar10-jpeg", _source(path), CIFAR10, train=train, test=test)
 
 
-def read_cifar10_lossless(path: Path) -> Found:
+def read_cifar10_lossless(path: Path) -> SourceContent:
     """``cifar10_lossless.npz``: the pixel-exact 4 000 training and 483 test images."""
     archive = Archive(path)
     train_labels, test_labels = archive.array("y_train"), archive.array("y_test")
     train = _sheet_part(archive, 0, train_labels, archive.array("index_train"))
     test = _sheet_part(archive, len(train_labels), test_labels, archive.array("index_test"))
-    return Found("cifar10-exact", _source(path), CIFAR10, train=train, test=test)
+    return SourceContent("cifar10-exact", _source(path), CIFAR10, train=train, test=test)
 
 
-def read_imagenet_sample(path: Path) -> Found:
+def read_imagenet_sample(path: Path) -> SourceContent:
     """``imagenet_sample1000.npz``: one photo per class, 224 × 224; all of them are the test split.
 
     There is nothing to train on, so mean and standard deviation are ImageNet's usual constants.
@@ -127,7 +127,7 @@ def read_imagenet_sample(path: Path) -> Found:
     names = tuple(str(name).replace("_", " ") for name in archive.array("name"))
     test = _jpeg_part(archive, "jpeg", "offsets", "y", (224, 224))
     constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return Found("imagenet-sample", _source(path), names, test=test, statistics=constants)
+    return SourceContent("imagenet-sample", _source(path), names, test=test, statistics=constants)
 
 
 def _jpeg_part(

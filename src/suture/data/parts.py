@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SourceContent:
     """What a source offers: official parts, or one ``whole`` that has no official test set."""
 
     name: str
@@ -50,9 +50,11 @@ class Found:
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @staticmethod
-    def of(name: str, source: str, class_names: tuple[str, ...], parts: dict[str, Part]) -> Found:
+    def of(
+        name: str, source: str, class_names: tuple[str, ...], parts: dict[str, Part]
+    ) -> SourceContent:
         """With the parts under their names: train, validation, test, whole."""
-        return Found(
+        return SourceContent(
             name,
             source,
             class_names,
@@ -64,7 +66,7 @@ class Found:
 
 
 def assemble(
-    found: Found, *, seed: int, validation: int | float | None, test_share: float
+    found: SourceContent, *, seed: int, validation: int | float | None, test_share: float
 ) -> Dataset:
     """The data set with three disjoint splits.
 
@@ -93,12 +95,12 @@ def assemble(
     )
 
 
-def _parts(found: Found) -> dict[str, Part]:
+def _parts(found: SourceContent) -> dict[str, Part]:
     named = {name: getattr(found, name) for name in ("train", "validation", "test", "whole")}
     return {name: part for name, part in named.items() if part is not None}
 
 
-def _common_shape(found: Found) -> tuple[int, int, int]:
+def _common_shape(found: SourceContent) -> tuple[int, int, int]:
     shapes = {name: part.images.shape[1:] for name, part in _parts(found).items()}
     if len(set(shapes.values())) != 1:
         raise DataError(
@@ -109,7 +111,7 @@ def _common_shape(found: Found) -> tuple[int, int, int]:
     return next(iter(shapes.values()))
 
 
-def _check_labels(found: Found) -> None:
+def _check_labels(found: SourceContent) -> None:
     for name, part in _parts(found).items():
         highest = int(part.labels.max())
         if highest >= len(found.class_names):
@@ -120,7 +122,9 @@ def _check_labels(found: Found) -> None:
             )
 
 
-def _train_and_test(found: Found, test_share: float) -> tuple[Split, Split, tuple[str, ...]]:
+def _train_and_test(
+    found: SourceContent, test_share: float
+) -> tuple[Split, Split, tuple[str, ...]]:
     if found.whole is not None:
         return _cut_whole(found.whole, test_share)
     empty = _empty(found)
@@ -145,7 +149,7 @@ def _cut_whole(whole: Part, share: float) -> tuple[Split, Split, tuple[str, ...]
 
 
 def _hold_out(
-    found: Found, train: Split, seed: int, wanted: int | float | None
+    found: SourceContent, train: Split, seed: int, wanted: int | float | None
 ) -> tuple[Split, Split]:
     if found.validation is not None:
         return train, found.validation.split("validation", _all(found.validation))
@@ -161,7 +165,7 @@ def _all(part: Part) -> Tensor:
     return torch.ones(len(part.labels), dtype=torch.bool)
 
 
-def _empty(found: Found):  # type: ignore[no-untyped-def]
+def _empty(found: SourceContent):  # type: ignore[no-untyped-def]
     """Makes splits without images where the original has no such part."""
     some = next(iter(_parts(found).values()))
     return lambda name: some.split(name, torch.zeros(len(some.labels), dtype=torch.bool))

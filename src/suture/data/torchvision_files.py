@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from suture.data.checks import to_labels, to_stored
-from suture.data.parts import Found, Part
+from suture.data.parts import Part, SourceContent
 from suture.data.places import torchvision_root
 from suture.data.reading import reading
 from suture.data.stores import Memory
@@ -32,7 +32,7 @@ def on_disk(kind: str) -> bool:
 
 def read_torchvision(
     kind: str, name: str, class_names: tuple[str, ...], *, download: bool = False
-) -> Found:
+) -> SourceContent:
     """Training and test set through ``torchvision.datasets``.
 
     CIFAR-10's files are pickles: torchvision opens them only after their MD5 matched the published
@@ -49,7 +49,7 @@ def read_torchvision(
     root = torchvision_root()
     with reading(root, f"torchvision's {kind}"):
         train, test = (_part(_open(kind, root, part, download), kind) for part in (True, False))
-    return Found(name, f"torchvision {kind} in {root}", class_names, train=train, test=test)
+    return SourceContent(name, f"torchvision {kind} in {root}", class_names, train=train, test=test)
 
 
 def _open(kind: str, root: Path, train: bool, download: bool) -> Any:

@@ -30,7 +30,7 @@ LOOK = 10.0
 
 
 @dataclass(frozen=True)
-class _Job:
+class _RayJob:
     index: int
     args: tuple[Any, ...]
     attempt: int = 1
@@ -61,7 +61,7 @@ class Ray(Engine):
         )
         self._threads, self._wanted, self._address = threads_per_item, workers, address
         self._shared: dict[str, Any] = {}
-        self._running: dict[Any, _Job] = {}
+        self._running: dict[Any, _RayJob] = {}
         self._task: Any = None
         self._ours = False
         self._looked, self._size = 0.0, 1
@@ -69,7 +69,7 @@ class Ray(Engine):
     def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
         require_idle(bool(self._running))
         self._connect()
-        waiting = deque(_Job(index, args) for index, args in calls)
+        waiting = deque(_RayJob(index, args) for index, args in calls)
         # A script's own functions go by value: the nodes cannot import it.
         packed: bytes = _ray().cloudpickle.dumps(fn)
         try:
@@ -113,18 +113,18 @@ class Ray(Engine):
                 remedy="Start one with `ray start --head`, and give the address it prints.",
             ) from error
 
-    def _submit(self, fn: bytes, job: _Job) -> None:
+    def _submit(self, fn: bytes, job: _RayJob) -> None:
         work = pack((fn, job.args))
         task = self._task.remote(
             work, job.index, job.attempt, self._threads, self.seconds, self._shared
         )
         self._running[task] = replace(job, started=time.monotonic())
 
-    def _returned(self) -> list[tuple[Outcome[Any], _Job]]:
+    def _returned(self) -> list[tuple[Outcome[Any], _RayJob]]:
         """What came back since; waits until something has, or a limit is near."""
         ray = _ray()
         done, _ = ray.wait(list(self._running), num_returns=1, timeout=1.0)
-        found: list[tuple[Outcome[Any], _Job]] = []
+        found: list[tuple[Outcome[Any], _RayJob]] = []
         for task in done:
             job = self._running.pop(task)
             try:
@@ -134,7 +134,7 @@ class Ray(Engine):
             found.append((outcome, job))
         return found + self._overdue()
 
-    def _lost(self, job: _Job, error: Exception) -> Outcome[Any]:
+    def _lost(self, job: _RayJob, error: Exception) -> Outcome[Any]:
         """A task that Ray could not finish: final after the last attempt, or if it cannot pass."""
         exceptions, spent = _ray().exceptions, time.monotonic() - job.started
         cause: Exception
@@ -153,11 +153,11 @@ class Ray(Engine):
         failure = Failure(cause, job.attempt, spent)
         return Outcome(job.index, None, failure, job.attempt, spent)
 
-    def _overdue(self) -> list[tuple[Outcome[Any], _Job]]:
+    def _overdue(self) -> list[tuple[Outcome[Any], _RayJob]]:
         """Items past their limit in code that cannot be interrupted."""
         if self.seconds is None:
             return []
-        found: list[tuple[Outcome[Any], _Job]] = []
+        found: list[tuple[Outcome[Any], _RayJob]] = []
         now = time.monotonic()
         for task, job in list(self._running.items()):
             spent = now - job.started

@@ -27,7 +27,7 @@ STARTS = 3
 
 
 @dataclass
-class _Job:
+class _PoolJob:
     """An item on its way: what to run, and which attempt this is."""
 
     index: int
@@ -43,7 +43,7 @@ class _Worker:
     process: Any
     pipe: connection.Connection
     ready: bool = False
-    job: _Job | None = None
+    job: _PoolJob | None = None
     known: set[str] = field(default_factory=set)
 
     def stop(self) -> None:
@@ -80,7 +80,7 @@ class Processes(Engine):
 
     def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
         require_idle(any(worker.job for worker in self._pool))
-        waiting = deque(_Job(index, args) for index, args in calls)
+        waiting = deque(_PoolJob(index, args) for index, args in calls)
         try:
             while waiting or any(worker.job for worker in self._pool):
                 self._hand_out(fn, waiting)
@@ -88,12 +88,12 @@ class Processes(Engine):
                     if final(outcome, self.retries):
                         yield readable(outcome)
                     else:
-                        waiting.append(_Job(job.index, job.args, job.attempt + 1))
+                        waiting.append(_PoolJob(job.index, job.args, job.attempt + 1))
         finally:
             for worker in [worker for worker in self._pool if worker.job]:
                 self._remove(worker, patience=0.0)
 
-    def _hand_out(self, fn: Callable[..., Any], waiting: deque[_Job]) -> None:
+    def _hand_out(self, fn: Callable[..., Any], waiting: deque[_PoolJob]) -> None:
         """Give every idle worker an item; start workers while there are items for them."""
         idle = [worker for worker in self._pool if worker.ready and worker.job is None]
         for worker in idle:
@@ -113,7 +113,7 @@ class Processes(Engine):
             self._pool.append(self._started())
             starting += 1
 
-    def _returned(self) -> list[tuple[Outcome[Any], _Job]]:
+    def _returned(self) -> list[tuple[Outcome[Any], _PoolJob]]:
         """What came back since; waits until something has."""
         places = [worker.pipe for worker in self._pool if worker.job or not worker.ready]
         ready = connection.wait(places, self._patience())
@@ -138,10 +138,10 @@ class Processes(Engine):
                 self._remove(worker, patience=0.0)
         return found + self._overdue()
 
-    def _last(self, job: _Job) -> bool:
+    def _last(self, job: _PoolJob) -> bool:
         return job.attempt > self.retries
 
-    def _overdue(self) -> list[tuple[Outcome[Any], _Job]]:
+    def _overdue(self) -> list[tuple[Outcome[Any], _PoolJob]]:
         """Items past their limit in code that cannot be interrupted."""
         if self.seconds is None:
             return []
@@ -225,7 +225,7 @@ class Processes(Engine):
         self._pool = []
 
 
-def _failed(job: _Job, error: EngineError, *, final: bool) -> Outcome[Any]:
+def _failed(job: _PoolJob, error: EngineError, *, final: bool) -> Outcome[Any]:
     """An item whose worker is gone; not final: an error that may pass on the next attempt."""
     spent = time.monotonic() - job.started
     cause: Exception = error if final else OSError("worker lost")

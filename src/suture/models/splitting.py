@@ -47,7 +47,7 @@ class Flow:
         return None
 
 
-class _Watch(fx.Interpreter):
+class _ShapeInterpreter(fx.Interpreter):
     """Runs the graph and notes what its values look like, not the values themselves."""
 
     def __init__(self, traced: Traced) -> None:
@@ -87,7 +87,7 @@ def measure(traced: Traced, images: Tensor) -> Flow:
     runs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for count in _PROBES:
-            watch = _Watch(traced)
+            watch = _ShapeInterpreter(traced)
             watch.run(images[:count])
             runs.append(watch.seen)
     tensors = {n for n, look in runs[0].items() if _holds_tensor(look)}

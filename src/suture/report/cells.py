@@ -10,7 +10,7 @@ from suture.evaluate.records import Kind, Record, identity
 
 
 @dataclass(frozen=True)
-class Cell:
+class AccuracyCell:
     """An accuracy, possibly the mean of several repeats, all values in percent.
 
     Attributes:
@@ -41,13 +41,13 @@ class Cell:
         """How often the row was measured."""
         return len(self.right)
 
-    def apart_from(self, other: Cell) -> bool:
+    def apart_from(self, other: AccuracyCell) -> bool:
         """Whether the two intervals have no value in common."""
         return self.low > other.high or other.low > self.high
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCell:
     """The records behind one cell of the table, and that cell."""
 
     records: tuple[Record, ...]
@@ -58,11 +58,11 @@ class Measured:
         return self.records[0]
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> AccuracyCell:
         """Mean, interval and spread over the repeats."""
         shares = [record.percent for record in self.records]
         intervals = [record.interval for record in self.records]
-        return Cell(
+        return AccuracyCell(
             percent=math.fsum(shares) / len(shares),
             low=min(low for low, _ in intervals),
             high=max(high for _, high in intervals),
@@ -83,12 +83,12 @@ def eps_of(record: Record) -> float:
     return float(eps) if isinstance(eps, int | float) and eps == eps else -1.0
 
 
-def measure(records: Iterable[Record]) -> list[Measured]:
+def measure(records: Iterable[Record]) -> list[MeasuredCell]:
     """Records gathered by measurement, in order of first appearance."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(identity(record), []).append(record)
-    return [Measured(tuple(group)) for group in groups.values()]
+    return [MeasuredCell(tuple(group)) for group in groups.values()]
 
 
 def on_curve(record: Record) -> bool:

@@ -40,7 +40,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Grid:
+class ExampleGrid:
     """The examples on show, how many there were, and by how much differences are amplified."""
 
     examples: tuple[Example, ...]
@@ -48,7 +48,7 @@ class Grid:
     amplification: int
 
 
-def grid(examples: Examples | None) -> Grid | None:
+def grid(examples: Examples | None) -> ExampleGrid | None:
     """The first examples with their answers; ``None`` when the run kept none."""
     if examples is None or len(examples.clean) == 0:
         return None
@@ -56,7 +56,7 @@ def grid(examples: Examples | None) -> Grid | None:
     factor = amplification(change[:MOST])
     shown = range(min(MOST, len(examples.clean)))
     rows = tuple(_example(examples, i, change[i] * factor) for i in shown)
-    return Grid(rows, len(examples.clean), factor)
+    return ExampleGrid(rows, len(examples.clean), factor)
 
 
 def amplification(change: NDArray[np.float32]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suture.evaluate.records import Kind, Record, Role
-from suture.report.cells import Measured, eps_of, measure
+from suture.report.cells import MeasuredCell, eps_of, measure
 from suture.report.pairing import likeness, partner
 
 # Rows about something else than the classifier with its next draw: one program alone, or all of
@@ -40,20 +40,20 @@ class Headline:
         others: names of further classifiers, which the headline is not about.
     """
 
-    clean_before: Measured | None
-    clean_after: Measured | None
-    undefended: Measured | None
-    paper: Measured | None
-    adaptive: Measured | None
-    undefended_adaptive: Measured | None = None
-    every: Measured | None = None
-    preempted: Measured | None = None
-    certified: Measured | None = None
-    unbounded: tuple[tuple[Measured | None, Measured | None], ...] = ()
+    clean_before: MeasuredCell | None
+    clean_after: MeasuredCell | None
+    undefended: MeasuredCell | None
+    paper: MeasuredCell | None
+    adaptive: MeasuredCell | None
+    undefended_adaptive: MeasuredCell | None = None
+    every: MeasuredCell | None = None
+    preempted: MeasuredCell | None = None
+    certified: MeasuredCell | None = None
+    unbounded: tuple[tuple[MeasuredCell | None, MeasuredCell | None], ...] = ()
     others: tuple[str, ...] = ()
 
     @property
-    def named(self) -> Measured | None:
+    def named(self) -> MeasuredCell | None:
         """The measurement whose attack and radius the verdict names."""
         return self.paper or self.adaptive or self.undefended
 
@@ -74,7 +74,7 @@ class Headline:
         }
 
 
-def _percent(m: Measured | None) -> float | None:
+def _percent(m: MeasuredCell | None) -> float | None:
     return None if m is None else m.cell.percent
 
 
@@ -128,18 +128,20 @@ def _attacked(records: list[Record]) -> tuple[list[Record], list[Record]]:
     return [], []
 
 
-def _of(measured: list[Measured], role: Role) -> list[Measured]:
+def _of(measured: list[MeasuredCell], role: Role) -> list[MeasuredCell]:
     return [m for m in measured if m.first.role is role]
 
 
-def _adaptive(measured: list[Measured]) -> list[Measured]:
+def _adaptive(measured: list[MeasuredCell]) -> list[MeasuredCell]:
     return [m for m in measured if m.first.protocol == "adaptive"]
 
 
-def _pairs(measured: list[Measured]) -> tuple[tuple[Measured | None, Measured | None], ...]:
+def _pairs(
+    measured: list[MeasuredCell],
+) -> tuple[tuple[MeasuredCell | None, MeasuredCell | None], ...]:
     """Before and after under each attack; of several rows after the repair the lowest."""
     before, after = _of(measured, Role.UNDEFENDED), _of(measured, Role.DEFENDED)
-    found: dict[object, tuple[Measured | None, Measured | None]] = {}
+    found: dict[object, tuple[MeasuredCell | None, MeasuredCell | None]] = {}
     for m in sorted(after, key=lambda m: m.cell.percent):
         found.setdefault(likeness(m.first), (partner(m, before), m))
     for m in sorted(before, key=lambda m: m.cell.percent):
@@ -147,38 +149,40 @@ def _pairs(measured: list[Measured]) -> tuple[tuple[Measured | None, Measured | 
     return tuple(found.values())
 
 
-def _clean(records: list[Record], role: Role) -> Measured | None:
+def _clean(records: list[Record], role: Role) -> MeasuredCell | None:
     own = measure(r for r in records if r.kind is Kind.CLEAN and r.role is role)
     return own[0] if own else None
 
 
-def _lowest(candidates: list[Measured]) -> Measured | None:
+def _lowest(candidates: list[MeasuredCell]) -> MeasuredCell | None:
     return min(candidates, key=lambda m: m.cell.percent, default=None)
 
 
-def _highest(candidates: list[Measured]) -> Measured | None:
+def _highest(candidates: list[MeasuredCell]) -> MeasuredCell | None:
     return max(candidates, key=lambda m: m.cell.percent, default=None)
 
 
-def same_threat(m: Measured, other: Measured) -> bool:
+def same_threat(m: MeasuredCell, other: MeasuredCell) -> bool:
     """Whether both rows have one norm and one radius."""
     norms = {m.first.threat.get("norm"), other.first.threat.get("norm")}
     return len(norms) == 1 and math.isclose(eps_of(m.first), eps_of(other.first), rel_tol=1e-6)
 
 
-def _no_larger(m: Measured, other: Measured) -> bool:
+def _no_larger(m: MeasuredCell, other: MeasuredCell) -> bool:
     smaller = eps_of(m.first) <= eps_of(other.first)
     return same_threat(m, other) or (
         m.first.threat.get("norm") == other.first.threat.get("norm") and smaller
     )
 
 
-def _lowest_comparable(candidates: list[Measured], paper: Measured | None) -> Measured | None:
+def _lowest_comparable(
+    candidates: list[MeasuredCell], paper: MeasuredCell | None
+) -> MeasuredCell | None:
     comparable = [m for m in candidates if paper is None or _no_larger(m, paper)]
     return _lowest(comparable or candidates)
 
 
-def _baseline(before: list[Measured], chosen: Measured | None) -> Measured | None:
+def _baseline(before: list[MeasuredCell], chosen: MeasuredCell | None) -> MeasuredCell | None:
     if chosen is None:
         return _lowest(before)
     same = [m for m in before if same_threat(m, chosen)]
@@ -186,37 +190,37 @@ def _baseline(before: list[Measured], chosen: Measured | None) -> Measured | Non
 
 
 def _adaptive_baseline(
-    before: list[Measured],
-    adaptive: Measured | None,
-    undefended: Measured | None,
+    before: list[MeasuredCell],
+    adaptive: MeasuredCell | None,
+    undefended: MeasuredCell | None,
     *,
     defended: bool,
-) -> Measured | None:
+) -> MeasuredCell | None:
     if adaptive is None:
         return None if defended else _lowest(_adaptive(before))
     strongest = _lowest([m for m in before if m.first.kind is Kind.STRONGEST])
     return partner(adaptive, before) or strongest or undefended
 
 
-def claimed(head: Headline) -> tuple[Measured, Measured] | None:
+def claimed(head: Headline) -> tuple[MeasuredCell, MeasuredCell] | None:
     """The paper's row after and before the repair; the adaptive one where there is no other."""
     if head.paper is None:
         return informed(head)
     return (head.paper, head.undefended) if head.undefended else None
 
 
-def informed(head: Headline) -> tuple[Measured, Measured] | None:
+def informed(head: Headline) -> tuple[MeasuredCell, MeasuredCell] | None:
     """The lowest adaptive row after and before the repair, under one and the same attack."""
     if head.adaptive is None or head.undefended_adaptive is None:
         return None
     return head.adaptive, head.undefended_adaptive
 
 
-def above(after: Measured, before: Measured) -> bool:
+def above(after: MeasuredCell, before: MeasuredCell) -> bool:
     """Whether the 95 % intervals are apart, the repaired one higher."""
     return after.cell.low > before.cell.high
 
 
-def gain(after: Measured, before: Measured) -> float:
+def gain(after: MeasuredCell, before: MeasuredCell) -> float:
     """Percentage points between two measurements."""
     return after.cell.percent - before.cell.percent

@@ -53,7 +53,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Panel:
+class HeatmapPanel:
     """One picture of the grid: an image in [0, 1] (nested lists ``c, h, w``), and a heatmap over it
     or ``None``."""
 
@@ -63,7 +63,7 @@ class Panel:
 
 
 def heatmap_drawing(
-    key: str, title: str, caption: str, rows: Sequence[tuple[str, Sequence[Panel]]]
+    key: str, title: str, caption: str, rows: Sequence[tuple[str, Sequence[HeatmapPanel]]]
 ) -> Drawing:
     """A grid of images, some under heatmaps; every row has a name."""
     across = max(len(panels) for _, panels in rows)
@@ -99,7 +99,7 @@ def heatmap_drawing(
     )
 
 
-def _paint(ax: Any, panel: Panel) -> None:
+def _paint(ax: Any, panel: HeatmapPanel) -> None:
     image = np.asarray(panel.image, dtype=float)
     _, height, width = image.shape
     picture = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from suture.report.cells import Cell
-from suture.report.tables import Row
+from suture.report.cells import AccuracyCell
+from suture.report.tables import TableRow
 
 WIDTH, HEIGHT, EDGE = 180, 26, 6
 
 
-def interval_plot(row: Row) -> Markup:
+def interval_plot(row: TableRow) -> Markup:
     """Hollow: undefended; filled: defended. The axis runs from 0 to 100 %."""
     marks = [
         _mark(cell, y, look)
@@ -28,7 +28,7 @@ def _x(percent: float) -> float:
     return EDGE + percent / 100 * (WIDTH - 2 * EDGE)
 
 
-def _mark(cell: Cell, y: int, look: str) -> Markup:
+def _mark(cell: AccuracyCell, y: int, look: str) -> Markup:
     return Markup(
         '<g class="mark {look}"><path d="M{low:.1f} {y}H{high:.1f}"/>'
         '<circle cx="{at:.1f}" cy="{y}" r="3.6"/></g>'

@@ -17,7 +17,7 @@ from suture.report.marks import interval_plot
 from suture.report.programs import program_table
 from suture.report.provenance import is_finished, provenance
 from suture.report.run import RunData, load
-from suture.report.tables import Row, accuracy_rows, group_title
+from suture.report.tables import TableRow, accuracy_rows, group_title
 from suture.report.wording import MISSING, percent, points
 from suture.storage import write_bytes
 
@@ -70,7 +70,7 @@ def _notes(run: RunData) -> tuple[str, ...]:
     return tuple(n for n in noted if isinstance(n, str)) if isinstance(noted, list) else ()
 
 
-def _grouped(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+def _grouped(rows: list[TableRow]) -> list[tuple[str, list[TableRow]]]:
     has_defence = any(row.defended for row in rows)
     titled = [(group_title(row.group, has_defence=has_defence), row) for row in rows]
     return [

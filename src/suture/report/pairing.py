@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from suture.evaluate.records import Record
-from suture.report.cells import Measured, eps_of
+from suture.report.cells import MeasuredCell, eps_of
 
 _AVERAGING = ("eot", "eot_of", "early_stop")
 _BUDGETS = ("queries", "budget")
@@ -41,7 +41,7 @@ def _comparable(parameters: dict[str, Any]) -> dict[str, Any]:
     return kept | budgets
 
 
-def partner(m: Measured, others: Iterable[Measured]) -> Measured | None:
+def partner(m: MeasuredCell, others: Iterable[MeasuredCell]) -> MeasuredCell | None:
     """The measurement of another model that stands beside this one: like it, the nearest first.
 
     The same protocol comes before another, then what attacked the model directly.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from suture.evaluate.records import Record
-from suture.report.cells import Measured
+from suture.report.cells import MeasuredCell
 from suture.report.headline import Headline, above, claimed, gain, informed, same_threat
 from suture.report.wording import attack_name, percent, plural, points, threat
 
@@ -29,12 +29,12 @@ def sentence(kind: str, head: Headline, records: list[Record]) -> str:
     return f"Robust accuracy under {_attack(head.named)}: {_outcome(head)}{beside}."
 
 
-def _under(before: Measured | None, after: Measured | None) -> str:
+def _under(before: MeasuredCell | None, after: MeasuredCell | None) -> str:
     both = [m for m in (before, after) if m]
     return f"under {_attack(both[-1])} {' → '.join(map(_share, both))}"
 
 
-def _attack(m: Measured) -> str:
+def _attack(m: MeasuredCell) -> str:
     name = attack_name(m.first)
     words = threat(m.first.threat)
     return f"{name} ({words})" if words else name
@@ -71,14 +71,14 @@ def _own_baseline(head: Headline) -> str:
     return f"{_share(own)} → "
 
 
-def _audit_sentence(head: Headline, attacked: Measured) -> str:
+def _audit_sentence(head: Headline, attacked: MeasuredCell) -> str:
     if head.clean_before is None:
         return f"Robust accuracy under {_attack(attacked)}: {_share(attacked)}"
     clean = _share(head.clean_before)
     return f"Under {_attack(attacked)} accuracy goes from {clean} to {_share(attacked)}"
 
 
-def _share(m: Measured) -> str:
+def _share(m: MeasuredCell) -> str:
     return percent(m.cell.percent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from suture.evaluate.records import Kind, Record, Role
-from suture.report.cells import Cell, Measured, measure, on_curve
+from suture.report.cells import AccuracyCell, MeasuredCell, measure, on_curve
 from suture.report.pairing import likeness, partner
 from suture.report.wording import MISSING, percent, points
 
@@ -20,7 +20,7 @@ _PLAIN_METRICS = ("clean accuracy", "robust accuracy")
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One line of the table: the same measurement before and after the repair.
 
     Attributes:
@@ -33,8 +33,8 @@ class Row:
 
     group: str
     name: str
-    undefended: Cell | None
-    defended: Cell | None
+    undefended: AccuracyCell | None
+    defended: AccuracyCell | None
     warnings: tuple[str, ...] = ()
     program: bool = False
 
@@ -59,7 +59,7 @@ class Row:
         return "up" if self.change > 0 else "down"
 
 
-def accuracy_rows(records: list[Record]) -> list[Row]:
+def accuracy_rows(records: list[Record]) -> list[TableRow]:
     """The rows of the before/after table, grouped clean, paper, adaptive, sanity.
 
     Points of an accuracy-against-radius curve are left to the figure, unless there is nothing else.
@@ -81,7 +81,7 @@ def accuracy_rows(records: list[Record]) -> list[Row]:
     return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
 
 
-def _standing(m: Measured) -> tuple[object, ...]:
+def _standing(m: MeasuredCell) -> tuple[object, ...]:
     return (likeness(m.first), m.first.protocol, m.first.draws, m.first.through, m.first.subject)
 
 
@@ -92,8 +92,12 @@ def _group(record: Record) -> str:
 
 
 def _row(
-    m: Measured, before: Measured | None, after: Measured | None, *, show_defence: bool = False
-) -> Row:
+    m: MeasuredCell,
+    before: MeasuredCell | None,
+    after: MeasuredCell | None,
+    *,
+    show_defence: bool = False,
+) -> TableRow:
     own = [record for part in (before, after) if part for record in part.records]
     name = m.first.row
     if m.first.metric not in _PLAIN_METRICS:
@@ -102,7 +106,7 @@ def _row(
         name += f", {m.first.subject}"
     if show_defence:
         name += f" — {m.first.defence}"
-    return Row(
+    return TableRow(
         group=_group(m.first),
         name=name,
         undefended=before.cell if before else None,
@@ -172,7 +176,7 @@ def _unpiped(content: str) -> str:
     return " ".join(escaped.split())
 
 
-def _plain(cell: Cell | None) -> str:
+def _plain(cell: AccuracyCell | None) -> str:
     if cell is None:
         return MISSING
     spread = ""
@@ -182,7 +186,7 @@ def _plain(cell: Cell | None) -> str:
     return f"{percent(cell.percent, 1)} [{cell.low:.1f}–{cell.high:.1f}] {cell.counts}{spread}"
 
 
-def _change(row: Row) -> str:
+def _change(row: TableRow) -> str:
     if row.change is None:
         return MISSING
     return points(row.change) + ("" if row.change_is_clear else " ~")

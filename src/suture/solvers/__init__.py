@@ -1,10 +1,10 @@
 """Solvers: a linear or mixed-integer program in, a solution or a status with a sentence out.
 
-The only room that knows a solver. HiGHS is always there; Gurobi and SCIP where installed.
+The only package that knows a solver. HiGHS is always there; Gurobi and SCIP where installed.
 """
 
 from suture.solvers.choosing import SOLVERS, Solver, solve
 from suture.solvers.problem import Problem, rows
-from suture.solvers.solution import Solution, Status
+from suture.solvers.solution import Solution, SolverStatus
 
-__all__ = ["SOLVERS", "Problem", "Solution", "Solver", "Status", "rows", "solve"]
+__all__ = ["SOLVERS", "Problem", "Solution", "Solver", "SolverStatus", "rows", "solve"]

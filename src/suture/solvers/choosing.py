@@ -12,7 +12,7 @@ from suture.errors import ArgumentError, unknown_name
 from suture.solvers import gurobi, highs, scip
 from suture.solvers.limits import Limits
 from suture.solvers.problem import Problem
-from suture.solvers.solution import Solution, Status, Unusable
+from suture.solvers.solution import Solution, SolverStatus, Unusable
 
 Solver = Literal["highs", "gurobi", "scip"]
 SOLVERS: Mapping[str, Callable[[Problem, Limits], Solution]] = {
@@ -65,7 +65,7 @@ def solve(
 
 def _without_variables(problem: Problem) -> Solution:
     holds = bool(((problem.row_lower <= 0) & (problem.row_upper >= 0)).all())
-    status = Status.OPTIMAL if holds else Status.INFEASIBLE
+    status = SolverStatus.OPTIMAL if holds else SolverStatus.INFEASIBLE
     value = 0.0 if holds else np.inf
     return Solution(status, np.zeros(0), value, 0.0, 0.0, "no solver")
 
@@ -81,7 +81,7 @@ def _checked(problem: Problem, found: Solution) -> Solution:
     note = f"{found.solver} gave an answer that breaks a constraint by {broken:.3g}."
     return dataclasses.replace(
         found,
-        status=Status.FAILED,
+        status=SolverStatus.FAILED,
         x=np.full(len(problem.cost), np.nan),
         incumbent=np.inf,
         bound=-np.inf,

@@ -10,7 +10,7 @@ import numpy as np
 
 from suture.solvers.limits import Limits
 from suture.solvers.problem import Problem
-from suture.solvers.solution import Solution, Status, Unusable, nothing
+from suture.solvers.solution import Solution, SolverStatus, Unusable, nothing
 
 
 def solve(problem: Problem, limits: Limits) -> Solution:
@@ -69,18 +69,18 @@ def _read(package: Any, problem: Problem, model: Any, x: Any, seconds: float) ->
     grb, n = package.GRB, len(problem.cost)
     name = "Gurobi " + ".".join(map(str, package.gurobi.version()))
     ends = {
-        grb.OPTIMAL: Status.OPTIMAL,
-        grb.INFEASIBLE: Status.INFEASIBLE,
-        grb.UNBOUNDED: Status.UNBOUNDED,
-        grb.TIME_LIMIT: Status.OUT_OF_TIME,
+        grb.OPTIMAL: SolverStatus.OPTIMAL,
+        grb.INFEASIBLE: SolverStatus.INFEASIBLE,
+        grb.UNBOUNDED: SolverStatus.UNBOUNDED,
+        grb.TIME_LIMIT: SolverStatus.OUT_OF_TIME,
     }
-    status = ends.get(model.Status, Status.FAILED)
+    status = ends.get(model.Status, SolverStatus.FAILED)
     bound = float(model.ObjBound) if problem.is_mixed else -np.inf
-    if status is Status.OUT_OF_TIME and model.SolCount:
-        status = Status.FEASIBLE
+    if status is SolverStatus.OUT_OF_TIME and model.SolCount:
+        status = SolverStatus.FEASIBLE
     if not status.found:
         return nothing(status, n, seconds, name, bound)
     found = np.asarray(x.X, dtype=np.float64)
     value = problem.value(found)
-    bound = bound if problem.is_mixed or status is not Status.OPTIMAL else value
+    bound = bound if problem.is_mixed or status is not SolverStatus.OPTIMAL else value
     return Solution(status, found, value, min(bound, value), seconds, name)

@@ -9,18 +9,18 @@ import numpy as np
 
 from suture.solvers.limits import Limits
 from suture.solvers.problem import Problem
-from suture.solvers.solution import Solution, Status, nothing
+from suture.solvers.solution import Solution, SolverStatus, nothing
 
 _KIND = highspy.HighsModelStatus
 _ENDS = {
-    _KIND.kOptimal: Status.OPTIMAL,
-    _KIND.kInfeasible: Status.INFEASIBLE,
-    _KIND.kUnbounded: Status.UNBOUNDED,
-    _KIND.kModelEmpty: Status.OPTIMAL,
-    _KIND.kTimeLimit: Status.OUT_OF_TIME,
-    _KIND.kIterationLimit: Status.OUT_OF_TIME,
-    _KIND.kSolutionLimit: Status.OUT_OF_TIME,
-    _KIND.kInterrupt: Status.OUT_OF_TIME,
+    _KIND.kOptimal: SolverStatus.OPTIMAL,
+    _KIND.kInfeasible: SolverStatus.INFEASIBLE,
+    _KIND.kUnbounded: SolverStatus.UNBOUNDED,
+    _KIND.kModelEmpty: SolverStatus.OPTIMAL,
+    _KIND.kTimeLimit: SolverStatus.OUT_OF_TIME,
+    _KIND.kIterationLimit: SolverStatus.OUT_OF_TIME,
+    _KIND.kSolutionLimit: SolverStatus.OUT_OF_TIME,
+    _KIND.kInterrupt: SolverStatus.OUT_OF_TIME,
 }
 SMALL = 20_000
 """Nonzeros below which presolve costs more than it saves (measured on the attack's programs)."""
@@ -33,7 +33,9 @@ def solve(problem: Problem, limits: Limits) -> Solution:
     model, status = _run(problem, limits, presolve)
     if status == _KIND.kUnboundedOrInfeasible:
         model, status = _run(problem, limits, False)
-    return _read(problem, model, _ENDS.get(status, Status.FAILED), time.perf_counter() - started)
+    return _read(
+        problem, model, _ENDS.get(status, SolverStatus.FAILED), time.perf_counter() - started
+    )
 
 
 def _run(
@@ -65,19 +67,19 @@ def _model(problem: Problem) -> highspy.HighsLp:
     return lp
 
 
-def _read(problem: Problem, model: highspy.Highs, status: Status, seconds: float) -> Solution:
+def _read(problem: Problem, model: highspy.Highs, status: SolverStatus, seconds: float) -> Solution:
     name, n = f"HiGHS {model.version()}", len(problem.cost)
     info = model.getInfo()
     bound = float(info.mip_dual_bound) if problem.is_mixed else -np.inf
     has = model.getSolution().value_valid and (
         info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     )
-    if status is Status.OUT_OF_TIME and has:
-        status = Status.FEASIBLE
+    if status is SolverStatus.OUT_OF_TIME and has:
+        status = SolverStatus.FEASIBLE
     if not status.found:
         return nothing(status, n, seconds, name, bound)
     x = np.asarray(model.getSolution().col_value, dtype=np.float64)
     value = problem.value(x)
-    if not problem.is_mixed and status is Status.OPTIMAL:
+    if not problem.is_mixed and status is SolverStatus.OPTIMAL:
         bound = value
     return Solution(status, x, value, min(bound, value), seconds, name)

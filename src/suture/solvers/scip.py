@@ -9,14 +9,14 @@ import numpy as np
 
 from suture.solvers.limits import Limits
 from suture.solvers.problem import Problem
-from suture.solvers.solution import Solution, Status, Unusable, nothing
+from suture.solvers.solution import Solution, SolverStatus, Unusable, nothing
 
 _ENDS = {
-    "optimal": Status.OPTIMAL,
-    "gaplimit": Status.OPTIMAL,
-    "infeasible": Status.INFEASIBLE,
-    "unbounded": Status.UNBOUNDED,
-    "timelimit": Status.OUT_OF_TIME,
+    "optimal": SolverStatus.OPTIMAL,
+    "gaplimit": SolverStatus.OPTIMAL,
+    "infeasible": SolverStatus.INFEASIBLE,
+    "unbounded": SolverStatus.UNBOUNDED,
+    "timelimit": SolverStatus.OUT_OF_TIME,
 }
 
 
@@ -76,11 +76,11 @@ def _side(value: float) -> float | None:
 
 def _read(problem: Problem, model: Any, variables: list[Any], seconds: float) -> Solution:
     name, n = f"SCIP {model.version()}", len(problem.cost)
-    status = _ENDS.get(model.getStatus(), Status.FAILED)
+    status = _ENDS.get(model.getStatus(), SolverStatus.FAILED)
     bound = float(model.getDualbound())
     bound = bound if abs(bound) < model.infinity() else -np.inf
-    if status is Status.OUT_OF_TIME and model.getNSols():
-        status = Status.FEASIBLE
+    if status is SolverStatus.OUT_OF_TIME and model.getNSols():
+        status = SolverStatus.FEASIBLE
     if not status.found:
         return nothing(status, n, seconds, name, bound)
     best = model.getBestSol()

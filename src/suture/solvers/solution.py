@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 
-class Status(Enum):
+class SolverStatus(Enum):
     """How a solve ended: a sentence, with a remedy where one is needed."""
 
     OPTIMAL = "The best solution was found, and proved to be the best within the tolerance."
@@ -28,7 +28,7 @@ class Status(Enum):
     @property
     def found(self) -> bool:
         """Whether there is a solution to use."""
-        return self in (Status.OPTIMAL, Status.FEASIBLE)
+        return self in (SolverStatus.OPTIMAL, SolverStatus.FEASIBLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Solution:
         notes: what the reader should know: a fallback, a failure.
     """
 
-    status: Status
+    status: SolverStatus
     x: np.ndarray
     incumbent: float
     bound: float
@@ -61,7 +61,7 @@ class Solution:
         return max(0.0, self.incumbent - self.bound) / max(1.0, abs(self.incumbent))
 
 
-def nothing(status: Status, n: int, seconds: float, solver: str, bound: float) -> Solution:
+def nothing(status: SolverStatus, n: int, seconds: float, solver: str, bound: float) -> Solution:
     """A result without a solution of ``n`` variables."""
     return Solution(status, np.full(n, np.nan), math.inf, bound, seconds, solver)
 

@@ -19,7 +19,7 @@ from suture.certify import certify_images
 from suture.data import Dataset
 from suture.evaluate.left import what_is_left
 from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, CrownIBP, Repair
-from suture.repairs.a5 import Defence, DefendedClassifier
+from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.repairs.a5.robustifier import Body
 from suture.repairs.certified_training import Schedule
 from suture.rng import Stream
@@ -189,7 +189,7 @@ def _robustified(
 
 def as_read(model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
     """The classifier, and the images as it reads them: behind the robustifier, if it has one."""
-    if not isinstance(model, DefendedClassifier):
+    if not isinstance(model, RobustifiedClassifier):
         return model, batch
     with torch.no_grad():
         images = torch.cat([model.robustifier(piece.images) for piece in batch.split(500)])
@@ -242,7 +242,7 @@ def _before(model: nn.Module, batch: Batch, eps: float, stream: Stream) -> Row:
 
     Gradients are R's own and, beside them, those of the identity in its place.
     """
-    bare = model.classifier if isinstance(model, DefendedClassifier) else None
+    bare = model.classifier if isinstance(model, RobustifiedClassifier) else None
     found = what_is_left(
         model,
         batch,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from suture import data, models
 from suture.attacks import AIGENT, FGSM, JSMA, PGD, Attack, AutoAttack, SparseRS
-from suture.attacks.aigent import Finding, Outcome
+from suture.attacks.aigent import Finding, SearchOutcome
 from suture.errors import DataError
 from suture.evaluate.naturalness import changes, frechet, pielou
 from suture.report import Drawing
@@ -62,7 +62,7 @@ def right(model: nn.Module, batch: Batch) -> Batch:
 
 
 def attacks(eps: float, fast: float, pixels: int) -> dict[str, Attack]:
-    """The rows of Table I: AIGENT, and others from the attack room at the paper's radii."""
+    """The rows of Table I: AIGENT, and others of ``suture.attacks`` at the paper's radii."""
     return {
         OURS: AIGENT(),
         DIRECT: AIGENT(patches=False),
@@ -106,7 +106,7 @@ def _searched(
     facts |= {
         "programs_median": float(np.median([one.programs for one in findings])),
         "by_patches": sum(one.origin == "patches" for one in findings),
-        "claimed": sum(one.outcome is Outcome.FOUND for one in findings),
+        "claimed": sum(one.outcome is SearchOutcome.FOUND for one in findings),
     }
     rows = [{"what": what, **facts, **judged(model, good, images)}]
     if attack.patches:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from suture import data, openers
+from suture import data, loading
 from suture.attacks import PGD
 from suture.bounds import Method
 from suture.certify import certify_images
@@ -87,7 +87,7 @@ class Certified(Study):
 def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
     dataset = data.load(study.data)
     shape = {"in_shape": dataset.in_shape} if study.model.endswith(".onnx") else {}
-    model = openers.load(study.model, weights=study.weights or None, **shape)
+    model = loading.load(study.model, weights=study.weights or None, **shape)
     batch = dataset.test.batch(study.n)
     attack = PGD(norm="linf", eps=eps, steps=study.steps, restarts=study.restarts, adaptive=True)
     rows: list[Row] = []

@@ -22,7 +22,7 @@ from suture.studies.dare_methods import (
     measure_adaptive,
 )
 from suture.studies.dare_paper import ATTACKS
-from suture.studies.dare_subject import Plan
+from suture.studies.dare_subject import SubjectSettings
 from suture.studies.sheets import Sheet
 
 _FULL = ("alexnet", "vgg16", "vgg19")
@@ -95,9 +95,9 @@ class DareTables(Study):
             for name in (names if count else ())
         ]
 
-    def _plan(self, network: str) -> Plan:
+    def _plan(self, network: str) -> SubjectSettings:
         most = 10**9
-        return Plan(
+        return SubjectSettings(
             data=self.data,
             network=network,
             images=most if self.full else self.images,

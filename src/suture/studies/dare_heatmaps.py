@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from suture.report import Drawing
-from suture.report.heatmaps import Panel, grad_cam, heatmap_drawing
+from suture.report.heatmaps import HeatmapPanel, grad_cam, heatmap_drawing
 from suture.rng import Stream
 from suture.studies.base import Row
 from suture.studies.dare_methods import OURS, Budget, repaired
-from suture.studies.dare_subject import PREPARED, Plan, attacks, prepared, radius
+from suture.studies.dare_subject import PREPARED, SubjectSettings, attacks, prepared, radius
 from suture.types import Batch
 
 _SHOWN = ("C&W", "BIM")
 
 
-def measure(plan: Plan, budget: Budget, methods: Stream, stream: Stream) -> list[Row]:
+def measure(plan: SubjectSettings, budget: Budget, methods: Stream, stream: Stream) -> list[Row]:
     """The first test image that the original gets right and both attacks turn; a row a version."""
     subject = prepared(plan)
     models = {
@@ -69,9 +69,9 @@ def drawing(network: str, rows: list[Row]) -> Drawing | None:
         return None
     grid = []
     for row in own:
-        panels = [Panel(row["label"], row["image"])]
+        panels = [HeatmapPanel(row["label"], row["image"])]
         for name, heat in row["heats"].items():
-            panels.append(Panel(f"{name}: {row['said'][name]}", row["image"], heat))
+            panels.append(HeatmapPanel(f"{name}: {row['said'][name]}", row["image"], heat))
         grid.append((row["version"], panels))
     return heatmap_drawing(
         f"heatmaps-{network}",

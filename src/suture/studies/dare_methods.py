@@ -18,7 +18,7 @@ from suture.repairs.dare import DARE, Grid
 from suture.rng import Stream
 from suture.studies.base import Row
 from suture.studies.dare_paper import ATTACKS
-from suture.studies.dare_subject import Plan, attacks, prepared, radius, transferred
+from suture.studies.dare_subject import SubjectSettings, attacks, prepared, radius, transferred
 from suture.types import Batch
 
 ORIGINAL, OURS, JUDGED = "original", "DARE", "DARE, judged by FGSM"
@@ -45,7 +45,7 @@ class Budget:
         )
 
 
-def method(name: str, plan: Plan, budget: Budget) -> Repair:
+def method(name: str, plan: SubjectSettings, budget: Budget) -> Repair:
     """A method by its column's name, with a history that is named, not placed."""
     eps, grid = radius(plan.data), budget.grid()
     dare = DARE(history="history", grid=grid)
@@ -66,7 +66,7 @@ def method(name: str, plan: Plan, budget: Budget) -> Repair:
 
 
 @cache
-def repaired(name: str, plan: Plan, budget: Budget, stream: Stream) -> RepairResult:
+def repaired(name: str, plan: SubjectSettings, budget: Budget, stream: Stream) -> RepairResult:
     """The method's result on the subject; within a process it is made once."""
     subject, way = prepared(plan), method(name, plan, budget)
     if isinstance(way, DARE):
@@ -74,7 +74,9 @@ def repaired(name: str, plan: Plan, budget: Budget, stream: Stream) -> RepairRes
     return repair(subject.model, subject.looked, way, generator=stream)
 
 
-def measure(name: str, plan: Plan, budget: Budget, methods: Stream, stream: Stream) -> list[Row]:
+def measure(
+    name: str, plan: SubjectSettings, budget: Budget, methods: Stream, stream: Stream
+) -> list[Row]:
     """One column of Tables 2 to 5: the method's model on clean and on transferred images.
 
     Args:
@@ -108,7 +110,7 @@ def measure(name: str, plan: Plan, budget: Budget, methods: Stream, stream: Stre
 
 
 def measure_adaptive(
-    name: str, plan: Plan, budget: Budget, count: int, methods: Stream, stream: Stream
+    name: str, plan: SubjectSettings, budget: Budget, count: int, methods: Stream, stream: Stream
 ) -> list[Row]:
     """What an attacker who has the method's own model leaves of it; AutoAttack is a part of it."""
     started = time.perf_counter()
@@ -127,7 +129,7 @@ def measure_adaptive(
 
 
 @cache
-def _original(plan: Plan, count: int) -> Left:
+def _original(plan: SubjectSettings, count: int) -> Left:
     subject = prepared(plan)
     batch = subject.dataset.test.batch(count)
     return what_is_left(subject.model, batch, PGD(eps=radius(plan.data)))
@@ -144,13 +146,15 @@ def _counts(found: Left) -> dict[str, Any]:
     }
 
 
-def _model(name: str, plan: Plan, budget: Budget, methods: Stream) -> nn.Module:
+def _model(name: str, plan: SubjectSettings, budget: Budget, methods: Stream) -> nn.Module:
     if name == ORIGINAL:
         return prepared(plan).model
     return repaired(name, plan, budget, methods).model
 
 
-def _facts(name: str, plan: Plan, budget: Budget, result: RepairResult) -> dict[str, Any]:
+def _facts(
+    name: str, plan: SubjectSettings, budget: Budget, result: RepairResult
+) -> dict[str, Any]:
     trace = result.trace
     facts = {
         "status": result.status.name.lower(),
@@ -188,7 +192,7 @@ def right(model: nn.Module, batch: Batch) -> int:
     return int(sum(hits))
 
 
-def _clean(model: nn.Module, plan: Plan) -> dict[str, int]:
+def _clean(model: nn.Module, plan: SubjectSettings) -> dict[str, int]:
     """Clean accuracy on the whole test set, in counts."""
     counts = [(right(model, b), len(b)) for b in prepared(plan).dataset.test.batches(1000)]
     return {"test_right": sum(r for r, _ in counts), "test_n": sum(n for _, n in counts)}

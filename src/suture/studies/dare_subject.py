@@ -64,7 +64,7 @@ def radius(name: str) -> float:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SubjectSettings:
     """What decides the subject: data set, network, sizes, epochs."""
 
     data: str
@@ -103,7 +103,7 @@ def dataset(name: str) -> Dataset:
 
 
 @cache
-def prepared(plan: Plan) -> Prepared:
+def prepared(plan: SubjectSettings) -> Prepared:
     """Train on one half, remember every epoch; draw what the methods look at from the other."""
     found = dataset(plan.data)
     some = _first(found, plan.images // 2)
@@ -150,7 +150,7 @@ def _first(found: Dataset, count: int) -> Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class Attacked:
+class AdversarialImages:
     """Adversarial images that one attack made on the subject: all of them fool it."""
 
     batch: Batch
@@ -159,7 +159,7 @@ class Attacked:
 
 
 @cache
-def transferred(plan: Plan, name: str) -> Attacked:
+def transferred(plan: SubjectSettings, name: str) -> AdversarialImages:
     """The first ``adversarial`` test images that the subject gets right and the attack turns."""
     subject = prepared(plan)
     attack = attacks(radius(plan.data), plan.full)[name]
@@ -174,4 +174,4 @@ def transferred(plan: Plan, name: str) -> Attacked:
         if count >= plan.adversarial:
             break
     found = Batch(torch.cat(images)[: plan.adversarial], torch.cat(labels)[: plan.adversarial])
-    return Attacked(found, tried, time.perf_counter() - started)
+    return AdversarialImages(found, tried, time.perf_counter() - started)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from suture.report import Drawing
 from suture.report.figures.programs import change_figure, correlation_figure, program_figure
-from suture.report.figures.sweeps import Point, sweep_figure
+from suture.report.figures.sweeps import SweepPoint, sweep_figure
 from suture.studies.base import Row
 from suture.studies.defensyn_settings import ABLATED, FULL, KS, NONE, SIZES, SWEPT
 
@@ -63,7 +63,7 @@ def _correlation(row: Row) -> Drawing:
 def _sweep(
     key: str, title: str, axis: str, points: list[tuple[float, Row | None]]
 ) -> list[Drawing]:
-    series: dict[str, list[Point]] = {"clean": [], "paper": [], "adaptive": []}
+    series: dict[str, list[SweepPoint]] = {"clean": [], "paper": [], "adaptive": []}
     for x, row in points:
         if row is None:
             continue
@@ -73,7 +73,7 @@ def _sweep(
             ("paper", row["paper"][0], row["n"]),
             ("adaptive", left["right"], left["n"]),
         ):
-            series[name].append(Point(x, right, n))
+            series[name].append(SweepPoint(x, right, n))
     return [sweep_figure(key, title, axis, series, _SWEEP)] if len(series["clean"]) > 1 else []
 
 
@@ -85,8 +85,8 @@ def _lengths(rows: list[Row]) -> list[Drawing]:
         return []
     points = [(0.0, row) for row in bare] + [(float(row["length"]), row) for row in own]
     series = {
-        "clean": [Point(x, row["clean"], row["n"]) for x, row in points],
-        "triggered": [Point(x, row["triggered"], row["n"]) for x, row in points],
+        "clean": [SweepPoint(x, row["clean"], row["n"]) for x, row in points],
+        "triggered": [SweepPoint(x, row["triggered"], row["n"]) for x, row in points],
     }
     caption = "The top K programs after each length; length 0 is the poisoned network as it is."
     return [

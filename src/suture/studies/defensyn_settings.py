@@ -11,7 +11,7 @@ from suture.errors import ArgumentError, unknown_name
 
 
 @dataclass(frozen=True)
-class Setting:
+class PaperSetting:
     """A network of the data folder, a data set, and the attack to withstand.
 
     Attributes:
@@ -48,18 +48,24 @@ _SPARSE = ("ResNet18, ImageNet, Sparse-RS", 71.79, 6.56, 70.46, 65.0)
 SETTINGS = {
     setting.name: setting
     for setting in (
-        Setting("mlp-linf", "reassure_mnist_mlp256x2", "mnist", Square(eps=0.1), _CONVNEXT),
-        Setting("resnet20-linf", "resnet20_akamaster", "cifar10", Square(eps=8 / 255), _DEIT, 8),
-        Setting(
+        PaperSetting("mlp-linf", "reassure_mnist_mlp256x2", "mnist", Square(eps=0.1), _CONVNEXT),
+        PaperSetting(
+            "resnet20-linf", "resnet20_akamaster", "cifar10", Square(eps=8 / 255), _DEIT, 8
+        ),
+        PaperSetting(
             "fashion-l2",
             "abcrown_homework_fashion_cnn",
             "fashion-mnist",
             Square(norm="l2", eps=0.5),
             _RESNET,
         ),
-        Setting("mlp-l2", "reassure_mnist_mlp256x2", "mnist", Square(norm="l2", eps=1.5), _VIT),
-        Setting("fashion-pixle", "abcrown_homework_fashion_cnn", "fashion-mnist", Pixle(), _PIXLE),
-        Setting("mnist-l0", "eran_mnist_conv_small_nat", "mnist", SparseRS(eps=24), _SPARSE),
+        PaperSetting(
+            "mlp-l2", "reassure_mnist_mlp256x2", "mnist", Square(norm="l2", eps=1.5), _VIT
+        ),
+        PaperSetting(
+            "fashion-pixle", "abcrown_homework_fashion_cnn", "fashion-mnist", Pixle(), _PIXLE
+        ),
+        PaperSetting("mnist-l0", "eran_mnist_conv_small_nat", "mnist", SparseRS(eps=24), _SPARSE),
     )
 }
 """Table 2's six rows."""
@@ -121,7 +127,7 @@ TABLE6 = {
 """The paper's clean and robust accuracy; ``None`` where it has no such row."""
 
 
-def setting(name: str) -> Setting:
+def setting(name: str) -> PaperSetting:
     """The setting of that name.
 
     Raises:

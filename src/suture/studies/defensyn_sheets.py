@@ -205,7 +205,7 @@ def _ablation(
                 _DASH if theirs is None else f"{theirs[0]}, {theirs[1]}",
             )
         )
-    return Sheet(title, header, tuple(body), f"Setting {ABLATED}.")
+    return Sheet(title, header, tuple(body), f"PaperSetting {ABLATED}.")
 
 
 _LABELS = {

@@ -131,7 +131,7 @@ def _ablations() -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
+class _PreparedSetting:
     """A setting's network and images; training images come attacked."""
 
     model: nn.Module
@@ -147,7 +147,7 @@ def _attack(study: DefEnSynTables, name: str) -> Any:
 
 
 @cache
-def _case(study: DefEnSynTables, name: str) -> _Case:
+def _case(study: DefEnSynTables, name: str) -> _PreparedSetting:
     where, stream = setting(name), Stream(study.root).child(name)
     dataset, model = data.load(where.data), network(where.network)
     images = dataset.train.batch(
@@ -158,7 +158,7 @@ def _case(study: DefEnSynTables, name: str) -> _Case:
     found = _attack(study, name)(model, clean, generator=stream.child("attack")).images
     spent = time.perf_counter() - started
     test = dataset.test.batch(study.n, shuffle_stream=stream.child("test images"))
-    return _Case(model, test, clean, held_out, Batch(found, clean.labels), spent)
+    return _PreparedSetting(model, test, clean, held_out, Batch(found, clean.labels), spent)
 
 
 def _protocol(study: DefEnSynTables, name: str, variant: str) -> Protocol:
@@ -205,12 +205,12 @@ def _defence(study: DefEnSynTables, name: str, variant: str, _: Stream) -> list[
         return [row | facts | found | _speed(model, case)]
 
 
-def _speed(model: nn.Module, case: _Case) -> Row:
+def _speed(model: nn.Module, case: _PreparedSetting) -> Row:
     return {"seconds_an_image": seconds_an_image(model, case.test.images[:256])}
 
 
 def _repaired(
-    study: DefEnSynTables, name: str, variant: str, case: _Case, stream: Stream
+    study: DefEnSynTables, name: str, variant: str, case: _PreparedSetting, stream: Stream
 ) -> tuple[nn.Module, dict[str, Any]]:
     method = DefEnSyn(
         attack=_attack(study, name),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from suture.attacks import AIGENT
-from suture.attacks.aigent import Outcome
+from suture.attacks.aigent import SearchOutcome
 from suture.attacks.geometry import distance
 from suture.engine import Processes
 from suture.types import Batch
@@ -40,7 +40,7 @@ def test_convolutions_and_colours(network: Network, right_images: Images):
     for channels in ("together", "apart"):
         attack = AIGENT(channels=channels)
         findings = attack.findings(model, batch)
-        assert all(one.outcome is Outcome.FOUND for one in findings)
+        assert all(one.outcome is SearchOutcome.FOUND for one in findings)
         for one, image in zip(findings, batch.images.double().numpy(), strict=True):
             differ = one.image != image
             count = differ.any(0).sum() if channels == "together" else differ.sum()
@@ -86,7 +86,7 @@ def test_the_exact_program_reports_incumbent_bound_and_gap(network: Network, rig
     batch = right_images(model, "mnist", 2)
     exact = AIGENT(method="milp", patches=False, seconds=4)
     for one in exact.findings(model, batch):
-        assert one.outcome is Outcome.FOUND
+        assert one.outcome is SearchOutcome.FOUND
         assert one.bound <= one.incumbent + 1e-6 and one.gap >= 0
         assert one.seconds < 6
 
@@ -95,7 +95,7 @@ def test_time_runs_out(network: Network, right_images: Images):
     model = network("aigent_mnist_mlp6x50")
     batch = right_images(model, "mnist", 2)
     attack = AIGENT(seconds=1e-6)
-    assert {one.outcome for one in attack.findings(model, batch)} == {Outcome.OUT_OF_TIME}
+    assert {one.outcome for one in attack.findings(model, batch)} == {SearchOutcome.OUT_OF_TIME}
     result = attack(model, batch)
     assert not result.success.any() and "Time ran out" in result.notes[0]
 
@@ -110,7 +110,7 @@ def test_variants_of_the_patches(network: Network, right_images: Images):
         "none": {"patches": False},
     }.items():  # fmt: skip
         findings = dataclasses.replace(base, **change).findings(model, batch)
-        assert sum(one.outcome is Outcome.FOUND for one in findings) >= 9, name
+        assert sum(one.outcome is SearchOutcome.FOUND for one in findings) >= 9, name
         found[name] = sum(one.origin == "patches" for one in findings)
     assert found["paper"] >= 3 and found["none"] == 0
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from suture.attacks import AIGENT
-from suture.attacks.aigent import Outcome
+from suture.attacks.aigent import SearchOutcome
 from suture.attacks.aigent.bounding import middle_rows
 from suture.attacks.aigent.imitate import imitate
-from suture.attacks.aigent.network import Network
-from suture.attacks.aigent.program import InputProgram, Moves, smallest_change
+from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.program import InputProgram, PixelMoves, smallest_change
 from suture.attacks.aigent.region import property_rows, step
 from suture.attacks.aigent.tail import read_tail
-from suture.attacks.aigent.task import Settings, Task
+from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import fewer, smaller
 from suture.errors import ArgumentError, ModelError
-from suture.solvers import Status
+from suture.solvers import SolverStatus
 from suture.types import Batch
 
 
@@ -62,8 +62,10 @@ def test_the_worked_example():
 
 def test_the_input_imitates_the_patch_of_the_first_layer():
     """z₁ of the found input meets the targets that the chain gives the first layer."""
-    network = Network(toy())
-    task = Task(network, HALF.images[0].double().numpy(), 0, 1, True, Settings(marking=False))
+    network = LayeredNetwork(toy())
+    task = TargetSearch(
+        network, HALF.images[0].double().numpy(), 0, 1, True, Settings(marking=False)
+    )
     image = imitate(task)
     assert image is not None and task.fooled(image)
     assert image.min() >= 0 and image.max() <= 1
@@ -76,7 +78,7 @@ def test_no_adversarial_input_within_a_small_change():
     with torch.no_grad():
         assert (toy()(points).argmax(1) == 0).all()
     (finding,) = AIGENT(max_change=0.05).findings(toy(), HALF)
-    assert finding.outcome is Outcome.NONE and finding.pixels == 0
+    assert finding.outcome is SearchOutcome.NONE and finding.pixels == 0
     assert not AIGENT(max_change=0.05)(toy(), HALF).success.any()
 
 
@@ -115,9 +117,9 @@ def test_a_linear_model_needs_as_few_pixels_as_enumeration_says(seed: int, metho
     batch = Batch(image[None], torch.tensor([label]))
     (finding,) = AIGENT(method=method, patches=False).findings(model, batch)
     if expected > 6:
-        assert finding.outcome is Outcome.NONE
+        assert finding.outcome is SearchOutcome.NONE
     else:
-        assert finding.outcome is Outcome.FOUND and finding.pixels == expected
+        assert finding.outcome is SearchOutcome.FOUND and finding.pixels == expected
 
 
 @settings(max_examples=6, deadline=None)
@@ -127,7 +129,7 @@ def test_the_programs_optimum_is_that_of_enumeration(seed: int, together: bool):
     random = np.random.default_rng(seed)
     clean = random.uniform(size=(2, 1, 2))
     gradients = random.normal(size=(2, 2, 1, 2))
-    moves = Moves.of(clean, gradients[0], 1.0, together)
+    moves = PixelMoves.of(clean, gradients[0], 1.0, together)
     program = InputProgram(moves, clean)
     least = random.uniform(0, 0.8, size=2)
     program.add(gradients, np.zeros(2), least)
@@ -147,7 +149,7 @@ def test_the_programs_optimum_is_that_of_enumeration(seed: int, together: bool):
                     best = min(best, count)
             if best <= count or count > 2:
                 break
-    if exact.status is Status.OPTIMAL:
+    if exact.status is SolverStatus.OPTIMAL:
         assert exact.incumbent <= best + 1e-6
         assert relaxed.incumbent <= exact.incumbent + 1e-6
         assert exact.bound <= exact.incumbent + 1e-6 and exact.gap < 1e-5
@@ -162,7 +164,7 @@ def test_the_programs_optimum_is_that_of_enumeration(seed: int, together: bool):
 
 def test_moves_stay_in_the_unit_box():
     clean = np.array([[[0.2, 0.9]]])
-    moves = Moves.of(clean, np.array([[[1.0, -1.0]]]), 0.5, True)
+    moves = PixelMoves.of(clean, np.array([[[1.0, -1.0]]]), 0.5, True)
     assert moves.towards == pytest.approx(np.array([[[0.5, -0.5]]]))
     assert moves.away == pytest.approx(np.array([[[-0.2, 0.1]]]))
     image = moves.image(np.array([1.0, 0.0, 0.0, 1.0]))
@@ -173,7 +175,7 @@ def test_the_smallest_largest_change_has_a_closed_form():
     """One row with coefficients 3 and 1, gap 0.8: |δ| = 0.8 / 4."""
     clean = np.full((1, 1, 2), 0.5)
     gradients = np.array([[[[3.0, -1.0]]]])
-    moves = Moves.of(clean, gradients[0], 1.0, True)
+    moves = PixelMoves.of(clean, gradients[0], 1.0, True)
     parts = [(gradients, np.zeros(1), np.array([0.8]))]
     image = smallest_change(moves, clean, np.ones((1, 1, 2), bool), parts, "highs", None)
     assert image == pytest.approx(np.array([[[0.7, 0.3]]]))
@@ -185,7 +187,7 @@ def test_rows_are_derivatives_in_the_phases_of_the_point():
         nn.Conv2d(2, 3, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 6), nn.ReLU(),
         nn.Linear(6, 3),
     )  # fmt: skip
-    network = Network(model)
+    network = LayeredNetwork(model)
     point = np.random.default_rng(0).uniform(size=(2, 5, 5))
     here = network.at(point)
     assert network.tail is not None and len(network.tail) == 2
@@ -240,14 +242,14 @@ def test_a_dead_first_layer_is_left_by_a_leaking_one():
         model[3].bias.copy_(torch.tensor([1.0, 0.0]))
     batch = Batch(torch.full((1, 1, 1, 2), 0.3), torch.tensor([0]))
     (finding,) = AIGENT().findings(model, batch)
-    assert finding.outcome is Outcome.FOUND and finding.pixels == 1
+    assert finding.outcome is SearchOutcome.FOUND and finding.pixels == 1
 
 
 def test_pixels_that_are_not_needed_go_back():
     """z₁ - z₀ = 3 a + b + c/2 - 2: with everything at 1 only a is needed."""
     rows = np.array([[0.0, 0.0, 0.0], [3.0, 1.0, 0.5]])
-    network = Network(linear(rows, np.array([2.0, 0.0])))
-    task = Task(network, np.zeros((1, 1, 3)), 0, 1, True, Settings())
+    network = LayeredNetwork(linear(rows, np.array([2.0, 0.0])))
+    task = TargetSearch(network, np.zeros((1, 1, 3)), 0, 1, True, Settings())
     assert fewer(task, np.ones((1, 1, 3))).tolist() == [[[1.0, 0.0, 0.0]]]
     least = smaller(task, np.array([[[1.0, 0.0, 0.0]]]))
     assert least[0, 0, 0] == pytest.approx(2 / 3, abs=2e-3)
@@ -255,9 +257,9 @@ def test_pixels_that_are_not_needed_go_back():
 
 def test_violated_phases_become_rows():
     """From the clean phases alone the program overshoots; with rows it finds the way."""
-    network = Network(toy())
+    network = LayeredNetwork(toy())
     clean = HALF.images[0].double().numpy()
-    task = Task(network, clean, 0, 1, True, Settings(repairs=8))
+    task = TargetSearch(network, clean, 0, 1, True, Settings(repairs=8))
     here = network.at(clean)
     gradients, values = property_rows(task, here)
     assert values[0] == pytest.approx(-1.5)
@@ -271,7 +273,7 @@ def test_linear_bounds_on_a_box_without_switches_are_the_phases():
     model = nn.Sequential(
         nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 6), nn.ReLU(), nn.Linear(6, 3)
     )
-    network = Network(model)
+    network = LayeredNetwork(model)
     base = np.random.default_rng(1).uniform(0.2, 0.8, size=(1, 4, 4))
     here = network.at(base)
     weights = np.array([[1.0, -1.0, 0.0], [0.0, 2.0, 1.0]])
@@ -283,7 +285,7 @@ def test_linear_bounds_on_a_box_without_switches_are_the_phases():
 def test_linear_bounds_lie_around_their_middle_line():
     """No sampled value is further from the line than the sum of what the two bounds allow."""
     model = mlp([[1.0, -1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, -1.0]])
-    network, base, radius = Network(model), np.full((1, 1, 2), 0.5), 0.1
+    network, base, radius = LayeredNetwork(model), np.full((1, 1, 2), 0.5), 0.1
     gradients, values = middle_rows(network, base, radius, np.array([[1.0, 0.0]]))
     # ReLU(x - y) with x - y in ±0.2 lies between t·d and d / 2 + 0.1 with t = 0 (or 1).
     for x, y in itertools.product(np.linspace(0.4, 0.6, 9), repeat=2):

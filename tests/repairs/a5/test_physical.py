@@ -13,7 +13,7 @@ from suture.repairs.a5 import (
     CHARACTERS,
     Camera,
     Defence,
-    DefendedClassifier,
+    RobustifiedClassifier,
     acquisitions,
     glyphs,
 )
@@ -109,7 +109,7 @@ def test_each_recipe_changes_what_it_says(recipe):
     moved = (objects.images - some().images).abs().max()
     assert float(moved) <= 0.2 + 1e-6
     assert (float(moved) > 0.02) == ("P" in recipe)
-    assert isinstance(result.model, DefendedClassifier) == ("R" in recipe)
+    assert isinstance(result.model, RobustifiedClassifier) == ("R" in recipe)
     inner = result.model.classifier if "R" in recipe else result.model
     changed = models.fingerprint(inner) != models.fingerprint(reader())
     assert changed == ("C" in recipe)

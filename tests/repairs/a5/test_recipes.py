@@ -16,7 +16,7 @@ from suture.engine import Inline, Recorded
 from suture.engine.ledger import Ledger
 from suture.errors import ArgumentError
 from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, RepairResult, Status
-from suture.repairs.a5 import Defence, DefendedClassifier
+from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.types import Batch, Box
 from tests.repairs.a5.robust import EPS, SHORT, robust
@@ -50,7 +50,7 @@ def certified(model: torch.nn.Module, batch: Batch) -> int:
     return int(certify_images(model, batch, EPS, "ibp").certified.sum())
 
 
-def stored(model: DefendedClassifier) -> Batch:
+def stored(model: RobustifiedClassifier) -> Batch:
     batch = test_images()
     with torch.no_grad():
         return Batch(model.robustifier(batch.images), batch.labels)
@@ -177,7 +177,7 @@ def test_what_training_of_both_makes_worse_is_not_kept():
 def test_the_gradient_reaches_the_robustifier_through_the_bound():
     """Against finite differences of the worst-case loss, in float64."""
     from suture.repairs.a5 import build_robustifier, defended
-    from suture.repairs.a5.pupils import DefendedPupil
+    from suture.repairs.a5.trainees import RobustifiedTrainee
     from suture.repairs.certified_training.loop import Sample
     from suture.rng import Stream
 
@@ -185,16 +185,16 @@ def test_the_gradient_reaches_the_robustifier_through_the_bound():
     batch = digits().train.batch(4)
     both = defended(body, robust().double())
     try:
-        pupil = DefendedPupil(both, (1, 8, 8), EPS, together=False)
+        trainee = RobustifiedTrainee(both, (1, 8, 8), EPS, together=False)
         sample = Sample(batch.images.double(), batch.labels, torch.arange(4))
         bias = body.body[0].bias
-        judged = pupil.loss(sample, 1.0, 0.0, Stream(0))
+        judged = trainee.loss(sample, 1.0, 0.0, Stream(0))
         (slope,) = torch.autograd.grad(judged.loss, bias)
         values = []
         for step in (1e-5, -1e-5):
             with torch.no_grad():
                 bias[3] += step
-            values.append(float(pupil.loss(sample, 1.0, 0.0, Stream(0)).loss.detach()))
+            values.append(float(trainee.loss(sample, 1.0, 0.0, Stream(0)).loss.detach()))
             with torch.no_grad():
                 bias[3] -= step
         assert float(slope[3]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-3, abs=1e-9)

@@ -10,9 +10,9 @@ from suture import bounds
 from suture.repairs.advrepair.bank import initial, network
 from suture.repairs.advrepair.bounding import Relaxed, bound_network, joint
 from suture.repairs.advrepair.descent import Adam
-from suture.repairs.advrepair.leaves import Leaves, divided, halved, largest, worth_halving
 from suture.repairs.advrepair.start import closing_bias, gaps
-from suture.repairs.advrepair.training import Task, Training, train
+from suture.repairs.advrepair.subdomains import Subdomains, divided, halved, largest, worth_halving
+from suture.repairs.advrepair.training import Training, TrainingTask, train
 from suture.rng import Stream
 from suture.types import Box
 
@@ -102,19 +102,19 @@ def how(count=BOXES, **changes):
     return Training(**(fields | changes))
 
 
-def leaves(owner=None):
+def subdomains(owner=None):
     owner = torch.arange(BOXES) if owner is None else owner
-    return Leaves(given(), torch.arange(BOXES), owner)
+    return Subdomains(given(), torch.arange(BOXES), owner)
 
 
 def trained_by(layers, given, settings):
-    return train(Task(layers, given, settings, relax))
+    return train(TrainingTask(layers, given, settings, relax))
 
 
 def test_a_step_descends_the_sum_of_clipped_losses():
     owner = torch.tensor([0, 0, 1, 1, 1, 2])
     layers = patches(3)
-    trained = trained_by(layers, leaves(owner), how(3))
+    trained = trained_by(layers, subdomains(owner), how(3))
     assert trained.epochs == 1
     for patch in range(3):
         module = plain(layers, patch)
@@ -157,9 +157,9 @@ def test_patches_do_not_meet(optimiser, monkeypatch):
     settings = {"rounds": 2, "epochs": 6, "optimiser": optimiser, "rate": 0.05}
     # Adam makes whole steps of gradients that are nothing but rounding: a start that has none.
     start = patches(seed=1)
-    together = trained_by(start, leaves(), how(**settings))
+    together = trained_by(start, subdomains(), how(**settings))
     monkeypatch.setattr("suture.repairs.advrepair.training._CACHE", 1)
-    alone = trained_by(start, leaves(), how(**settings))
+    alone = trained_by(start, subdomains(), how(**settings))
     torch.testing.assert_close(reached(together), reached(alone), atol=1e-4, rtol=1e-3)
     for one, other in zip(together.layers, alone.layers, strict=True):
         torch.testing.assert_close(one[0], other[0], atol=1e-4, rtol=1e-3)
@@ -168,7 +168,7 @@ def test_patches_do_not_meet(optimiser, monkeypatch):
 
 def test_training_ends_when_everything_is_proved():
     settings = how(rounds=30, epochs=10, optimiser="adam", rate=0.05)
-    trained = trained_by(patches(), leaves(), settings)
+    trained = trained_by(patches(), subdomains(), settings)
     assert trained.epochs < 300
     found = relax(trained.lower, trained.upper, trained.region)
     # A region has its own patch here, so that its number is the patch's.
@@ -178,13 +178,13 @@ def test_training_ends_when_everything_is_proved():
 
 def test_an_unclipped_loss_goes_on():
     settings = how(rounds=2, epochs=10, optimiser="adam", rate=0.05, clipped=False)
-    assert trained_by(patches(), leaves(), settings).epochs == 20
+    assert trained_by(patches(), subdomains(), settings).epochs == 20
 
 
 def test_a_constant_patch_stays_constant():
     layers = initial(BOXES, WIDTH, (), CLASSES, Stream(2))
     settings = how(rounds=1, epochs=10, optimiser="adam", rate=0.05, clipped=False)
-    ((weight, bias),) = trained_by(layers, leaves(), settings).layers
+    ((weight, bias),) = trained_by(layers, subdomains(), settings).layers
     assert not weight.any() and bias.all()
 
 
@@ -202,7 +202,7 @@ def test_boxes_are_halved_where_slope_times_width_islargest():
                                       (linear.slope, linear.shift, linear.rows)))  # fmt: skip
 
     parts = halved(
-        Leaves(linear, torch.tensor([7]), torch.tensor([3])), torch.tensor([0]), axis, again
+        Subdomains(linear, torch.tensor([7]), torch.tensor([3])), torch.tensor([0]), axis, again
     )
     assert parts.linear.lower.tolist() == [[0, 0, 0], [0.5, 0, 0]]
     assert parts.linear.upper.tolist() == [[0.5, 2, 1], [1, 2, 1]]
@@ -210,7 +210,7 @@ def test_boxes_are_halved_where_slope_times_width_islargest():
 
 
 def test_cutting_covers_the_box_and_narrows_the_gap():
-    cut = divided(leaves(), 40, relax)
+    cut = divided(subdomains(), 40, relax)
     assert len(cut.region) <= 40
     volume = (cut.linear.upper - cut.linear.lower).double().prod(1)
     for region in range(BOXES):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from suture.engine.threads import torch_threads
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.repairs.defensyn.each import _WORTH, Changed, changed, compiles
-from suture.repairs.defensyn.each_kernels import BLOCK, Lines
-from suture.repairs.defensyn.language import Constant, Feature, Instruction, Op, Program
+from suture.repairs.defensyn.each_kernels import BLOCK, StraightLinePrograms
+from suture.repairs.defensyn.language import Constant, Feature, Instruction, Opcode, Program
 
 FEATURES = 5
 # Few features and few values: repeated targets, reads of earlier writes, ties and divisors of 0.
@@ -24,8 +24,8 @@ _operands = st.one_of(
 
 @st.composite
 def _instructions(draw: st.DrawFn) -> Instruction:
-    op = draw(st.sampled_from(Op))
-    right = None if op is Op.COPY else draw(_operands)
+    op = draw(st.sampled_from(Opcode))
+    right = None if op is Opcode.COPY else draw(_operands)
     return Instruction(draw(st.integers(0, FEATURES - 1)), op, draw(_operands), right)
 
 
@@ -45,7 +45,7 @@ def _inputs(n: int, classes: int, seed: int, m: int = FEATURES) -> list[Tensor]:
 
 
 def _both(programs: tuple[Program, ...], inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    compiled = Changed.apply(*inputs, programs, Lines.of(programs))
+    compiled = Changed.apply(*inputs, programs, StraightLinePrograms.of(programs))
     return compiled, changed(*inputs, programs)
 
 
@@ -103,7 +103,11 @@ def test_gradients_by_differences():
 
     def value(features: Tensor) -> Tensor:
         plain = features @ weight.T
-        return Changed.apply(plain, features, weight, programs, Lines.of(programs)).double().sin()
+        return (
+            Changed.apply(plain, features, weight, programs, StraightLinePrograms.of(programs))
+            .double()
+            .sin()
+        )
 
     (slope,) = torch.autograd.grad(value(features).sum(), features)
     step = 1e-3
@@ -120,7 +124,7 @@ TEXTS = ("v0 = v1 * v2; v1 = v0 - 3", "v2 = v0 / v1; v2 = max(v2, 0.2)", "v4 = m
 
 def test_an_image_does_not_see_the_others():
     programs = tuple(map(parse, TEXTS))
-    lines, n = Lines.of(programs), 3 * BLOCK + 5
+    lines, n = StraightLinePrograms.of(programs), 3 * BLOCK + 5
     inputs = _inputs(n, 10, 0)
     whole = Changed.apply(*inputs, programs, lines)
     slopes = _gradients(whole, inputs[:2])
@@ -140,7 +144,7 @@ def test_threads_change_nothing():
     found = []
     for count in (1, 3):
         with torch_threads(count):
-            made = Changed.apply(*inputs, programs, Lines.of(programs))
+            made = Changed.apply(*inputs, programs, StraightLinePrograms.of(programs))
             found.append((made, *_gradients(made, inputs[:2])))
     assert all(torch.equal(one, three) for one, three in zip(*found, strict=True))
 

@@ -16,7 +16,7 @@ from suture.repairs.defensyn.language import (
     Constant,
     Feature,
     Instruction,
-    Op,
+    Opcode,
     Program,
     check_features,
     parse,
@@ -31,8 +31,8 @@ operands = st.one_of(
 
 @st.composite
 def instructions(draw: st.DrawFn) -> Instruction:
-    op = draw(st.sampled_from(Op))
-    right = None if op is Op.COPY else draw(operands)
+    op = draw(st.sampled_from(Opcode))
+    right = None if op is Opcode.COPY else draw(operands)
     return Instruction(draw(st.integers(0, FEATURES - 1)), op, draw(operands), right)
 
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from suture.engine import Processes
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
-from suture.repairs.defensyn.language import Op
+from suture.repairs.defensyn.language import Opcode
 from suture.repairs.defensyn.sampling import LANES, Sampler
 from suture.repairs.defensyn.scoring import LinearProblem, Samples
-from suture.repairs.defensyn.synthesis import Search, entropy, mean_scores, softmax
+from suture.repairs.defensyn.synthesis import SynthesisSearch, entropy, mean_scores, softmax
 from suture.rng import Stream
 from tests.test_rng import splitmix
 
@@ -48,9 +48,9 @@ def test_algorithm_2_by_a_loop():
             operand = {0: (NOTHING, constant), 1: (first, 0.0), 2: (second, 0.0)}
             kind = int(3 * u[7])
             wanted = {
-                0: (Op.COPY, operand[0], (NOTHING, 0.0)),
-                1: (Op.COPY, operand[1], (NOTHING, 0.0)),
-                2: (Op(1 + int(6 * u[6])), operand[int(3 * u[4])], operand[int(3 * u[5])]),
+                0: (Opcode.COPY, operand[0], (NOTHING, 0.0)),
+                1: (Opcode.COPY, operand[1], (NOTHING, 0.0)),
+                2: (Opcode(1 + int(6 * u[6])), operand[int(3 * u[4])], operand[int(3 * u[5])]),
             }[kind]
             found = (
                 drawn.op[row, step],
@@ -64,7 +64,7 @@ def test_algorithm_2_by_a_loop():
 def test_frequencies():
     drawn = sampler(m=4, left=np.array([0.7, 0.1, 0.1, 0.1])).draw(0, 30_000, 1)
     assert (drawn.target == 0).mean() == pytest.approx(0.7, abs=0.02)
-    is_copy = drawn.op == Op.COPY
+    is_copy = drawn.op == Opcode.COPY
     assert is_copy.mean() == pytest.approx(2 / 3, abs=0.02)
     assert (drawn.left[is_copy] == NOTHING).mean() == pytest.approx(1 / 2, abs=0.02)
     counts = np.bincount(drawn.op[~is_copy])[1:]
@@ -81,8 +81,10 @@ def test_chunks_are_pieces_of_one_sequence():
         assert np.array_equal(array, np.concatenate([p.arrays[index] for p in pieces]))
 
 
-def search(scorer, chunk: int, learned: bool = True, k: int = 5, lambda_: float = 0.5) -> Search:
-    return Search(
+def search(
+    scorer, chunk: int, learned: bool = True, k: int = 5, lambda_: float = 0.5
+) -> SynthesisSearch:
+    return SynthesisSearch(
         scorer=scorer,
         features=6,
         k=k,
@@ -106,7 +108,7 @@ def scorer():
     return LinearProblem.of(head, samples).score
 
 
-def outline(found: Search) -> tuple:
+def outline(found: SynthesisSearch) -> tuple:
     rows = [{k: v for k, v in entry.items() if k != "seconds"} for entry in found.trace]
     return found.top(), rows
 

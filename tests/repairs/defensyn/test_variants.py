@@ -18,7 +18,7 @@ from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
 from suture.repairs.defensyn.gathering import Attacked, attacked, gather
 from suture.repairs.defensyn.random_programs import RandomPrograms
-from suture.repairs.defensyn.rounds import Found, Rounds
+from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.sampling import Sampler
 from suture.rng import Stream, bits
 from suture.types import Batch
@@ -142,9 +142,9 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images(monkeypa
     # The threshold after each round; the attack is able to add 0.1 to every pixel.
     thresholds, seen = [0.57, 0.77, 0.67, 0.77], []
 
-    def synthesise(attacked: Batch, number: int) -> Found:
+    def synthesise(attacked: Batch, number: int) -> SynthesisResult:
         seen.append((number, len(attacked)))
-        return Found(Fixed(thresholds[number]), {"number": number})  # type: ignore[arg-type]
+        return SynthesisResult(Fixed(thresholds[number]), {"number": number})  # type: ignore[arg-type]
 
     rounds = Rounds(synthesise, (Square(eps=0.1, queries=100),), images, images, 3, 2,
                     Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
@@ -172,7 +172,7 @@ def test_rounds_end_when_nothing_is_turned():
     images = Batch(torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64))
     rounds = Rounds(lambda *_: pytest.fail("nothing to add"), (Square(eps=0.1, queries=9),),
                     images, images, 3, 2, Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
-    first = Found(Fixed(0.9), {})  # type: ignore[arg-type]
+    first = SynthesisResult(Fixed(0.9), {})  # type: ignore[arg-type]
     best, lines = rounds.run(first, images)
     assert best is first and [line["held_out_right"] for line in lines] == [4]
 

@@ -13,7 +13,7 @@ from suture.attacks import PGD
 from suture.errors import ArgumentError, ModelError
 from suture.repairs import Status, WeightPatch, repair
 from suture.repairs.weight_patch import Decoupled, LayerPatch, decoupled, tail_of, with_patch
-from suture.solvers import Status as Solved
+from suture.solvers import SolverStatus
 from suture.types import Batch
 from tests.small import digits, trained
 
@@ -88,7 +88,15 @@ def test_nothing_wrong_is_nothing_to_repair():
 
 def test_a_decoupled_network_without_change_is_the_original():
     nothing = LayerPatch(
-        1, Solved.OPTIMAL, torch.zeros(64, 512).numpy(), torch.ones(1).bool().numpy(), 0, 0, 0, 0, 0
+        1,
+        SolverStatus.OPTIMAL,
+        torch.zeros(64, 512).numpy(),
+        torch.ones(1).bool().numpy(),
+        0,
+        0,
+        0,
+        0,
+        0,
     )
     images = training().images
     with torch.no_grad():

@@ -17,7 +17,7 @@ from suture.repairs.weight_patch import Point, Wish, below, largest, patch_layer
 from suture.repairs.weight_patch.evaluation import Patched
 from suture.repairs.weight_patch.points import entries, met, tail_of
 from suture.repairs.weight_patch.program import LayerPatch
-from suture.solvers import Status
+from suture.solvers import SolverStatus
 
 TINY = 1e-9
 
@@ -60,7 +60,7 @@ def test_the_papers_patches_are_feasible_and_ours_are_not_larger():
     for layer, theirs in ((2, second), (1, first)):
         for size in ("linf", "l1"):
             ours = patch_layer(TOY, layer, [ahead(HALF, 1, 1e-6)], Wish(size=size))
-            assert ours.status is Status.OPTIMAL
+            assert ours.status is SolverStatus.OPTIMAL
             assert np.diff(outputs(TOY, layer, ours.change, HALF))[0] > 0
             measure = np.max if size == "linf" else np.sum
             assert measure(np.abs(ours.change)) < measure(np.abs(theirs)), (layer, size)
@@ -126,9 +126,9 @@ def test_a_first_layer_patch_is_never_larger_than_the_program_with_all_phases(se
     )
     ours = patch_layer(network, 1, [ahead(entry, winner, 1e-3)], Wish(size="linf"))
     if reference.status == 0:
-        assert ours.status is Status.OPTIMAL
+        assert ours.status is SolverStatus.OPTIMAL
         assert ours.largest <= reference.x[-1] * (1 + 1e-5) + 1e-7
-    if ours.status is Status.OPTIMAL:
+    if ours.status is SolverStatus.OPTIMAL:
         said = outputs(network, 1, ours.change, entry)
         assert said[winner] - said[1 - winner] >= 4e-4
 
@@ -145,7 +145,7 @@ def test_the_attacks_program_over_neurons_is_the_one_over_weights(seed: int):
     goal = wanted(target, [c for c in range(3) if c != target], 3, 1e-3)
     made = chain(half, inputs[1], goal, marking=False)
     if not np.any(inputs[1]):
-        assert made.status is Status.INFEASIBLE
+        assert made.status is SolverStatus.INFEASIBLE
         return
     (patch,) = made.patches
     over_weights = patch_layer(half, 1, [largest(inputs[1], target, 3, 1e-3)], Wish(size="linf"))
@@ -167,7 +167,7 @@ def test_the_chain_on_the_toy_network():
     goal = wanted(1, [0], 2, 1e-6)
     made = chain(TOY, HALF, goal, marking=False)
     assert [patch.layer for patch in made.patches] == [2, 1]
-    assert made.status is Status.OPTIMAL
+    assert made.status is SolverStatus.OPTIMAL
     assert made.patches[0].largest < 17 / 4 and made.patches[1].largest < 7 / 4
     said = TOY.weights[2] @ np.maximum(TOY.weights[1] @ np.maximum(made.targets, 0), 0)
     assert said[1] > said[0]
@@ -188,7 +188,7 @@ def many(seed: int = 0, n: int = 8) -> tuple[Tail, list[Point]]:
 def test_all_of_many_inputs_become_right(layer: int, size: str):
     network, points = many(n=4)
     made = patch_layer(network, layer, points, Wish(size=size))
-    assert made.status is Status.OPTIMAL and made.met.all()
+    assert made.status is SolverStatus.OPTIMAL and made.met.all()
     entries_ = np.stack([point.entry for point in points])
     assert met(points, Patched(network, layer, made.change, False).outputs(entries_)[0]).all()
 
@@ -237,25 +237,25 @@ def _possible(network: Tail, points: list[Point], chosen: tuple[int, ...]) -> bo
 def test_an_impossible_demand_is_infeasible():
     entry = np.array([1.0, 2.0])
     made = patch_layer(GOLDBERGER, 2, [ahead(entry, 0, 1.0), ahead(entry, 1, 1.0)], Wish())
-    assert made.status is Status.INFEASIBLE and not made.change.any()
+    assert made.status is SolverStatus.INFEASIBLE and not made.change.any()
 
 
 def test_a_demand_with_a_price_is_missed_where_it_must_be():
     entry = np.array([3.0, 4.0])
     kept = Point(entry, np.array([[-1.0, 1.0]]), np.array([1.0]), price=0.1)
     made = patch_layer(GOLDBERGER, 2, [ahead(entry, 0, 1.0), kept], Wish())
-    assert made.status is Status.OPTIMAL and made.met.tolist() == [True, False]
+    assert made.status is SolverStatus.OPTIMAL and made.met.tolist() == [True, False]
 
 
 def test_a_limit_on_the_change():
     point = [ahead(THREE_FOUR, 0)]
-    assert patch_layer(GOLDBERGER, 2, point, Wish(max_change=0.9)).status is Status.INFEASIBLE
-    assert patch_layer(GOLDBERGER, 2, point, Wish(max_change=1.01)).status is Status.OPTIMAL
+    assert patch_layer(GOLDBERGER, 2, point, Wish(max_change=0.9)).status is SolverStatus.INFEASIBLE
+    assert patch_layer(GOLDBERGER, 2, point, Wish(max_change=1.01)).status is SolverStatus.OPTIMAL
 
 
 def test_no_time_is_its_own_status():
     network, points = many(n=8)
-    assert patch_layer(network, 1, points, Wish(seconds=1e-9)).status is Status.OUT_OF_TIME
+    assert patch_layer(network, 1, points, Wish(seconds=1e-9)).status is SolverStatus.OUT_OF_TIME
 
 
 def test_a_decoupled_patch_needs_no_phases():
@@ -263,7 +263,7 @@ def test_a_decoupled_patch_needs_no_phases():
     network, points = many(seed=1, n=6)
     entries_ = np.stack([point.entry for point in points])
     made = patch_layer(network, 1, points, Wish(size="l1", decoupled=True))
-    assert made.status is Status.OPTIMAL and made.met.all()
+    assert made.status is SolverStatus.OPTIMAL and made.met.all()
     none, once, twice = (
         Patched(network, 1, k * made.change, True).outputs(entries_)[0] for k in (0, 1, 2)
     )
@@ -291,5 +291,5 @@ def test_below_asks_for_the_likeliest_other():
 
 def test_measures_of_a_patch():
     change = np.array([[0.0, -2.0], [0.5, 0.0]])
-    made = LayerPatch(1, Status.OPTIMAL, change, np.ones(1, bool), 0, 0, 0, 0, 0)
+    made = LayerPatch(1, SolverStatus.OPTIMAL, change, np.ones(1, bool), 0, 0, 0, 0, 0)
     assert (made.largest, made.total, made.count) == (2.0, 2.5, 2)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from suture.evaluate import Record
-from suture.report.cells import Measured
+from suture.report.cells import MeasuredCell
 from suture.report.figures.lines import query_figures, radius_figures
 from suture.report.figures.series import budgets_of, class_shares, query_panels, radius_panels
 
@@ -62,7 +62,7 @@ def test_query_repeats_are_averaged():
 
 
 def test_budgets_hold_the_decades_and_reach_the_allowance():
-    m = Measured((record("undefended", "Square", 0, queries=[3] * N),))
+    m = MeasuredCell((record("undefended", "Square", 0, queries=[3] * N),))
     assert {1, 10, 100, 1000} <= set(budgets_of(m))
     assert max(budgets_of(m)) == 1000
 
@@ -70,7 +70,7 @@ def test_budgets_hold_the_decades_and_reach_the_allowance():
 def test_class_shares_pool_repeats_and_mark_absent_classes():
     a = record("undefended", "x", 3, per_class=[[1, 2], [2, 4]])
     b = record("undefended", "x", 3, per_class=[[2, 2], [2, 4], [0, 0]], repeat=1)
-    shares = class_shares(Measured((a, b)))
+    shares = class_shares(MeasuredCell((a, b)))
     assert shares[:2] == [75.0, 50.0]
     assert math.isnan(shares[2])
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from suture.report.figures.programs import change_figure, correlation_figure, program_figure
-from suture.report.figures.sweeps import Point, sweep_figure
+from suture.report.figures.sweeps import SweepPoint, sweep_figure
 
 
 def test_a_sweep_has_its_numbers_in_words():
-    series = {"clean": [Point(1, 9, 10), Point(5, 8, 10)], "adaptive": [Point(1, 3, 10)]}
+    series = {
+        "clean": [SweepPoint(1, 9, 10), SweepPoint(5, 8, 10)],
+        "adaptive": [SweepPoint(1, 3, 10)],
+    }
     drawing = sweep_figure("k", "K <30>", "K", series, "What.")
     assert drawing.svg.startswith("<svg") and "<style" not in drawing.svg
     assert drawing.rows[0] == ("clean", "1", "90.0 %", "9/10")
@@ -19,7 +22,7 @@ def test_a_sweep_has_its_numbers_in_words():
 
 
 def test_a_points_interval_is_clopper_pearsons():
-    low, high = Point(0, 0, 10).interval
+    low, high = SweepPoint(0, 0, 10).interval
     assert low == 0 and high == pytest.approx(100 * (1 - 0.025**0.1))
 
 

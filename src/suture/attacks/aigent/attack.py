@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suture.attacks.aigent.network import Network
-from suture.attacks.aigent.search import Finding, Outcome, search
+from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.search import Finding, SearchOutcome, search
 from suture.attacks.aigent.task import Settings
 from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.oracle import Oracle
@@ -125,7 +125,7 @@ class AIGENT(Attack):
             model, given = oracle.model, images[todo]
             findings = self._search(model, given, goals, oracle.targeted, noise, margin)
             oracle.notes.extend(_notes(findings))
-            hits = [i for i, one in enumerate(findings) if one.outcome is Outcome.FOUND]
+            hits = [i for i, one in enumerate(findings) if one.outcome is SearchOutcome.FOUND]
             if not hits:
                 break
             new = torch.stack([torch.from_numpy(findings[i].image).to(images) for i in hits])
@@ -176,7 +176,7 @@ class AIGENT(Attack):
     ) -> list[Finding]:
         arrays = images.detach().cpu().double().numpy()
         settings = self._settings(margin)
-        network = None if noise else Network(model)
+        network = None if noise else LayeredNetwork(model)
         work = partial(_one, network, model, targeted, self.classes, settings)
         items = list(zip(arrays, goals, noise or repeat(None, len(goals)), strict=True))
         if engine is not None:
@@ -216,7 +216,7 @@ class AIGENT(Attack):
 
 
 def _one(
-    network: Network | None,
+    network: LayeredNetwork | None,
     model: nn.Module,
     targeted: bool,
     classes: int,
@@ -224,20 +224,20 @@ def _one(
     item: tuple[np.ndarray, int, Tensor | None],
 ) -> Finding:
     image, goal, noise = item
-    net = network or Network(model, noise)
+    net = network or LayeredNetwork(model, noise)
     if targeted:
         label = int(net.logits(image[None])[0].argmax())
         return search(net, image, label, [goal], False, settings)
     return search(net, image, goal, _likeliest(net, image, goal, classes), True, settings)
 
 
-def _likeliest(network: Network, image: np.ndarray, label: int, count: int) -> list[int]:
+def _likeliest(network: LayeredNetwork, image: np.ndarray, label: int, count: int) -> list[int]:
     """Wrong classes by their logit, the highest first."""
     order = np.argsort(-network.logits(image[None])[0], kind="stable")
     return [int(c) for c in order if c != label][:count]
 
 
 def _notes(findings: Sequence[Finding]) -> list[str]:
-    late = sum(one.outcome is Outcome.OUT_OF_TIME for one in findings)
-    notes = [f"AIGENT: {late} images: {Outcome.OUT_OF_TIME.value}"] if late else []
+    late = sum(one.outcome is SearchOutcome.OUT_OF_TIME for one in findings)
+    notes = [f"AIGENT: {late} images: {SearchOutcome.OUT_OF_TIME.value}"] if late else []
     return notes + list(dict.fromkeys(f"AIGENT: {note}" for one in findings for note in one.notes))

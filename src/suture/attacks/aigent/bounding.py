@@ -6,18 +6,18 @@ import numpy as np
 import torch
 
 from suture import bounds
-from suture.attacks.aigent.network import Network
-from suture.bounds.backward import pull_to_input
+from suture.attacks.aigent.network import LayeredNetwork
+from suture.bounds.backward import back_substitute
 from suture.bounds.coefficients import Patches
 from suture.types import Box
 
 
 def middle_rows(
-    network: Network, base: np.ndarray, radius: float, weights: np.ndarray
+    network: LayeredNetwork, base: np.ndarray, radius: float, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients ``(k, c, h, w)`` and values at ``base`` of lines for ``weights @ logits``.
+    """Gradients ``(k, c, h, w)`` and values at ``base`` of linear maps near ``weights @ logits``.
 
-    Each line lies midway between the lower and the upper DeepPoly bound on the L∞ box of this
+    Each lies midway between the lower and the upper DeepPoly bound on the L∞ box of this
     radius around the base, clipped to [0, 1]: units that may switch inside the box count with the
     slope of their relaxation, not with that of one phase.
 
@@ -29,7 +29,7 @@ def middle_rows(
     state = bounds.prepare(read, Box.around(point, radius), "crown")
     last = len(read.nodes) - 1
     forms = torch.from_numpy(np.concatenate([weights, -weights]))[None]
-    found, add = pull_to_input(read, last, forms, state.known, state.lines)
+    found, add = back_substitute(read, last, forms, state.known, state.relaxations)
     rows = (found.dense() if isinstance(found, Patches) else found)[0].numpy()
     constants = torch.broadcast_to(add, (1, 2 * len(weights)))[0].numpy()
     lower, upper = np.split(rows, 2)

@@ -7,12 +7,12 @@ import numpy as np
 from suture.attacks.aigent.network import Linearised
 from suture.attacks.aigent.patching import Chain, chain, sides, wanted
 from suture.attacks.aigent.program import InputProgram
-from suture.attacks.aigent.task import FEW, Task
+from suture.attacks.aigent.task import FEW, TargetSearch
 
 _EXACT = 1e-9
 
 
-def imitate(task: Task) -> np.ndarray | None:
+def imitate(task: TargetSearch) -> np.ndarray | None:
     """An input that gives the first layer what its patch would; ``None`` if there is no patch.
 
     The network may still disagree: its phases need not be those that the patches assumed.
@@ -24,7 +24,7 @@ def imitate(task: Task) -> np.ndarray | None:
     return None if made is None else _translated(task, here, made)
 
 
-def _chain(task: Task, here: Linearised) -> Chain | None:
+def _chain(task: TargetSearch, here: Linearised) -> Chain | None:
     """The patches: with marking, and without where that is too strict.
 
     Where no patches meet every goal those that come nearest are given back.
@@ -53,7 +53,7 @@ def _chain(task: Task, here: Linearised) -> Chain | None:
     return best
 
 
-def _translated(task: Task, here: Linearised, made: Chain) -> np.ndarray | None:
+def _translated(task: TargetSearch, here: Linearised, made: Chain) -> np.ndarray | None:
     """Values of layer 1 as rows on the input; those that the last input misses are added.
 
     Rows that the patch changes come first. Where no input can have these values the nearest one

@@ -20,7 +20,7 @@ from suture.attacks.aigent.tail import read_tail
 from suture.errors import ModelError
 
 
-class Network:
+class LayeredNetwork:
     """A float64 copy of a classifier, in eval mode, without gradients of its own.
 
     Args:
@@ -39,17 +39,17 @@ class Network:
         self._model, self._noise = copied, noise
         self.tail = read_tail(copied) if noise is None else None
         self.forwards = 0
-        self._leaking: Network | None = None
+        self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
 
-    def leaking(self) -> Network:
+    def leaking(self) -> LayeredNetwork:
         """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
         if self._leaking is None:
-            self._leaking = Network(_leaky(copy.deepcopy(self._model)), self._noise)
+            self._leaking = LayeredNetwork(_leaky(copy.deepcopy(self._model)), self._noise)
         return self._leaking
 
     def readable(self, in_shape: tuple[int, ...]) -> bounds.Network:
-        """The same network as the bounds room reads it."""
+        """The same network as ``suture.bounds`` reads it."""
         if self._readable is None:
             channels, height, width = in_shape
             self._readable = bounds.read(self._model, (channels, height, width))
@@ -69,7 +69,7 @@ class Network:
         return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
 
     def _watched(self, point: Tensor) -> Linearised:
-        watch = _Watch(self._model, self.tail.first if self.tail else None)
+        watch = _LayerWatch(self._model, self.tail.first if self.tail else None)
         with torch.set_grad_enabled(point.requires_grad), watch:
             logits = self._forward(point)
         return Linearised(point, logits[0], watch.units(), watch.entry, watch.value)
@@ -146,7 +146,7 @@ class Linearised:
 _PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
 
 
-class _Watch:
+class _LayerWatch:
     """Notes what enters every ReLU, and what enters and leaves one linear layer."""
 
     def __init__(self, model: nn.Module, first: nn.Module | None) -> None:
@@ -160,7 +160,7 @@ class _Watch:
         parts = [value[0].flatten() for value in self._seen]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _LayerWatch:
         phased = [m for m in self._model.modules() if isinstance(m, _PHASED)]
         self._hooks = [m.register_forward_pre_hook(self._unit) for m in phased]
         if self._first is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from suture.attacks.aigent.tail import Tail
-from suture.solvers import Problem, Status, rows, solve
+from suture.solvers import Problem, SolverStatus, rows, solve
 
 _SLACK = 1e4
 """Cost of missing a row by one, against a largest change of one."""
@@ -37,7 +37,7 @@ class Goal:
 
 
 @dataclass(frozen=True, eq=False)
-class LayerPatch:
+class EdgeLayerPatch:
     """A patch of one edge layer.
 
     Attributes:
@@ -76,8 +76,8 @@ class Chain:
         marks: their marks.
     """
 
-    patches: tuple[LayerPatch, ...]
-    status: Status
+    patches: tuple[EdgeLayerPatch, ...]
+    status: SolverStatus
     targets: np.ndarray
     marks: np.ndarray
 
@@ -115,7 +115,7 @@ def chain(
     """
     inputs, values = tail.values(entry)
     signs = [np.where(z >= 0, 1.0, -1.0) for z in values] if signs is None else signs
-    top, patches = len(tail), list[LayerPatch]()
+    top, patches = len(tail), list[EdgeLayerPatch]()
     while True:
         layer = (top + 1) // 2
         step = _Step(tail, inputs, values, signs, layer, top)
@@ -130,9 +130,9 @@ def chain(
         top, goal = layer, _met(reached, sides(patch.change, marks), marks, relaxed)
 
 
-def _overall(patches: list[LayerPatch]) -> Status:
+def _overall(patches: list[EdgeLayerPatch]) -> SolverStatus:
     met = all(patch.missed <= _EXACT for patch in patches)
-    return Status.OPTIMAL if met else Status.INFEASIBLE
+    return SolverStatus.OPTIMAL if met else SolverStatus.INFEASIBLE
 
 
 def sides(change: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -172,11 +172,11 @@ class _Step:
 
     def patch(
         self, goal: Goal, marking: bool, solver: str, seconds: float | None
-    ) -> tuple[LayerPatch | None, Status]:
+    ) -> tuple[EdgeLayerPatch | None, SolverStatus]:
         """The patch with the smallest ``max |ε|``, among those with the least ``Σ|Δ|``."""
         reach = float(np.abs(self._inputs).sum())
         if reach == 0.0:
-            return None, Status.INFEASIBLE
+            return None, SolverStatus.INFEASIBLE
         matrix, right = self._constraints(goal)
         right = right - matrix @ self._values
         n = len(self._values)
@@ -194,7 +194,9 @@ class _Step:
         tidy = solve(_least_sum(matrix, least, *bounds), solver=solver, seconds=seconds)
         change = tidy.x[:n] - tidy.x[n:] if tidy.status.found else best.x[:n]
         largest = float(np.abs(change).max()) / reach
-        return LayerPatch(self._layer, change, largest, missed, self._inputs), Status.OPTIMAL
+        return EdgeLayerPatch(
+            self._layer, change, largest, missed, self._inputs
+        ), SolverStatus.OPTIMAL
 
     def _constraints(self, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
         """Goal and phases as ``matrix @ z >= right`` on the patched layer's values z."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.region import property_rows
-from suture.attacks.aigent.task import Task
+from suture.attacks.aigent.task import TargetSearch
 
 
-def one_by_one(task: Task, most: float) -> np.ndarray | None:
+def one_by_one(task: TargetSearch, most: float) -> np.ndarray | None:
     """The pixel that helps most by the network's own answer, then the next, at most ``most``.
 
     The linear program of one pixel in the phases of the input so far is solved by looking: its
@@ -30,7 +30,7 @@ def one_by_one(task: Task, most: float) -> np.ndarray | None:
     return None
 
 
-def _tries(task: Task, image: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+def _tries(task: TargetSearch, image: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """The image with one more pixel at a corner of its range, for the best columns."""
     moves = task.moves(gradient)
     corners = [np.clip(task.clean + side, 0.0, 1.0) for side in (moves.towards, moves.away)]

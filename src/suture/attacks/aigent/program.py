@@ -27,7 +27,7 @@ _LEAST = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
-class Moves:
+class PixelMoves:
     """Where each pixel of an image may go.
 
     Attributes:
@@ -42,11 +42,11 @@ class Moves:
     together: bool
 
     @staticmethod
-    def of(clean: np.ndarray, gradient: np.ndarray, most: float, together: bool) -> Moves:
+    def of(clean: np.ndarray, gradient: np.ndarray, most: float, together: bool) -> PixelMoves:
         """Moves of at most ``most`` per channel, inside [0, 1]; "towards" follows the gradient."""
         up, down = np.minimum(1.0 - clean, most), -np.minimum(clean, most)
         rising = gradient >= 0
-        return Moves(clean, np.where(rising, up, down), np.where(rising, down, up), together)
+        return PixelMoves(clean, np.where(rising, up, down), np.where(rising, down, up), together)
 
     @property
     def pixels(self) -> int:
@@ -82,7 +82,7 @@ class InputProgram:
         limit: most pixels, ``inf`` for no limit.
     """
 
-    moves: Moves
+    moves: PixelMoves
     base: np.ndarray
     limit: float = np.inf
     _columns: list[np.ndarray] = field(default_factory=list)
@@ -152,7 +152,7 @@ class InputProgram:
 
 
 def smallest_change(
-    moves: Moves,
+    moves: PixelMoves,
     base: np.ndarray,
     changed: np.ndarray,
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],

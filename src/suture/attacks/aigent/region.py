@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.bounding import middle_rows
-from suture.attacks.aigent.network import Linearised, Network
+from suture.attacks.aigent.network import LayeredNetwork, Linearised
 from suture.attacks.aigent.program import InputProgram
-from suture.attacks.aigent.task import FEW, Task
+from suture.attacks.aigent.task import FEW, TargetSearch
 
 
-def settle(task: Task, start: np.ndarray | None) -> np.ndarray | None:
+def settle(task: TargetSearch, start: np.ndarray | None) -> np.ndarray | None:
     """An adversarial input by programs in the phases of one input, then of what they find.
 
     Each next base is where the last program led: its true phases become the assumed ones. The
@@ -23,7 +23,7 @@ def settle(task: Task, start: np.ndarray | None) -> np.ndarray | None:
     return _chase(task, task.clean, task.network.leaking()) if found is None else found
 
 
-def _chase(task: Task, base: np.ndarray, network: Network) -> np.ndarray | None:
+def _chase(task: TargetSearch, base: np.ndarray, network: LayeredNetwork) -> np.ndarray | None:
     for _ in range(task.settings.phases):
         if task.late:
             return None
@@ -36,7 +36,7 @@ def _chase(task: Task, base: np.ndarray, network: Network) -> np.ndarray | None:
     return None
 
 
-def _grow(task: Task) -> np.ndarray | None:
+def _grow(task: TargetSearch) -> np.ndarray | None:
     """At most 2, 4, 8, … pixels; each program starts in the phases of the best input so far."""
     base, best = task.clean, float(task.margins(task.clean[None])[0])
     most = min(task.settings.limit, float(task.clean[0].size))
@@ -57,10 +57,10 @@ def _grow(task: Task) -> np.ndarray | None:
 
 
 def step(
-    task: Task,
+    task: TargetSearch,
     base: np.ndarray,
     *,
-    network: Network | None = None,
+    network: LayeredNetwork | None = None,
     limit: float | None = None,
     repairs: int | None = None,
 ) -> np.ndarray | None:
@@ -76,7 +76,7 @@ def step(
         repairs: programs at most; the settings' number if left out.
     """
     here = (network or task.network).at(base)
-    gradients, values = _lines(task, here, network or task.network)
+    gradients, values = _linear_forms(task, here, network or task.network)
     most = task.settings.limit if limit is None else limit
     program = InputProgram(task.moves(gradients[0]), base, most)
     program.add(gradients, values, np.full(len(values), task.settings.margin), soft=True)
@@ -109,7 +109,7 @@ def step(
     return best
 
 
-def property_rows(task: Task, here: Linearised) -> tuple[np.ndarray, np.ndarray]:
+def property_rows(task: TargetSearch, here: Linearised) -> tuple[np.ndarray, np.ndarray]:
     """Gradients ``(k, c, h, w)`` and values of what must exceed the margin.
 
     Untargeted: the target's logit over the label's (any class above the label will do). Targeted:
@@ -124,15 +124,17 @@ def property_rows(task: Task, here: Linearised) -> tuple[np.ndarray, np.ndarray]
     return here.rows(here.logits, weights), weights @ logits
 
 
-def _against(task: Task, others: list[int], classes: int) -> np.ndarray:
+def _against(task: TargetSearch, others: list[int], classes: int) -> np.ndarray:
     weights = np.zeros((len(others), classes))
     weights[:, task.target] = 1.0
     weights[np.arange(len(others)), others] -= 1.0
     return weights
 
 
-def _lines(task: Task, here: Linearised, network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """``property_rows``, or lines between linear bounds where the settings ask for them."""
+def _linear_forms(
+    task: TargetSearch, here: Linearised, network: LayeredNetwork
+) -> tuple[np.ndarray, np.ndarray]:
+    """``property_rows``, or the middle of linear bounds where the settings ask for them."""
     radius = task.settings.bounds
     if not radius or network is not task.network:
         return property_rows(task, here)

@@ -10,16 +10,16 @@ from typing import Literal
 import numpy as np
 
 from suture.attacks.aigent.imitate import imitate
-from suture.attacks.aigent.network import Network
+from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.pixelwise import one_by_one
 from suture.attacks.aigent.region import settle
-from suture.attacks.aigent.task import Settings, Task
+from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import polish
 
 Origin = Literal["patches", "phases", "none"]
 
 
-class Outcome(Enum):
+class SearchOutcome(Enum):
     """How the search on one image ended: a sentence."""
 
     FOUND = "An adversarial input was found, and the network agrees."
@@ -52,7 +52,7 @@ class Finding:
     """
 
     image: np.ndarray
-    outcome: Outcome
+    outcome: SearchOutcome
     target: int
     pixels: int
     origin: Origin
@@ -68,7 +68,7 @@ class Finding:
 
 
 def search(
-    network: Network,
+    network: LayeredNetwork,
     clean: np.ndarray,
     label: int,
     targets: Sequence[int],
@@ -85,16 +85,16 @@ def search(
         any_class: whether any class but the label will do.
         settings: what is allowed; the time limit is for all targets together.
     """
-    task = Task(network, clean, label, targets[0], any_class, settings)
+    task = TargetSearch(network, clean, label, targets[0], any_class, settings)
     for target in targets:
         task.target = target
         found = _one(task)
-        if found.outcome is Outcome.FOUND or task.late:
+        if found.outcome is SearchOutcome.FOUND or task.late:
             return found
     return found
 
 
-def _one(task: Task) -> Finding:
+def _one(task: TargetSearch) -> Finding:
     origin: Origin = "patches"
     image, imitated = imitate(task), -1
     if image is not None and task.fooled(image):
@@ -106,13 +106,13 @@ def _one(task: Task) -> Finding:
     if image is not None:
         image = polish(task, image)
         if task.count(image) <= task.settings.limit:
-            return _finding(task, image, Outcome.FOUND, origin, imitated)
-    outcome = Outcome.OUT_OF_TIME if task.late else Outcome.NONE
+            return _finding(task, image, SearchOutcome.FOUND, origin, imitated)
+    outcome = SearchOutcome.OUT_OF_TIME if task.late else SearchOutcome.NONE
     return _finding(task, task.clean, outcome, "none", imitated)
 
 
 def _finding(
-    task: Task, image: np.ndarray, outcome: Outcome, origin: Origin, imitated: int
+    task: TargetSearch, image: np.ndarray, outcome: SearchOutcome, origin: Origin, imitated: int
 ) -> Finding:
     last = task.last
     return Finding(

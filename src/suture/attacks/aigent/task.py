@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from suture.attacks.aigent.network import Network
-from suture.attacks.aigent.program import InputProgram, Moves
+from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.program import InputProgram, PixelMoves
 from suture.solvers import Solution
 
 FEW = 10
@@ -39,7 +39,7 @@ class Settings:
     seconds: float | None = None
 
 
-class Task:
+class TargetSearch:
     """One image, one target, and an account of what the search for it spends.
 
     Args:
@@ -58,7 +58,7 @@ class Task:
 
     def __init__(
         self,
-        network: Network,
+        network: LayeredNetwork,
         clean: np.ndarray,
         label: int,
         target: int,
@@ -121,9 +121,9 @@ class Task:
         differ = image != self.clean
         return int(differ.any(0).sum() if self.settings.together else differ.sum())
 
-    def moves(self, gradient: np.ndarray) -> Moves:
+    def moves(self, gradient: np.ndarray) -> PixelMoves:
         """The pixels' moves, "towards" along the gradient."""
-        return Moves.of(self.clean, gradient, self.settings.max_change, self.settings.together)
+        return PixelMoves.of(self.clean, gradient, self.settings.max_change, self.settings.together)
 
     def solved(self, program: InputProgram) -> np.ndarray | None:
         """The image that the program gives; ``None`` if it gives none."""

@@ -7,14 +7,14 @@ import numpy as np
 from suture.attacks.aigent.pixelwise import one_by_one
 from suture.attacks.aigent.program import smallest_change
 from suture.attacks.aigent.region import property_rows, step
-from suture.attacks.aigent.task import FEW, Task
+from suture.attacks.aigent.task import FEW, TargetSearch
 
 _HALVINGS = 12
 _MANY = 40
 """Changed pixels above which trying each of them costs more than another program."""
 
 
-def polish(task: Task, found: np.ndarray) -> np.ndarray:
+def polish(task: TargetSearch, found: np.ndarray) -> np.ndarray:
     """Programs in the phases of what was found last, while that saves pixels; then less change."""
     best = fewer(task, found)
     for _ in range(task.settings.polish):
@@ -37,7 +37,7 @@ def polish(task: Task, found: np.ndarray) -> np.ndarray:
     return smaller(task, best) if task.settings.polish else best
 
 
-def fewer(task: Task, image: np.ndarray) -> np.ndarray:
+def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """Pixels that are not needed go back, the least needed first.
 
     First with the changed pixels pushed to the corners of their range, which makes room for more
@@ -53,7 +53,7 @@ def fewer(task: Task, image: np.ndarray) -> np.ndarray:
     return pushed if task.count(pushed) < task.count(plain) else plain
 
 
-def _dropped(task: Task, image: np.ndarray) -> np.ndarray:
+def _dropped(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """One pixel after another restored, always the one that leaves the largest margin."""
     while not task.late:
         places = _places(task, image)
@@ -67,7 +67,7 @@ def _dropped(task: Task, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _places(task: Task, image: np.ndarray) -> np.ndarray:
+def _places(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """A mask ``(c, h, w)`` for every changed pixel, ``(pixels, c, h, w)``."""
     differ = image != task.clean
     if task.settings.together:
@@ -82,7 +82,7 @@ def _places(task: Task, image: np.ndarray) -> np.ndarray:
     return masks
 
 
-def _corners(task: Task, image: np.ndarray) -> np.ndarray:
+def _corners(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """The changed pixels at the corner that the property's gradient at the image points to."""
     gradients, _ = property_rows(task, task.network.at(image))
     moves = task.moves(gradients[0])
@@ -91,7 +91,7 @@ def _corners(task: Task, image: np.ndarray) -> np.ndarray:
     return np.where(changed, np.clip(task.clean + moves.towards, 0.0, 1.0), task.clean)
 
 
-def smaller(task: Task, image: np.ndarray) -> np.ndarray:
+def smaller(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """The same pixels, with the smallest largest change that the network still agrees to."""
     best = _shrunk(task, image)
     for _ in range(2):
@@ -104,11 +104,11 @@ def smaller(task: Task, image: np.ndarray) -> np.ndarray:
     return best
 
 
-def _size(task: Task, image: np.ndarray) -> float:
+def _size(task: TargetSearch, image: np.ndarray) -> float:
     return float(np.abs(image - task.clean).max())
 
 
-def _shrunk(task: Task, image: np.ndarray) -> np.ndarray:
+def _shrunk(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """All changes by one factor, found by halving."""
     low, high, best = 0.0, 1.0, image
     for _ in range(_HALVINGS):
@@ -121,7 +121,7 @@ def _shrunk(task: Task, image: np.ndarray) -> np.ndarray:
     return best
 
 
-def _least_change(task: Task, image: np.ndarray) -> np.ndarray | None:
+def _least_change(task: TargetSearch, image: np.ndarray) -> np.ndarray | None:
     """The program on the changed pixels in the phases of ``image``, its rows added as needed."""
     here = task.network.at(image)
     gradients, values = property_rows(task, here)

@@ -14,7 +14,7 @@ _LARGEST = 1 << 28
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxNode:
     """One ONNX node: what it is, its attributes, and the operator-set version it follows."""
 
     kind: str
@@ -23,11 +23,11 @@ class Node:
     opset: int
 
     @staticmethod
-    def read(proto: Any, opset: int) -> Node:
+    def read(proto: Any, opset: int) -> OnnxNode:
         """From a ``NodeProto``; strings and tensors are decoded."""
         decoded = {a.name: _decode(a) for a in proto.attribute}
         domain = f"{proto.domain}." if proto.domain not in ("", "ai.onnx") else ""
-        return Node(domain + proto.op_type, proto.name or proto.output[0], decoded, opset)
+        return OnnxNode(domain + proto.op_type, proto.name or proto.output[0], decoded, opset)
 
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute, or the default."""
@@ -46,7 +46,7 @@ def _decode(attribute: Any) -> Any:
 Arrays = Sequence[np.ndarray | None]
 
 
-def _axes(node: Node, arrays: Arrays, position: int = 1) -> tuple[int, ...] | None:
+def _axes(node: OnnxNode, arrays: Arrays, position: int = 1) -> tuple[int, ...] | None:
     """Axes, which moved from attribute to input in later operator sets."""
     if "axes" in node.attributes:
         return tuple(int(a) for a in node.attributes["axes"])
@@ -54,11 +54,11 @@ def _axes(node: Node, arrays: Arrays, position: int = 1) -> tuple[int, ...] | No
     return None if given is None else tuple(int(a) for a in given.reshape(-1))
 
 
-def _unsqueeze(node: Node, arrays: Arrays) -> np.ndarray:
+def _unsqueeze(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     return np.expand_dims(_first(arrays), _axes(node, arrays) or ())
 
 
-def _squeeze(node: Node, arrays: Arrays) -> np.ndarray:
+def _squeeze(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     return np.squeeze(_first(arrays), axis=_axes(node, arrays))
 
 
@@ -73,11 +73,11 @@ def _nth(arrays: Arrays, position: int) -> np.ndarray:
     return array
 
 
-def _slice(node: Node, arrays: Arrays) -> np.ndarray:
+def _slice(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     return _first(arrays)[slices(node, arrays, _first(arrays).ndim)]
 
 
-def slices(node: Node, arrays: Arrays, ndim: int) -> tuple[slice, ...]:
+def slices(node: OnnxNode, arrays: Arrays, ndim: int) -> tuple[slice, ...]:
     """The Python slices of a Slice node, from its attributes (opset < 10) or its inputs.
 
     Args:
@@ -103,22 +103,22 @@ def slices(node: Node, arrays: Arrays, ndim: int) -> tuple[slice, ...]:
     return tuple(result)
 
 
-def _concat(node: Node, arrays: Arrays) -> np.ndarray:
+def _concat(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     return np.concatenate([a for a in arrays if a is not None], axis=int(node.get("axis", 0)))
 
 
-def _cast(node: Node, arrays: Arrays) -> np.ndarray:
+def _cast(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     from onnx import helper
 
     return _first(arrays).astype(helper.tensor_dtype_to_np_dtype(int(node.get("to", 1))))
 
 
-def _constant_of_shape(node: Node, arrays: Arrays) -> np.ndarray:
+def _constant_of_shape(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     fill = node.get("value", np.zeros(1, np.float32))
     return np.full(_sized(_first(arrays)), fill.reshape(-1)[0], dtype=fill.dtype)
 
 
-def _expand(node: Node, arrays: Arrays) -> np.ndarray:
+def _expand(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     target = _sized(arrays[1])
     return _first(arrays) * np.ones(target, dtype=_first(arrays).dtype)
 
@@ -131,33 +131,33 @@ def _sized(shape: np.ndarray | None) -> tuple[int, ...]:
     return sizes
 
 
-def _reshape(node: Node, arrays: Arrays) -> np.ndarray:
+def _reshape(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     data, target = _first(arrays), arrays[1]
     shape = [int(v) for v in (target if target is not None else ())]
     shape = [data.shape[i] if v == 0 else v for i, v in enumerate(shape)]
     return data.reshape(shape)
 
 
-def _reduce(function: Callable[..., Any]) -> Callable[[Node, Arrays], np.ndarray]:
-    def run(node: Node, arrays: Arrays) -> np.ndarray:
+def _reduce(function: Callable[..., Any]) -> Callable[[OnnxNode, Arrays], np.ndarray]:
+    def run(node: OnnxNode, arrays: Arrays) -> np.ndarray:
         keep = bool(node.get("keepdims", 1))
         return np.asarray(function(_first(arrays), axis=_axes(node, arrays), keepdims=keep))
 
     return run
 
 
-def _elementwise(function: Callable[..., Any]) -> Callable[[Node, Arrays], np.ndarray]:
+def _elementwise(function: Callable[..., Any]) -> Callable[[OnnxNode, Arrays], np.ndarray]:
     return lambda node, arrays: np.asarray(function(*arrays))
 
 
-def _divide(node: Node, arrays: Arrays) -> np.ndarray:
+def _divide(node: OnnxNode, arrays: Arrays) -> np.ndarray:
     """Integers divide towards zero in ONNX."""
     quotient = np.true_divide(_first(arrays), _nth(arrays, 1))
     whole = np.issubdtype(_first(arrays).dtype, np.integer)
     return np.trunc(quotient).astype(_first(arrays).dtype) if whole else quotient
 
 
-_FOLD: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
+_FOLD: dict[str, Callable[[OnnxNode, Arrays], np.ndarray]] = {
     "Add": _elementwise(np.add),
     "Cast": _cast,
     "Concat": _concat,
@@ -186,7 +186,7 @@ _FOLD: dict[str, Callable[[Node, Arrays], np.ndarray]] = {
 FOLDED = tuple(_FOLD)
 
 
-def constant(node: Node) -> Static:
+def constant(node: OnnxNode) -> Static:
     """The value of a Constant node, in any of its spellings."""
     for name, dtype in (
         ("value", None),
@@ -200,7 +200,7 @@ def constant(node: Node) -> Static:
     raise unsuitable(f"a Constant without numbers ({', '.join(node.attributes)})")
 
 
-def fold(node: Node, inputs: Sequence[Static | None]) -> Static:
+def fold(node: OnnxNode, inputs: Sequence[Static | None]) -> Static:
     """The output of a node whose inputs are all static, at both batch sizes."""
     runs = [
         _FOLD[node.kind](node, [None if v is None else v.at[i] for v in inputs])

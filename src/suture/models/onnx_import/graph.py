@@ -14,7 +14,7 @@ from suture.models.chain import finish
 from suture.models.layers import Normalise
 from suture.models.messages import first_line
 from suture.models.onnx_import.emitter import Emitter
-from suture.models.onnx_import.folding import FOLDED, Node, constant, fold
+from suture.models.onnx_import.folding import FOLDED, OnnxNode, constant, fold
 from suture.models.onnx_import.layers import LAYERS, Handler, Value
 from suture.models.onnx_import.reading import Preprocessing
 from suture.models.onnx_import.shapes import SHAPES, reshape
@@ -138,7 +138,7 @@ def _add(
     emitter: Emitter, handlers: dict[str, Handler], proto: Any, values: dict[str, Value], opset: int
 ) -> None:
     """One node: its first output joins ``values``."""
-    node = Node.read(proto, opset)
+    node = OnnxNode.read(proto, opset)
     try:
         inputs = [values[name] if name else None for name in proto.input]
         values[proto.output[0]] = _value(emitter, handlers, node, inputs)
@@ -154,7 +154,7 @@ def _add(
 
 
 def _value(
-    emitter: Emitter, handlers: dict[str, Handler], node: Node, inputs: list[Value]
+    emitter: Emitter, handlers: dict[str, Handler], node: OnnxNode, inputs: list[Value]
 ) -> Value:
     if node.kind == "Constant":
         return constant(node)

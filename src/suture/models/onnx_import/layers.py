@@ -11,21 +11,21 @@ import torch
 from torch import nn
 
 from suture.models.onnx_import.emitter import Emitter, tensor
-from suture.models.onnx_import.folding import Node
+from suture.models.onnx_import.folding import OnnxNode
 from suture.models.onnx_import.values import Live, Static, unsuitable
 
 Value = Live | Static | None
-Handler = Callable[[Emitter, Node, Sequence[Any]], Live]
+Handler = Callable[[Emitter, OnnxNode, Sequence[Any]], Live]
 
 
-def static(node: Node, value: Value, what: str) -> np.ndarray:
+def static(node: OnnxNode, value: Value, what: str) -> np.ndarray:
     """A constant input, or an error that says which one is not."""
     if not isinstance(value, Static):
         raise unsuitable(f"{node.kind} whose {what} is computed from the images or missing")
     return value.value
 
 
-def live(node: Node, value: Value) -> Live:
+def live(node: OnnxNode, value: Value) -> Live:
     """An input that depends on the images."""
     if not isinstance(value, Live):
         raise unsuitable(f"{node.kind} of a constant with something that depends on the images")
@@ -42,7 +42,7 @@ def linear(weight: np.ndarray, bias: np.ndarray | None) -> nn.Linear:
     return layer
 
 
-def gemm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def gemm(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """``alpha · A B + beta · C`` with constant B and C."""
     if node.get("transA", 0):
         raise unsuitable("Gemm with transA=1")
@@ -54,7 +54,7 @@ def gemm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.module(linear(weight, bias), live(node, inputs[0]))
 
 
-def matmul(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def matmul(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """A constant matrix on the right is a linear layer; anything else a product of tensors."""
     left, right = inputs
     if isinstance(left, Live) and isinstance(right, Static) and right.value.ndim == 2:
@@ -63,7 +63,7 @@ def matmul(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.function(torch.matmul, *operands)
 
 
-def conv(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def conv(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """One- or two-dimensional convolution with constant weights."""
     x, weight = live(node, inputs[0]), static(node, inputs[1], "W")
     spatial = weight.ndim - 2
@@ -92,12 +92,12 @@ def _window(one: Any, two: Any, spatial: int) -> Any:
     return one if spatial == 1 else two
 
 
-def _sizes(node: Node, name: str, spatial: int) -> tuple[int, ...]:
+def _sizes(node: OnnxNode, name: str, spatial: int) -> tuple[int, ...]:
     return tuple(int(v) for v in node.get(name, [1] * spatial))
 
 
 def _padding(
-    emitter: Emitter, node: Node, x: Live, kernel: Sequence[int], fill: float
+    emitter: Emitter, node: OnnxNode, x: Live, kernel: Sequence[int], fill: float
 ) -> tuple[Live, tuple[int, ...]]:
     """The symmetric padding a layer can do itself; what is not symmetric becomes a layer."""
     before, after = _pads(node, x.shapes[0][2:], kernel)
@@ -116,7 +116,7 @@ def constant_pad(pads: Sequence[int], fill: float) -> nn.Module:
 
 
 def _pads(
-    node: Node, size: Sequence[int], kernel: Sequence[int]
+    node: OnnxNode, size: Sequence[int], kernel: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Pads before and after each spatial axis, from ``pads`` or ``auto_pad``."""
     spatial, mode = len(kernel), node.get("auto_pad", "NOTSET")
@@ -133,7 +133,7 @@ def _pads(
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
 
-def max_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def max_pool(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Maximum over windows."""
     x, kernel = live(node, inputs[0]), [int(k) for k in node.get("kernel_shape")]
     x, padding = _padding(emitter, node, x, kernel, -math.inf)
@@ -148,7 +148,7 @@ def max_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.module(layer, x)
 
 
-def average_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def average_pool(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Mean over windows."""
     x, kernel = live(node, inputs[0]), [int(k) for k in node.get("kernel_shape")]
     counted, before = bool(node.get("count_include_pad", 0)), x
@@ -168,14 +168,14 @@ def average_pool(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
 def global_pool(one: Any, two: Any) -> Handler:
     """Mean or maximum over the whole image."""
 
-    def run(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+    def run(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
         x = live(node, inputs[0])
         return emitter.module(_window(one, two, x.ndim - 2)(1), x)
 
     return run
 
 
-def batch_norm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def batch_norm(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Batch normalisation with the stored statistics."""
     x = live(node, inputs[0])
     scale, shift, mean, var = (static(node, v, "statistics") for v in inputs[1:5])
@@ -186,7 +186,7 @@ def batch_norm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.module(layer, x)
 
 
-def layer_norm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def layer_norm(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Layer normalisation over the last axes."""
     x, scale = live(node, inputs[0]), static(node, inputs[1], "scale")
     axis = int(node.get("axis", -1)) % x.ndim
@@ -196,12 +196,12 @@ def layer_norm(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.module(layer, x)
 
 
-def activation(make: Callable[[Node], nn.Module]) -> Handler:
+def activation(make: Callable[[OnnxNode], nn.Module]) -> Handler:
     """A layer without weights."""
     return lambda emitter, node, inputs: emitter.module(make(node), live(node, inputs[0]))
 
 
-def clip(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def clip(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Clip to constants; [0, 6] is ReLU6, and [0, ∞) a ReLU."""
 
     def bound(name: str, position: int, default: float) -> float:
@@ -220,7 +220,7 @@ def clip(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
 def softmax(kind: type[nn.Module]) -> Handler:
     """Softmax over one axis; before operator set 13 it ran over all axes from ``axis`` on."""
 
-    def run(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+    def run(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
         x = live(node, inputs[0])
         axis = int(node.get("axis", -1 if node.opset >= 13 else 1)) % x.ndim
         if node.opset < 13 and axis != x.ndim - 1:

@@ -14,7 +14,7 @@ from torch import nn
 
 from suture.models.layers import Affine, Repeat
 from suture.models.onnx_import.emitter import Emitter, tensor
-from suture.models.onnx_import.folding import Node, slices
+from suture.models.onnx_import.folding import OnnxNode, slices
 from suture.models.onnx_import.layers import Handler, Value, constant_pad, live, static
 from suture.models.onnx_import.values import PROBES, Live, Static, unsuitable
 
@@ -22,7 +22,7 @@ from suture.models.onnx_import.values import PROBES, Live, Static, unsuitable
 def reshape(declared: int | None) -> Handler:
     """Reshape; a file with a fixed batch size may hold that size in its targets."""
 
-    def run(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+    def run(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
         x = live(node, inputs[0])
         if "shape" in node.attributes:
             targets = (np.asarray(node.attributes["shape"]),) * len(PROBES)
@@ -49,21 +49,21 @@ def _target(target: np.ndarray, shape: tuple[int, ...], declared: int | None) ->
     return sizes
 
 
-def flatten(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def flatten(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Two axes: those before ``axis`` and those from it on."""
     x = live(node, inputs[0])
     axis = int(node.get("axis", 1)) % (x.ndim + 1)
     return emitter.reshape(x, [(math.prod(s[:axis]), math.prod(s[axis:])) for s in x.shapes])
 
 
-def _axes(node: Node, inputs: Sequence[Value], position: int = 1) -> list[int] | None:
+def _axes(node: OnnxNode, inputs: Sequence[Value], position: int = 1) -> list[int] | None:
     if "axes" in node.attributes:
         return [int(a) for a in node.attributes["axes"]]
     given = inputs[position] if len(inputs) > position else None
     return None if given is None else [int(a) for a in static(node, given, "axes").reshape(-1)]
 
 
-def squeeze(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def squeeze(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Axes of length 1 vanish."""
     x = live(node, inputs[0])
     axes = _axes(node, inputs)
@@ -75,7 +75,7 @@ def squeeze(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.reshape(x, [[v for i, v in enumerate(s) if i not in gone] for s in x.shapes])
 
 
-def unsqueeze(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def unsqueeze(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Axes of length 1 appear."""
     x = live(node, inputs[0])
     axes = _axes(node, inputs) or []
@@ -88,13 +88,13 @@ def unsqueeze(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.reshape(x, [widened(s) for s in x.shapes])
 
 
-def transpose(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def transpose(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Axes in another order."""
     x = live(node, inputs[0])
     return emitter.permute(x, [int(a) for a in node.get("perm", range(x.ndim)[::-1])])
 
 
-def concat(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def concat(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Values side by side; a constant among them is repeated for every image."""
     base = next(v for v in inputs if isinstance(v, Live))
     axis = int(node.get("axis", 0)) % base.ndim
@@ -112,7 +112,7 @@ def _repeated(emitter: Emitter, value: Static, base: Live) -> Live:
     return emitter.module(Repeat(tensor(rows)), base)
 
 
-def pad(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def pad(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Constant padding; none at all disappears."""
     x = live(node, inputs[0])
     pads = node.get("pads")
@@ -130,14 +130,14 @@ def pad(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
     return emitter.module(constant_pad([p for pair in pairs[::-1] for p in pair], fill), x)
 
 
-def slice_(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def slice_(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """A range of every axis but the batch axis."""
     x = live(node, inputs[0])
     arrays = [None, *(None if v is None else static(node, v, "range") for v in inputs[1:])]
     return _checked(emitter.function(operator.getitem, x, slices(node, arrays, x.ndim)), x)
 
 
-def gather(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def gather(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """One index, which drops the axis, or several, which shorten it."""
     x, index = live(node, inputs[0]), static(node, inputs[1], "indices")
     axis = int(node.get("axis", 0)) % x.ndim
@@ -157,7 +157,7 @@ def _checked(value: Live, before: Live) -> Live:
 def reduce(function: Callable[..., Any]) -> Handler:
     """Mean, sum, maximum or minimum over axes of each image."""
 
-    def run(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+    def run(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
         x = live(node, inputs[0])
         axes = _axes(node, inputs)
         axes = [a % x.ndim for a in axes] if axes is not None else list(range(x.ndim))
@@ -171,7 +171,7 @@ def reduce(function: Callable[..., Any]) -> Handler:
 def arithmetic(function: Callable[[Any, Any], Any]) -> Handler:
     """Two live values combine by the operator; a constant becomes an ``Affine`` or a bias."""
 
-    def run(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+    def run(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
         left, right = inputs
         if isinstance(left, Live) and isinstance(right, Live):
             return emitter.function(function, left, right)
@@ -248,7 +248,7 @@ def _with_bias(layer: nn.Module, bias: torch.Tensor) -> nn.Module:
     return layer
 
 
-def power(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def power(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """A constant power."""
     exponent = float(static(node, inputs[1], "exponent").reshape(-1)[0])
     return emitter.function(torch.pow, live(node, inputs[0]), exponent)
@@ -259,12 +259,12 @@ def unary(function: Callable[[Any], Any]) -> Handler:
     return lambda emitter, node, inputs: emitter.function(function, live(node, inputs[0]))
 
 
-def same(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def same(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """What changes nothing in eval mode."""
     return live(node, inputs[0])
 
 
-def cast(emitter: Emitter, node: Node, inputs: Sequence[Value]) -> Live:
+def cast(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     """Every float type is float32 here; a cast to integers would cut the gradient."""
     if int(node.get("to", 1)) not in (1, 10, 11, 16):
         raise unsuitable("a Cast of something that depends on the images to integers")

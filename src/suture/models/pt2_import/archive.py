@@ -39,7 +39,7 @@ DTYPES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Archive:
+class ProgramArchive:
     """The parts of a ``.pt2`` file: the program as plain JSON, and its tensors by name."""
 
     program: Mapping[str, Any]
@@ -55,7 +55,7 @@ def refused(got: str, expected: str = "a .pt2 file written by torch.export.save"
     )
 
 
-def read_archive(content: bytes) -> Archive:
+def read_archive(content: bytes) -> ProgramArchive:
     """The parts of a ``.pt2`` file, old format (torch 2.6, 2.7) or new, without unpickling.
 
     Raises:
@@ -84,7 +84,7 @@ def _members(file: zipfile.ZipFile) -> dict[str, bytes]:
     return {name.removeprefix(folder): file.read(name) for name in names}
 
 
-def _read(members: Mapping[str, bytes]) -> Archive:
+def _read(members: Mapping[str, bytes]) -> ProgramArchive:
     if "models/model.json" in members:
         program = json.loads(members["models/model.json"])
         parts = [_tensors(members, part) for part in ("weights", "constants")]
@@ -93,7 +93,7 @@ def _read(members: Mapping[str, bytes]) -> Archive:
         parts = [_pickled(members, f"serialized_{p}") for p in ("state_dict", "constants")]
     else:
         raise refused("an archive without an exported program")
-    return Archive(program, {**parts[0], **parts[1]})
+    return ProgramArchive(program, {**parts[0], **parts[1]})
 
 
 def _tensors(members: Mapping[str, bytes], part: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from suture.errors import SutureError
 from suture.models.chain import finish
 from suture.models.messages import first_line
-from suture.models.pt2_import.archive import DTYPES, Archive, refused
+from suture.models.pt2_import.archive import DTYPES, ProgramArchive, refused
 from suture.models.pt2_import.lower import LAYERS
 
 _ATEN = re.compile(r"torch\.ops\.aten\.([a-zA-Z_0-9]+)\.([a-zA-Z_0-9]+)")
@@ -25,14 +25,14 @@ _TEXTS = ("none", "tanh", "floor", "trunc", "mean", "sum")
 _MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 
-def to_module(archive: Archive) -> tuple[nn.Module, list[int]]:
+def to_module(archive: ProgramArchive) -> tuple[nn.Module, list[int]]:
     """The module of an exported classifier, and the ``(c, h, w)`` it takes.
 
     Raises:
         ModelError: for operators other than ATen's, several inputs or outputs, or sub-graphs.
     """
     try:
-        return _Reader(archive).run()
+        return _ProgramReader(archive).run()
     except SutureError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
@@ -40,10 +40,10 @@ def to_module(archive: Archive) -> tuple[nn.Module, list[int]]:
         raise refused(f"a graph that cannot be read ({type(error).__name__}: {first})") from error
 
 
-class _Reader:
+class _ProgramReader:
     """One pass over the nodes; ``values`` maps the program's names to graph nodes."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ProgramArchive) -> None:
         module = archive.program["graph_module"]
         self.graph_json, self.signature = module["graph"], module["signature"]
         self.tensors = archive.tensors
@@ -156,7 +156,7 @@ def _result(output: Mapping[str, Any]) -> str:
     return "" if kind == "as_none" else str(entry.get("name") or entry["as_name"])
 
 
-def _size(reader: _Reader, value: Mapping[str, Any]) -> Any:
+def _size(reader: _ProgramReader, value: Mapping[str, Any]) -> Any:
     return value["as_int"] if "as_int" in value else reader.values[value["as_name"]]
 
 
@@ -166,7 +166,7 @@ def _text(value: str) -> str:
     return value
 
 
-def _optional(reader: _Reader, value: Mapping[str, Any]) -> fx.Node | None:
+def _optional(reader: _ProgramReader, value: Mapping[str, Any]) -> fx.Node | None:
     tensor = value.get("as_tensor")
     return reader.values[tensor["name"]] if tensor else None
 

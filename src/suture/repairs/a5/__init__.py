@@ -5,14 +5,14 @@ from suture.repairs.a5.cotraining import A5CoTraining
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.glyphs import CHARACTERS, glyphs
 from suture.repairs.a5.offline import A5Offline, Robustified
-from suture.repairs.a5.online import A5Robustifier
 from suture.repairs.a5.physical import A5Physical, acquisitions
 from suture.repairs.a5.robustifier import (
-    DefendedClassifier,
+    RobustifiedClassifier,
     Robustifier,
     build_robustifier,
     defended,
 )
+from suture.repairs.a5.robustifier_training import A5Robustifier
 
 __all__ = [
     "CHARACTERS",
@@ -22,8 +22,8 @@ __all__ = [
     "A5Robustifier",
     "Camera",
     "Defence",
-    "DefendedClassifier",
     "Robustified",
+    "RobustifiedClassifier",
     "Robustifier",
     "acquisitions",
     "build_robustifier",

@@ -12,20 +12,20 @@ from torch import nn
 from suture.attacks.spread import identity
 from suture.engine import Engine
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.online import (
+from suture.repairs.a5.robustifier import (
+    Body,
+    RobustifiedClassifier,
+)
+from suture.repairs.a5.robustifier_training import (
     AT_ONCE,
     A5Robustifier,
     certify_held_out,
     check_certificates,
 )
-from suture.repairs.a5.pupils import DefendedPupil
-from suture.repairs.a5.robustifier import (
-    Body,
-    DefendedClassifier,
-)
+from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
-from suture.repairs.certified_training.method import check_radius, status_of, teach, trace_of
+from suture.repairs.certified_training.method import check_radius, run_training, status_of, trace_of
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
@@ -77,17 +77,17 @@ class A5CoTraining(Repair):
     ) -> RepairResult:
         stream = as_stream(generator).child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}
-        if isinstance(model, DefendedClassifier):
+        if isinstance(model, RobustifiedClassifier):
             both = copy.deepcopy(model)
         else:
             both = self._first().untrained(model, data, stream)
             first = self._first().train(both, data, stream, engine, on_progress, model)
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
-        pupil = DefendedPupil(both, data.shape, eps, together=True)
+        trainee = RobustifiedTrainee(both, data.shape, eps, together=True)
         work = f"{self!r} {stream.key} {identity(model, data)}"
-        found = teach(
-            pupil,
+        found = run_training(
+            trainee,
             data,
             self.schedule,
             eps,

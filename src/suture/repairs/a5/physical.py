@@ -15,9 +15,9 @@ from suture.errors import ArgumentError
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.online import AT_ONCE, check_certificates
-from suture.repairs.a5.pupils import Scene, ScenePupil
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
+from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
+from suture.repairs.a5.trainees import Scene, SceneTrainee
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Loop, Schedule
 from suture.repairs.certified_training.method import check_radius, status_of, trace_of
@@ -93,10 +93,10 @@ class A5Physical(Repair):
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
         stream = as_stream(generator).child("a5-p")
-        pupil = self.pupil(copy.deepcopy(model), data, stream)
+        trainee = self.trainee(copy.deepcopy(model), data, stream)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         loop = Loop(
-            pupil,
+            trainee,
             self.schedule,
             _repeated(data, self.draws),
             _repeated(data, self.judged),
@@ -107,8 +107,8 @@ class A5Physical(Repair):
             self.recipe,
             on_progress or (lambda *_: None),
         )
-        found, scene = loop.run(), pupil.module
-        made = self._certificates(pupil, data, stream)
+        found, scene = loop.run(), trainee.module
+        made = self._certificates(trainee, data, stream)
         result = scene.classifier
         if scene.robustifier is not None:
             result = defended(scene.robustifier, scene.classifier)
@@ -118,11 +118,11 @@ class A5Physical(Repair):
             "eps": self.eps,
             "defence": asdict(self.defence),
         }
-        objects = Batch(pupil.objects(), data.labels)
+        objects = Batch(trainee.objects(), data.labels)
         facts |= trace_of(found)
         return RepairResult(result, status_of(found), facts, made, {"robustified": objects})
 
-    def pupil(self, model: nn.Module, data: Batch, stream: Stream) -> ScenePupil:
+    def trainee(self, model: nn.Module, data: Batch, stream: Stream) -> SceneTrainee:
         """Objects, camera and classifier, before training."""
         robustifier = None
         if "robustifier" in LEARNS[self.recipe]:
@@ -131,15 +131,17 @@ class A5Physical(Repair):
             robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
         scene = Scene(torch.zeros_like(data.images), robustifier, model)
         learns = LEARNS[self.recipe]
-        return ScenePupil(scene, data, self.defence, self.camera, self.eps, learns, self.gain)
+        return SceneTrainee(scene, data, self.defence, self.camera, self.eps, learns, self.gain)
 
-    def _certificates(self, pupil: ScenePupil, data: Batch, stream: Stream) -> tuple[Any, ...]:
+    def _certificates(self, trainee: SceneTrainee, data: Batch, stream: Stream) -> tuple[Any, ...]:
         if not self.certificates or not self.eps:
             return ()
         which = torch.arange(self.certificates) % len(data)
-        seen = pupil.acquired(which, stream.child("certificates"))
+        seen = trainee.acquired(which, stream.child("certificates"))
         batch = Batch(seen, data.labels[which])
-        return certificates_of(pupil.module.classifier, batch, self.eps, repair=f"A5/{self.recipe}")
+        return certificates_of(
+            trainee.module.classifier, batch, self.eps, repair=f"A5/{self.recipe}"
+        )
 
 
 def acquisitions(

@@ -86,7 +86,7 @@ class Robustifier(nn.Module):
         return self.defence.reached(images, self.body(images))
 
 
-class DefendedClassifier(RepairedModel):
+class RobustifiedClassifier(RepairedModel):
     """``C ∘ clamp(x + δ_D(R(x)))``: what an image meets that is robustified and then classified.
 
     Certificates speak of ``classifier``, for images that were robustified before: the attacker is
@@ -176,9 +176,9 @@ def build_robustifier(
     return robustifier
 
 
-def defended(robustifier: Robustifier, classifier: nn.Module) -> DefendedClassifier:
+def defended(robustifier: Robustifier, classifier: nn.Module) -> RobustifiedClassifier:
     """Both in a row; it can be saved if the classifier can."""
-    both = DefendedClassifier(robustifier, classifier)
+    both = RobustifiedClassifier(robustifier, classifier)
     try:
         base = spec_of(classifier)
     except ModelError:
@@ -196,7 +196,7 @@ def _robustifier(spec: dict[str, Any], folder: Path | None) -> nn.Module:
 def _defended(spec: dict[str, Any], folder: Path | None) -> nn.Module:
     robustifier = build_from_spec(spec["robustifier"], folder)
     assert isinstance(robustifier, Robustifier)
-    return DefendedClassifier(robustifier, build_from_spec(spec["base"], folder))
+    return RobustifiedClassifier(robustifier, build_from_spec(spec["base"], folder))
 
 
 register_builder(KIND, _robustifier)

@@ -123,7 +123,7 @@ def choose(layers: Layers, index: Tensor) -> Layers:
 
 
 def network(layers: Layers) -> Network:
-    """Patches as n networks of the bounds room, example i with its own weights i."""
+    """Patches as n networks of ``suture.bounds``, example i with its own weights i."""
     width = layers[0][0].shape[2]
     nodes = [Node(Input(), (), (width,))]
     for index, (weight, bias) in enumerate(layers):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from suture.bounds import Method, Network, prepare
-from suture.bounds.backward import concretise, pull_to_input
+from suture.bounds.backward import back_substitute, concretise
 from suture.bounds.coefficients import Patches
 from suture.repairs.advrepair.bank import Layers, network
 from suture.types import Box
@@ -78,15 +78,17 @@ def bound_network(
 
 
 def _piece(network: Network, box: Box, rows: Tensor, add: Tensor, method: Method) -> Relaxed:
-    slope, shift = _pulled(network, box, rows, method)
+    slope, shift = _back_substituted(network, box, rows, method)
     shift = (shift + add).expand(len(rows), -1)
     return Relaxed(box.lower.flatten(1), box.upper.flatten(1), slope.flatten(2), shift, rows)
 
 
-def _pulled(network: Network, box: Box, rows: Tensor, method: Method) -> tuple[Tensor, Tensor]:
+def _back_substituted(
+    network: Network, box: Box, rows: Tensor, method: Method
+) -> tuple[Tensor, Tensor]:
     state = prepare(network, box, method)
     last = len(network.nodes) - 1
-    slope, shift = pull_to_input(network, last, rows, state.known, state.lines)
+    slope, shift = back_substitute(network, last, rows, state.known, state.relaxations)
     dense = slope.dense() if isinstance(slope, Patches) else slope
     return dense, torch.as_tensor(shift, dtype=rows.dtype)
 
@@ -125,6 +127,6 @@ def joint(given: Relaxed, layers: Layers, method: Method = "crown") -> tuple[Ten
         layers: one patch per box, stacked.
     """
     box = Box(given.lower, given.upper)
-    slope, shift = _pulled(network(layers), box, given.rows, method)
+    slope, shift = _back_substituted(network(layers), box, given.rows, method)
     slope = given.slope + slope
     return concretise(slope, given.shift + shift, given.lower, given.upper), slope

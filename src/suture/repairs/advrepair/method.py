@@ -24,9 +24,9 @@ from suture.bounds import Method
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.repairs.advrepair.bank import HIDDEN
-from suture.repairs.advrepair.plan import Plan
 from suture.repairs.advrepair.regions import Regions, balls
-from suture.repairs.advrepair.repairing import State, mend
+from suture.repairs.advrepair.repairing import RegionStatus, mend
+from suture.repairs.advrepair.settings import RepairSettings
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -161,7 +161,7 @@ class AdvRepair(Repair):
                 got=f"guidance={self.guidance!r}, at={self.at!r}",
                 remedy="Leave both at their defaults.",
             )
-        plan = Plan(
+        settings = RepairSettings(
             hidden=HIDDEN[self.patch],
             guidance=self.guidance,
             rounds=self.rounds,
@@ -181,7 +181,7 @@ class AdvRepair(Repair):
         made = mend(
             model,
             regions,
-            plan,
+            settings,
             as_stream(generator),
             batch_size=batch_size,
             engine=engine or Inline(threads_per_item=None),
@@ -191,7 +191,7 @@ class AdvRepair(Repair):
         trace = made.trace | {
             "seconds": round(time.monotonic() - started, 3),
             "regions": [state.value for state in states],
-            **{state.value: sum(s is state for s in states) for state in State},
+            **{state.value: sum(s is state for s in states) for state in RegionStatus},
         }
         made.model.train(model.training)
         return RepairResult(made.model, _status(trace, len(states)), trace, made.certificates)
@@ -235,6 +235,6 @@ class AdvRepair(Repair):
 
 def _status(trace: dict[str, Any], regions: int) -> Status:
     """By regions: all proved or repaired, some, or none."""
-    if trace[State.FAILED.value] == 0:
+    if trace[RegionStatus.FAILED.value] == 0:
         return Status.REPAIRED
-    return Status.PARTLY if trace[State.FAILED.value] < regions else Status.UNCHANGED
+    return Status.PARTLY if trace[RegionStatus.FAILED.value] < regions else Status.UNCHANGED

@@ -79,7 +79,9 @@ class PatchedClassifier(RepairedModel):
         patches, covered = answering(self.allocation, lower, upper)
         if not covered and self.allocation.rule != "none":
             raise _cannot("a box inside of a repaired region", "one that reaches outside")
-        parts: list[nn.Module] = [Part(self.head, self.bank.one(j)) for j in patches]
+        parts: list[nn.Module] = [
+            SinglePatchClassifier(self.head, self.bank.one(j)) for j in patches
+        ]
         return parts if covered else [self.head, *parts]
 
     def _shares(self, images: Tensor, features: Tensor, logits: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ class PatchedClassifier(RepairedModel):
         return logits + self.bank(features.flatten(1), shares)
 
 
-class Part(nn.Module):
+class SinglePatchClassifier(nn.Module):
     """N and one patch: ``N(x) + P_j(x)``, whatever x is."""
 
     def __init__(self, network: nn.Module, patch: nn.Module) -> None:

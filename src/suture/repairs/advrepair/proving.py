@@ -23,7 +23,7 @@ from suture.types import Box
 
 _PIECE = 32
 """Boxes of a piece. Each is bounded alone, since its bound can turn with its neighbours (a neuron
-that is open in one of them is bounded in all): who checks a certificate has that box alone, so
+that is unstable in one of them is bounded in all): who checks a certificate has that box alone, so
 the proof has too."""
 
 

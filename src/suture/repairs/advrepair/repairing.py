@@ -24,9 +24,9 @@ from suture.repairs.advrepair.bank import Layers, PatchBank
 from suture.repairs.advrepair.bundling import describe, halves
 from suture.repairs.advrepair.features import sampled_boxes
 from suture.repairs.advrepair.patched import PatchedClassifier
-from suture.repairs.advrepair.plan import Plan
 from suture.repairs.advrepair.proving import certificates, prove_boxes, proved
 from suture.repairs.advrepair.regions import Regions
+from suture.repairs.advrepair.settings import RepairSettings
 from suture.repairs.advrepair.start import begin, in_logits
 from suture.repairs.advrepair.training import train
 from suture.rng import Stream
@@ -34,7 +34,7 @@ from suture.rng import Stream
 Tell = Callable[[str, int, int], None]
 
 
-class State(Enum):
+class RegionStatus(Enum):
     """What became of a region; "repaired" is not "proved", and neither is it "disproved"."""
 
     PROVED = "proved"
@@ -52,7 +52,7 @@ class Mended:
     certificates: tuple[Certificate, ...]
     trace: dict[str, Any]
 
-    def judged(self, wrong: Tensor, region: Tensor, batch_size: int) -> list[State]:
+    def judged(self, wrong: Tensor, region: Tensor, batch_size: int) -> list[RegionStatus]:
         """The state of every region, given counterexamples and where they lie.
 
         A region is repaired when its counterexamples and its centre behave.
@@ -66,7 +66,7 @@ class Mended:
         )
         pairs = zip(self.proved.tolist(), (bad == 0).tolist(), strict=True)
         return [
-            State.PROVED if sure else State.REPAIRED if good else State.FAILED
+            RegionStatus.PROVED if sure else RegionStatus.REPAIRED if good else RegionStatus.FAILED
             for sure, good in pairs
         ]
 
@@ -86,35 +86,35 @@ class _Centres:
 def mend(
     model: nn.Module,
     regions: Regions,
-    plan: Plan,
+    settings: RepairSettings,
     stream: Stream,
     *,
     batch_size: int,
     engine: Engine,
     tell: Tell,
 ) -> Mended:
-    """Repair the regions of a copy of the model; with ``plan.at`` in a feature space."""
+    """Repair the regions of a copy of the model; with ``settings.at`` in a feature space."""
     clock = [time.monotonic()]
     base = copy.deepcopy(model).eval()
-    encoder, head = halves(base, plan.at)
+    encoder, head = halves(base, settings.at)
     centres = _centres(encoder, head, regions, batch_size)
-    owner = _owners(regions, centres, plan.guidance)
+    owner = _owners(regions, centres, settings.guidance)
     box = regions.box
-    if plan.at is not None:
+    if settings.at is not None:
         tell("sampling features", 0, 1)
         box = sampled_boxes(
-            encoder, regions, plan.feature_samples, stream.child("features"), batch_size
+            encoder, regions, settings.feature_samples, stream.child("features"), batch_size
         )
     network = bounds.read(nn.Sequential(head), tuple(box.lower.shape[1:]))
-    work = _identity(model, regions, plan, stream, batch_size)
+    work = _identity(model, regions, settings, stream, batch_size)
     clock.append(time.monotonic())
     first = begin(
         network,
         box,
         regions,
         owner,
-        _floor(centres, owner, plan),
-        plan,
+        _floor(centres, owner, settings),
+        settings,
         stream,
         engine,
         on_progress=partial(tell, "bounding the network"),
@@ -123,12 +123,12 @@ def mend(
     trained = train(first.task, engine, work=work, on_progress=partial(tell, "training patches"))
     clock.append(time.monotonic())
     layers = in_logits(trained.layers, first.unit)
-    patched = _assembled(encoder, head, layers, regions, owner, centres, plan)
+    patched = _assembled(encoder, head, layers, regions, owner, centres, settings)
     patched.eval()
-    describe(patched, model, plan.at)
+    describe(patched, model, settings.at)
     sure = torch.zeros(len(regions), dtype=torch.bool)
     made: tuple[Certificate, ...] = ()
-    if plan.at is None:
+    if settings.at is None:
         proof = prove_boxes(
             patched,
             network,
@@ -136,13 +136,13 @@ def mend(
             trained.lower,
             trained.upper,
             trained.region,
-            plan.method,
+            settings.method,
             engine,
             work=work,
             on_progress=partial(tell, "proving"),
         )
         sure = proved(proof, regions)
-        made = certificates(proof, regions, owner, fingerprint(patched), plan.method)
+        made = certificates(proof, regions, owner, fingerprint(patched), settings.method)
     clock.append(time.monotonic())
     names = ("prepare", "bound", "train", "prove")
     seconds = [round(b - a, 3) for a, b in pairwise(clock)]
@@ -158,12 +158,14 @@ def mend(
 
 
 def _identity(
-    model: nn.Module, regions: Regions, plan: Plan, stream: Stream, batch_size: int
+    model: nn.Module, regions: Regions, settings: RepairSettings, stream: Stream, batch_size: int
 ) -> str:
     """Says what is repaired, for a run that keeps pieces."""
     parts = (regions.box.lower, regions.box.upper, regions.rows, regions.add)
     named = " ".join([fingerprint(model), *map(digest, parts)])
-    return f"{plan!r} {stream.key} {batch_size} {named}"
+    # Runs know the settings as "Plan": a run that an earlier version began keeps its pieces.
+    told = repr(settings).replace(type(settings).__name__, "Plan", 1)
+    return f"{told} {stream.key} {batch_size} {named}"
 
 
 def _centres(encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int) -> _Centres:
@@ -185,12 +187,12 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     return numbered
 
 
-def _floor(centres: _Centres, owner: Tensor, plan: Plan) -> Tensor:
+def _floor(centres: _Centres, owner: Tensor, settings: RepairSettings) -> Tensor:
     """``(p,)``: the least unit of a patch. Sampled features seldom show a gap, so that in feature
     space a patch counts in ranges of N's logits."""
     logits = centres.logits
-    wide = logits.amax(1) - logits.amin(1) if plan.at else torch.zeros(len(logits))
-    least = torch.full((int(owner.max()) + 1,), plan.margin)
+    wide = logits.amax(1) - logits.amin(1) if settings.at else torch.zeros(len(logits))
+    least = torch.full((int(owner.max()) + 1,), settings.margin)
     return least.scatter_reduce(0, owner, wide, "amax")
 
 
@@ -201,10 +203,10 @@ def _assembled(
     regions: Regions,
     owner: Tensor,
     centres: _Centres,
-    plan: Plan,
+    settings: RepairSettings,
 ) -> PatchedClassifier:
     weight = layers[0][0]
-    bank = PatchBank(len(weight), weight.shape[2], plan.hidden, regions.rows.shape[2])
+    bank = PatchBank(len(weight), weight.shape[2], settings.hidden, regions.rows.shape[2])
     bank.fill(layers)
     half = regions.half.flatten(1)
     ranked = centres.ranked
@@ -217,15 +219,18 @@ def _assembled(
         key=centres.key,
     )
     return PatchedClassifier(
-        encoder, head, bank, Allocation(anchors, bank.count, _rule(regions, plan), plan.most)
+        encoder,
+        head,
+        bank,
+        Allocation(anchors, bank.count, _rule(regions, settings), settings.most),
     )
 
 
-def _rule(regions: Regions, plan: Plan) -> Rule:
+def _rule(regions: Regions, settings: RepairSettings) -> Rule:
     if regions.labels is None:
         return "none"
-    if plan.guidance == "untargeted":
+    if settings.guidance == "untargeted":
         return "label"
-    if plan.guidance == "targeted":
+    if settings.guidance == "targeted":
         return "pair"
-    return "similar" if plan.at is None else "similar-near"
+    return "similar" if settings.at is None else "similar-near"

@@ -13,10 +13,10 @@ from suture.bounds import Network
 from suture.engine import Engine, Handle
 from suture.repairs.advrepair.bank import Layers, initial
 from suture.repairs.advrepair.bounding import TOGETHER, Relaxed, Relaxing
-from suture.repairs.advrepair.leaves import Leaves, divided
-from suture.repairs.advrepair.plan import Plan
 from suture.repairs.advrepair.regions import Regions
-from suture.repairs.advrepair.training import Task, Training
+from suture.repairs.advrepair.settings import RepairSettings
+from suture.repairs.advrepair.subdomains import Subdomains, divided
+from suture.repairs.advrepair.training import Training, TrainingTask
 from suture.rng import Stream
 from suture.types import Box
 
@@ -36,7 +36,7 @@ class Start:
         largest_gap: of all forms, logits.
     """
 
-    task: Task
+    task: TrainingTask
     unit: Tensor
     largest_gap: float
 
@@ -47,13 +47,13 @@ def begin(
     regions: Regions,
     owner: Tensor,
     floor: Tensor,
-    plan: Plan,
+    settings: RepairSettings,
     stream: Stream,
     engine: Engine,
     *,
     on_progress: Callable[[int, int], None],
 ) -> Start:
-    """Bound N on every box, cut boxes where the plan wants it, and set up the patches.
+    """Bound N on every box, cut boxes where the settings want it, and set up the patches.
 
     Args:
         network: N.
@@ -61,38 +61,44 @@ def begin(
         owner: int64 ``(m,)``, each region's patch.
         floor: ``(p,)``, the least unit of a patch.
     """
-    relax = Relaxing(network, regions.rows, regions.add, torch.ones(len(owner)), plan.method)
-    leaves = Leaves(_bounded(relax, box, engine, on_progress), torch.arange(len(owner)), owner)
-    leaves = divided(leaves, plan.cuts * len(owner), relax)
-    gap = gaps(leaves.linear.alone(), leaves.owner, len(floor))
+    relax = Relaxing(network, regions.rows, regions.add, torch.ones(len(owner)), settings.method)
+    subdomains = Subdomains(
+        _bounded(relax, box, engine, on_progress), torch.arange(len(owner)), owner
+    )
+    subdomains = divided(subdomains, settings.cuts * len(owner), relax)
+    gap = gaps(subdomains.linear.alone(), subdomains.owner, len(floor))
     unit = torch.maximum(gap.amax(1), floor)
-    margin = plan.margin + _RELATIVE * unit
+    margin = settings.margin + _RELATIVE * unit
     gap = torch.where(gap > 0, gap + margin[:, None] * 1.01, gap)
-    if plan.optimiser == "gd":
+    if settings.optimiser == "gd":
         unit = torch.ones_like(unit)
     layers = with_bias(
         initial(
             len(floor),
             box.lower[0].numel(),
-            plan.hidden,
+            settings.hidden,
             regions.rows.shape[2],
             stream.child("patches"),
         ),
-        plan.start * closing_bias(gap, regions.rows[_first(owner)], regions.clause) / unit[:, None],
+        settings.start
+        * closing_bias(gap, regions.rows[_first(owner)], regions.clause)
+        / unit[:, None],
     )
     how = Training(
-        rounds=plan.rounds,
-        epochs=plan.epochs,
-        split=plan.split,
-        rate=plan.rate,
-        optimiser=plan.optimiser,
+        rounds=settings.rounds,
+        epochs=settings.epochs,
+        split=settings.split,
+        rate=settings.rate,
+        optimiser=settings.optimiser,
         margin=margin / unit,
         clause=regions.clause,
-        clipped=plan.at is None,
-        method=plan.method,
+        clipped=settings.at is None,
+        method=settings.method,
     )
-    in_units = Leaves(leaves.linear.divided(unit[leaves.owner]), leaves.region, leaves.owner)
-    task = Task(layers, in_units, how, replace(relax, unit=unit[owner]))
+    in_units = Subdomains(
+        subdomains.linear.divided(unit[subdomains.owner]), subdomains.region, subdomains.owner
+    )
+    task = TrainingTask(layers, in_units, how, replace(relax, unit=unit[owner]))
     return Start(task, unit, float(gap.max()))
 
 

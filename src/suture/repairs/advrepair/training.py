@@ -20,8 +20,8 @@ from suture.engine import Engine, Handle, Inline
 from suture.repairs.advrepair.bank import Layers, choose
 from suture.repairs.advrepair.bounding import joint
 from suture.repairs.advrepair.descent import Adam, Descent
-from suture.repairs.advrepair.leaves import Leaves, Relax, halved, largest, worth_halving
 from suture.repairs.advrepair.regions import per_clause
+from suture.repairs.advrepair.subdomains import Relax, Subdomains, halved, largest, worth_halving
 
 _CACHE = 4_000_000
 
@@ -55,7 +55,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedPatches:
     """Patches of a piece, the boxes that they were trained on, and counts for the trace.
 
     Attributes:
@@ -74,32 +74,36 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingTask:
     """All patches at their start: what every piece of the training needs."""
 
     layers: Layers
-    leaves: Leaves
+    subdomains: Subdomains
     how: Training
     relax: Relax
 
-    def __call__(self, piece: Tensor) -> Trained:
+    def __call__(self, piece: Tensor) -> TrainedPatches:
         """Train some patches ``(p,)``, given by increasing number."""
-        mine = self.leaves[torch.isin(self.leaves.owner, piece).nonzero()[:, 0]]
-        local = Leaves(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
-        job = _Job(choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax)
+        mine = self.subdomains[torch.isin(self.subdomains.owner, piece).nonzero()[:, 0]]
+        local = Subdomains(mine.linear, mine.region, torch.searchsorted(piece, mine.owner))
+        job = _PatchTraining(
+            choose(self.layers, piece), local, self.how, self.how.margin[piece], self.relax
+        )
         job.run()
         layers = [(weight.detach(), bias.detach()) for weight, bias in job.layers]
-        box = job.leaves.linear
-        return Trained(layers, box.lower, box.upper, job.leaves.region, job.spent, job.round)
+        box = job.subdomains.linear
+        return TrainedPatches(
+            layers, box.lower, box.upper, job.subdomains.region, job.spent, job.round
+        )
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     engine: Engine | None = None,
     *,
     work: str = "",
     on_progress: Callable[[int, int], None] = lambda *_: None,
-) -> Trained:
+) -> TrainedPatches:
     """Train all patches; a piece is an item of the engine.
 
     Args:
@@ -107,8 +111,8 @@ def train(
     """
     engine = engine or Inline(threads_per_item=None)
     count = len(task.layers[0][0])
-    pieces = list(_pieces(task.leaves.owner, task.layers, task.how.method))
-    parts: list[Trained] = []
+    pieces = list(_pieces(task.subdomains.owner, task.layers, task.how.method))
+    parts: list[TrainedPatches] = []
     with engine.shared(task) as shared:
         kept = engine.keep(
             "patches", partial(_call, shared), pieces, work=work, pack=_to_plain, unpack=_from_plain
@@ -116,7 +120,7 @@ def train(
         for part, piece in zip(kept, pieces, strict=True):
             parts.append(part)
             on_progress(int(piece[-1]) + 1, count)
-    return Trained(
+    return TrainedPatches(
         layers=[(torch.cat(weights), torch.cat(biases)) for weights, biases in _by_layer(parts)],
         lower=torch.cat([p.lower for p in parts]),
         upper=torch.cat([p.upper for p in parts]),
@@ -126,23 +130,23 @@ def train(
     )
 
 
-def _call(task: Handle[Task], piece: Tensor) -> Trained:
+def _call(task: Handle[TrainingTask], piece: Tensor) -> TrainedPatches:
     return task.get()(piece)
 
 
-def _by_layer(parts: list[Trained]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+def _by_layer(parts: list[TrainedPatches]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Weights and biases of all parts, layer by layer."""
     for pairs in zip(*(part.layers for part in parts), strict=True):
         yield [weight for weight, _ in pairs], [bias for _, bias in pairs]
 
 
-def _to_plain(part: Trained) -> dict[str, Any]:
+def _to_plain(part: TrainedPatches) -> dict[str, Any]:
     return vars(part) | {"layers": [list(pair) for pair in part.layers]}
 
 
-def _from_plain(value: dict[str, Any]) -> Trained:
+def _from_plain(value: dict[str, Any]) -> TrainedPatches:
     layers = [(weight, bias) for weight, bias in value["layers"]]
-    return Trained(**(value | {"layers": layers}))
+    return TrainedPatches(**(value | {"layers": layers}))
 
 
 def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
@@ -166,11 +170,11 @@ def _fits(layers: Layers, method: Method) -> int:
 
 
 @dataclass
-class _Job:
+class _PatchTraining:
     """The patches of a piece on their way."""
 
     layers: Layers
-    leaves: Leaves
+    subdomains: Subdomains
     how: Training
     margin: Tensor
     relax: Relax
@@ -210,7 +214,7 @@ class _Job:
     def _finished(self, losses: Tensor) -> bool:
         """Patches without loss leave; whether all have."""
         if self.how.clipped:
-            total = torch.zeros(len(self.active)).index_add_(0, self.leaves.owner, losses)
+            total = torch.zeros(len(self.active)).index_add_(0, self.subdomains.owner, losses)
             self.active = self.active & (total > 0)
         return not bool(self.active.any())
 
@@ -218,8 +222,8 @@ class _Job:
         """Losses ``(n,)`` of all boxes, 0 for those of finished patches; fills the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
-        losses = torch.zeros(len(self.leaves.owner))
-        for piece in self.active[self.leaves.owner].nonzero()[:, 0].split(self.room):
+        losses = torch.zeros(len(self.subdomains.owner))
+        for piece in self.active[self.subdomains.owner].nonzero()[:, 0].split(self.room):
             with torch.set_grad_enabled(gradients):
                 found = self._loss(piece)
                 if gradients:
@@ -228,8 +232,10 @@ class _Job:
         return losses
 
     def _bounds(self, piece: Tensor) -> tuple[Tensor, Tensor]:
-        owner = self.leaves.owner[piece]
-        lower, slope = joint(self.leaves.linear[piece], choose(self.layers, owner), self.how.method)
+        owner = self.subdomains.owner[piece]
+        lower, slope = joint(
+            self.subdomains.linear[piece], choose(self.layers, owner), self.how.method
+        )
         return self.margin[owner, None] - lower, slope
 
     def _loss(self, piece: Tensor) -> Tensor:
@@ -240,13 +246,13 @@ class _Job:
 
     def _refine(self, losses: Tensor) -> None:
         """The K boxes of each patch with the largest loss are halved where it matters most."""
-        chosen = largest(losses, self.leaves.owner, self.how.split)
+        chosen = largest(losses, self.subdomains.owner, self.how.split)
         if not len(chosen):
             return
         with torch.no_grad():
             axis = torch.cat([self._axis(piece) for piece in chosen.split(self.room)])
-        self.leaves = halved(self.leaves, chosen, axis, self.relax)
+        self.subdomains = halved(self.subdomains, chosen, axis, self.relax)
 
     def _axis(self, piece: Tensor) -> Tensor:
         missing, slope = self._bounds(piece)
-        return worth_halving(self.leaves.linear[piece], missing, slope)
+        return worth_halving(self.subdomains.linear[piece], missing, slope)

@@ -14,7 +14,7 @@ from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
 from suture.engine import Engine
 from suture.repairs.base import REPAIRS, OnProgress
-from suture.repairs.baselines.frame import Tuning
+from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.dare.search import Fit, accuracy, orders
 from suture.rng import Stream
 from suture.types import Batch

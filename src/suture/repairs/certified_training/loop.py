@@ -1,7 +1,7 @@
 """Certified training of anything: a classifier, a robustifier, letters, or several of them.
 
-One loop for CROWN-IBP training and for all recipes of A5. What is trained is a ``Pupil``; the loop
-knows radii, batches, learning rates, checkpoints, and which epoch was best.
+One loop for CROWN-IBP training and for all recipes of A5. What is trained is a ``Trainee``; the
+loop knows radii, batches, learning rates, checkpoints, and which epoch was best.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Sample:
     positions: Tensor
 
 
-class Pupil(Protocol):
+class Trainee(Protocol):
     """What is trained."""
 
     @property
@@ -155,7 +155,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """How a training went; the pupil has the best epoch's weights.
+    """How a training went; the trainee has the best epoch's weights.
 
     Attributes:
         curves: one entry per epoch.
@@ -185,7 +185,7 @@ class Loop:
     """A training run, resumable after every epoch.
 
     Args:
-        pupil: trained in place.
+        trainee: trained in place.
         schedule: how.
         train, validation: images and labels.
         stream: of the run.
@@ -197,7 +197,7 @@ class Loop:
         from_start: whether the weights that training begins with may be the best.
     """
 
-    pupil: Pupil
+    trainee: Trainee
     schedule: Schedule
     train: Batch
     validation: Batch
@@ -215,16 +215,16 @@ class Loop:
         Raises:
             ModelError: a loss that is no longer a number.
         """
-        self.optimiser = _optimiser(self.pupil.parameters(), self.schedule)
+        self.optimiser = _optimiser(self.trainee.parameters(), self.schedule)
         self.curves: tuple[Curve, ...] = ()
-        self.best = model_tensors(self.pupil.module)
-        self.pupil.module.eval()  # batch norm and dropout as bounds read them
+        self.best = model_tensors(self.trainee.module)
+        self.trainee.module.eval()  # batch norm and dropout as bounds read them
         self.start = self._validated() if self.from_start else None
         self._restore()
         for epoch in range(len(self.curves) + 1, self.schedule.epochs + 1):
             self._epoch(epoch)
             self._remember()
-        self.pupil.module.load_state_dict(self.best)
+        self.trainee.module.load_state_dict(self.best)
         return Trained(self.curves, self._best_epoch(), self.start)
 
     def _best_epoch(self) -> int:
@@ -260,13 +260,13 @@ class Loop:
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
         sample = Sample(images.to(batch.images.device), batch.labels, positions)
-        judged = self.pupil.loss(sample, share, crown, stream)
+        judged = self.trainee.loss(sample, share, crown, stream)
         if not bool(torch.isfinite(judged.loss)):
             raise _diverged(epoch, self.schedule)
         self.optimiser.zero_grad(set_to_none=True)
         judged.loss.backward()  # type: ignore[no-untyped-call]
         if self.schedule.clip:
-            nn.utils.clip_grad_norm_(self.pupil.parameters(), self.schedule.clip)
+            nn.utils.clip_grad_norm_(self.trainee.parameters(), self.schedule.clip)
         self.optimiser.step()
         return judged
 
@@ -277,7 +277,7 @@ class Loop:
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
             piece = self.validation[rows]
-            right, held = self.pupil.judge(Sample(piece.images, piece.labels, rows), stream)
+            right, held = self.trainee.judge(Sample(piece.images, piece.labels, rows), stream)
             wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
         clean, certified = (wrong / len(self.validation)).tolist()
         return clean, certified
@@ -294,11 +294,11 @@ class Loop:
 
     def _remember(self) -> None:
         if self._best_epoch() == self.curves[-1].epoch:
-            self.best = model_tensors(self.pupil.module)
+            self.best = model_tensors(self.trainee.module)
         epoch = len(self.curves)
         point = {
             "curves": [asdict(curve) for curve in self.curves],
-            "weights": model_tensors(self.pupil.module),
+            "weights": model_tensors(self.trainee.module),
             "best": self.best,
             "optimiser": optimiser_tensors(self.optimiser),
         }
@@ -311,7 +311,7 @@ class Loop:
             if point is not None:
                 self.curves = tuple(Curve(**curve) for curve in point["curves"])
                 self.best = point["best"]
-                self.pupil.module.load_state_dict(point["weights"])
+                self.trainee.module.load_state_dict(point["weights"])
                 restore_optimiser(self.optimiser, point["optimiser"])
                 return
 

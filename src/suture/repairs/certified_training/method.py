@@ -15,7 +15,7 @@ from suture.data.splits import stratified, validation_count
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, DataError
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
-from suture.repairs.certified_training.loop import Loop, Pupil, Sample, Schedule, Trained
+from suture.repairs.certified_training.loop import Loop, Sample, Schedule, Trained, Trainee
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream, as_stream
 from suture.types import Batch
@@ -56,10 +56,10 @@ class CrownIBP(Repair):
     ) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
-        pupil = ClassifierPupil(trained, data.shape, self.eps)
+        trainee = ClassifierTrainee(trained, data.shape, self.eps)
         stream = as_stream(generator).child("crown-ibp")
-        found = teach(
-            pupil,
+        found = run_training(
+            trainee,
             data,
             self.schedule,
             self.eps,
@@ -74,7 +74,7 @@ class CrownIBP(Repair):
         return RepairResult(trained, status_of(found), trace_of(found))
 
 
-class ClassifierPupil:
+class ClassifierTrainee:
     """A classifier that is trained on its own images."""
 
     def __init__(self, model: nn.Module, in_shape: tuple[int, ...], eps: float) -> None:
@@ -99,8 +99,8 @@ class ClassifierPupil:
         return right, right & held
 
 
-def teach(
-    pupil: Pupil,
+def run_training(
+    trainee: Trainee,
     data: Batch,
     schedule: Schedule,
     eps: float,
@@ -118,7 +118,7 @@ def teach(
     """
     train, validation = held_out(data, schedule.validation)
     loop = Loop(
-        pupil,
+        trainee,
         schedule,
         train,
         validation,

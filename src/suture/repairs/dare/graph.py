@@ -18,7 +18,7 @@ from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.network import Network
 from suture.bounds.pooling import MaxPool
-from suture.bounds.shapes import Add, Mean, Pad, Reshape
+from suture.bounds.shapes import Add, Mean, Pad, ReshapeOp
 from suture.errors import ModelError
 
 _CHANNELWISE = (Relu, SShaped, BatchNorm, Scale, MaxPool, Mean, Pad, Conv)
@@ -102,7 +102,7 @@ def sliceable(model: nn.Module, in_shape: tuple[int, ...]) -> Sliceable:
 
 def _known(network: Network, i: int) -> bool:
     op, shapes = network.nodes[i].op, [network.nodes[s].shape for s in network.nodes[i].inputs]
-    if isinstance(op, Reshape):
+    if isinstance(op, ReshapeOp):
         return len(op.after) == 1 or op.before == op.after
     if isinstance(op, Conv):
         return op.groups == shapes[0][0] == network.nodes[i].shape[0]
@@ -183,7 +183,7 @@ def carried(network: Network, node: int, amounts: Tensor) -> Tensor:
         ``(…, units of what it reads)``.
     """
     op = network.nodes[node].op
-    if isinstance(op, Reshape) and op.before != op.after:
+    if isinstance(op, ReshapeOp) and op.before != op.after:
         positions = math.prod(op.before[1:])
         return amounts.unflatten(-1, (op.before[0], positions)).sum(-1)
     return amounts

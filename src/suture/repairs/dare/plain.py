@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from suture.bounds.shapes import Add, Reshape
+from suture.bounds.shapes import Add, ReshapeOp
 from suture.repairs.dare.graph import Layer, Sliceable, units, value_node, values_at
 from suture.types import Batch
 
@@ -112,7 +112,7 @@ def _through_sum(
 def _on(amounts: list[float], into: list[float], op: object) -> None:
     """One to one; a flattened channel gets what its features have."""
     positions = 1
-    if isinstance(op, Reshape) and op.before != op.after:
+    if isinstance(op, ReshapeOp) and op.before != op.after:
         positions = math.prod(op.before[1:])
     for index, amount in enumerate(amounts):
         into[index // positions] += amount

@@ -107,7 +107,7 @@ class Tuned:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SearchResult:
     """The search's result: a model, how it ended, and all settings."""
 
     model: nn.Module
@@ -126,7 +126,7 @@ def search(
     work: str,
     batch_size: int,
     on_done: OnDone | None = None,
-) -> Found:
+) -> SearchResult:
     """Tune with every setting; the best score within the limit wins, the first of equals.
 
     Args:
@@ -155,17 +155,19 @@ def search(
     return _chosen(model, tried, before["score"], trace)
 
 
-def _chosen(model: nn.Module, tried: list[Tuned], before: float, trace: dict[str, Any]) -> Found:
+def _chosen(
+    model: nn.Module, tried: list[Tuned], before: float, trace: dict[str, Any]
+) -> SearchResult:
     within = [one for one in tried if one.score is not None]
     copied = copy.deepcopy(model)
     if not within:
-        return Found(copied, Status.BEYOND_LIMIT, trace | {"chosen": None})
+        return SearchResult(copied, Status.BEYOND_LIMIT, trace | {"chosen": None})
     best = max(within, key=lambda one: one.score or 0.0)
     assert best.score is not None and best.changed is not None
     if not best.score > before:
-        return Found(copied, Status.UNCHANGED, trace | {"chosen": None})
+        return SearchResult(copied, Status.UNCHANGED, trace | {"chosen": None})
     copied.load_state_dict(copied.state_dict() | best.changed)
-    return Found(copied, Status.TUNED, trace | {"chosen": best.row()})
+    return SearchResult(copied, Status.TUNED, trace | {"chosen": best.row()})
 
 
 def _tune(

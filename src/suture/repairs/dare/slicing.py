@@ -60,7 +60,7 @@ class Slices:
         return len(self.delta[0])
 
     @cached_property
-    def _pull(self) -> dict[str, Tensor]:
+    def _neuron_contributions(self) -> dict[str, Tensor]:
         """Layer → ``CONTRIB_n · Δy_n`` of its neurons ``(classes, out)``."""
         return {
             layer.name: self.contributions[layer.node] * self.delta[layer.output]
@@ -73,7 +73,7 @@ class Slices:
         Its sign is the synapse's ``CONTRIB``.
         """
         weight = layer.weight()
-        own = self._pull[layer.name][label].reshape(-1, *(1,) * (weight.ndim - 1))
+        own = self._neuron_contributions[layer.name][label].reshape(-1, *(1,) * (weight.ndim - 1))
         return own * weight * _sources(layer, self.delta[layer.source][label])
 
     def key(self, layer: Layer, label: int) -> Tensor:
@@ -250,9 +250,9 @@ def _handed(
         signs = (own * delta[layer.output]).sign() @ _sign_sums(layer)
         yield layer.source, signs * delta[layer.source].sign()
     elif isinstance(node.op, Add):
-        pull = (own * delta[value_node(graph, i)]).sign()
-        yield node.inputs[0], pull * delta[node.inputs[0]].sign()
-        yield node.inputs[1], pull * delta[node.inputs[1]].sign() * node.op.sign
+        influence = (own * delta[value_node(graph, i)]).sign()
+        yield node.inputs[0], influence * delta[node.inputs[0]].sign()
+        yield node.inputs[1], influence * delta[node.inputs[1]].sign() * node.op.sign
     else:
         yield node.inputs[0], carried(graph.network, i, own)
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from suture.models import head_is_linear
-from suture.repairs.defensyn.drawing import Drawing
+from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.each import Changed, changed, compiles
-from suture.repairs.defensyn.each_kernels import Lines
+from suture.repairs.defensyn.each_kernels import StraightLinePrograms
 from suture.repairs.defensyn.execution import ProgramBank, written_columns
 from suture.repairs.defensyn.language import Program, check_features
 from suture.rng import integers
@@ -20,7 +20,7 @@ ROWS = 16_384
 """Feature vectors per forward of a head that is not linear; a matter of memory."""
 
 
-class DefendedClassifier(Drawing):
+class DefendedClassifier(SamplingModule):
     """``head(P(encoder(x)))`` with ``P`` drawn uniformly from K programs, anew for every input.
 
     The draw happens in eval mode too: it is the defence. Unless told otherwise the module draws
@@ -95,8 +95,8 @@ class DefendedClassifier(Drawing):
         return changed(plain, features, weight, self.programs)
 
     @cached_property
-    def _lines(self) -> Lines:
-        return Lines.of(self.programs)
+    def _lines(self) -> StraightLinePrograms:
+        return StraightLinePrograms.of(self.programs)
 
     def _through(self, features: Tensor) -> Tensor:
         """Any head, on the features of as many programs at a time as fit into ``ROWS``."""

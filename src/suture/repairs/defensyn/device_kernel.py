@@ -33,7 +33,7 @@ def _operand(index, constant, values, i, inside, n, work, feature):  # type: ign
 
 @triton.jit
 def _written(operation, a, b, old):  # type: ignore[no-untyped-def]
-    """One instruction; the operators' numbers are those of ``language.Op``."""
+    """One instruction; the operators' numbers are those of ``language.Opcode``."""
     quotient = tl.div_rn(a, tl.where(b == 0, 1.0, b))
     new = tl.where(operation == 1, a + b, a)
     new = tl.where(operation == 2, a - b, new)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from suture.repairs.defensyn import each_kernels
-from suture.repairs.defensyn.each_kernels import BLOCK, Lines
+from suture.repairs.defensyn.each_kernels import BLOCK, StraightLinePrograms
 from suture.repairs.defensyn.execution import written_columns
 from suture.repairs.defensyn.language import Program
 
@@ -74,7 +74,7 @@ class Changed(torch.autograd.Function):
         features: Tensor,
         weight: Tensor,
         programs: tuple[Program, ...],
-        lines: Lines,
+        lines: StraightLinePrograms,
     ) -> Tensor:
         ctx.save_for_backward(plain, features, weight)
         ctx.programs, ctx.lines = programs, lines
@@ -92,7 +92,7 @@ class Changed(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (*_again(ctx, plain, features, weight, slope), None, None)
         to_plain, to_features = torch.empty_like(plain), torch.zeros_like(features)
-        lines: Lines = ctx.lines
+        lines: StraightLinePrograms = ctx.lines
         compact = _of(lines, weight)
         arrays = (*map(_array, (slope, features)), *compact)
         wanted = ctx.needs_input_grad[2]
@@ -127,14 +127,18 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
-def _of(lines: Lines, weight: Tensor) -> tuple[np.ndarray, ...]:
+def _of(lines: StraightLinePrograms, weight: Tensor) -> tuple[np.ndarray, ...]:
     """The weight by register, and the arrays of the lines."""
     compact = np.ascontiguousarray(weight.detach().numpy()[:, lines.touched].T)
     return compact, lines.touched, lines.steps, lines.constants, lines.changes
 
 
 def _spread(
-    work: Callable[[int, int], None], like: Tensor, lines: Lines, *, alone: bool = False
+    work: Callable[[int, int], None],
+    like: Tensor,
+    lines: StraightLinePrograms,
+    *,
+    alone: bool = False,
 ) -> None:
     """``work(first, last)`` on all samples, over as many threads as torch may use.
 

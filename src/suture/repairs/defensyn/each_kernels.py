@@ -14,14 +14,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from suture.repairs.defensyn.language import Constant, Op, Operand, Program
+from suture.repairs.defensyn.language import Constant, Opcode, Operand, Program
 
 BLOCK = 64
 _jit = numba.njit(cache=True, error_model="numpy", nogil=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
+class StraightLinePrograms:
     """K programs as straight lines; steps whose values nothing reads are left out.
 
     Registers ``0 … t-1`` are the touched features, then come ``length`` steps, then constants.
@@ -40,7 +40,7 @@ class Lines:
     changes: NDArray[np.int32]
 
     @staticmethod
-    def of(programs: tuple[Program, ...]) -> Lines:
+    def of(programs: tuple[Program, ...]) -> StraightLinePrograms:
         """Resolve every read to the register that holds the value."""
         touched = sorted(frozenset().union(*(p.writes | p.reads for p in programs)))
         length = max(len(program) for program in programs)
@@ -55,7 +55,7 @@ class Lines:
             constants[row, : len(line.constants)] = line.constants
             for slot, feature in enumerate(line.written):
                 changes[row, slot] = line.first[feature], line.written[feature]
-        return Lines(np.array(touched, np.int64), steps, constants, changes)
+        return StraightLinePrograms(np.array(touched, np.int64), steps, constants, changes)
 
 
 class _Line:
@@ -83,7 +83,7 @@ class _Line:
             op, left, right, old = self.steps[step]
             alive = len(self.first) + step in needed
             if alive:
-                needed |= {left, right, old} if op == Op.DIV else {left, right}
+                needed |= {left, right, old} if op == Opcode.DIV else {left, right}
             made.append((op if alive else -2, left, right, old))
         return made[::-1]
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from suture.repairs.defensyn.language import Constant, Feature, Instruction, Op, Operand, Program
+from suture.repairs.defensyn.language import (
+    Constant,
+    Feature,
+    Instruction,
+    Opcode,
+    Operand,
+    Program,
+)
 
 NOTHING = -1
 """Operation of a padding row, and index of an operand that is a constant."""
@@ -19,7 +26,7 @@ class Encoded:
 
     Attributes:
         target: int32, the written feature.
-        op: int32, an ``Op``; -1 pads shorter programs.
+        op: int32, an ``Opcode``; -1 pads shorter programs.
         left, right: int32, feature read, or -1 for the constant beside it.
         left_constant, right_constant: float32.
     """
@@ -57,9 +64,9 @@ def _decode(
     target: int, op: int, left: int, right: int, left_constant: float, right_constant: float
 ) -> Instruction:
     first = _operand(left, left_constant)
-    if op == Op.COPY:
-        return Instruction(target, Op.COPY, first)
-    return Instruction(target, Op(op), first, _operand(right, right_constant))
+    if op == Opcode.COPY:
+        return Instruction(target, Opcode.COPY, first)
+    return Instruction(target, Opcode(op), first, _operand(right, right_constant))
 
 
 def _operand(index: int, constant: float) -> Operand:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.repairs.defensyn.encoding import NOTHING, encode
-from suture.repairs.defensyn.language import Constant, Instruction, Op, Operand, Program
+from suture.repairs.defensyn.language import Constant, Instruction, Opcode, Operand, Program
 
 
 def run_program(program: Program, features: Tensor) -> tuple[Tensor, bool]:
@@ -46,21 +46,21 @@ def written_columns(program: Program, features: Tensor) -> dict[int, Tensor]:
 def _evaluate(instruction: Instruction, read: Callable[[int], Tensor]) -> Tensor:
     old = read(instruction.target)
     left = _value(instruction.left, read, old)
-    if instruction.op is Op.COPY or instruction.right is None:
+    if instruction.op is Opcode.COPY or instruction.right is None:
         return left
     right = _value(instruction.right, read, old)
-    if instruction.op is Op.DIV:
+    if instruction.op is Opcode.DIV:
         divisor = torch.where(right == 0, torch.ones_like(right), right)
         return torch.where(right == 0, old, left / divisor)
     return _BINARY[instruction.op](left, right)
 
 
-_BINARY: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
-    Op.ADD: torch.add,
-    Op.SUB: torch.sub,
-    Op.MUL: torch.mul,
-    Op.MAX: torch.maximum,
-    Op.MIN: torch.minimum,
+_BINARY: dict[Opcode, Callable[[Tensor, Tensor], Tensor]] = {
+    Opcode.ADD: torch.add,
+    Opcode.SUB: torch.sub,
+    Opcode.MUL: torch.mul,
+    Opcode.MAX: torch.maximum,
+    Opcode.MIN: torch.minimum,
 }
 
 
@@ -143,13 +143,13 @@ def select(op: Tensor, left: Tensor, right: Tensor, old: Tensor) -> Tensor:
     Only selections, so that it can be exported; the tensors broadcast against each other.
     """
     divisor = torch.where(right == 0, torch.ones_like(right), right)
-    value = torch.where(op == Op.COPY, left, old)
-    value = torch.where(op == Op.ADD, left + right, value)
-    value = torch.where(op == Op.SUB, left - right, value)
-    value = torch.where(op == Op.MUL, left * right, value)
-    value = torch.where((op == Op.DIV) & (right != 0), left / divisor, value)
-    value = torch.where(op == Op.MAX, torch.maximum(left, right), value)
-    return torch.where(op == Op.MIN, torch.minimum(left, right), value)
+    value = torch.where(op == Opcode.COPY, left, old)
+    value = torch.where(op == Opcode.ADD, left + right, value)
+    value = torch.where(op == Opcode.SUB, left - right, value)
+    value = torch.where(op == Opcode.MUL, left * right, value)
+    value = torch.where((op == Opcode.DIV) & (right != 0), left / divisor, value)
+    value = torch.where(op == Opcode.MAX, torch.maximum(left, right), value)
+    return torch.where(op == Opcode.MIN, torch.minimum(left, right), value)
 
 
 def run_many(programs: tuple[Tensor, ...], features: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import numpy as np
 from suture.errors import ProgramError
 
 
-class Op(IntEnum):
+class Opcode(IntEnum):
     """What an instruction does with its operands; ``COPY`` has one."""
 
     COPY = 0
@@ -31,7 +31,7 @@ class Op(IntEnum):
     MIN = 6
 
 
-_SYMBOLS = {Op.ADD: "+", Op.SUB: "-", Op.MUL: "*", Op.DIV: "/"}
+_SYMBOLS = {Opcode.ADD: "+", Opcode.SUB: "-", Opcode.MUL: "*", Opcode.DIV: "/"}
 _BY_SYMBOL = {symbol: op for op, symbol in _SYMBOLS.items()}
 _OPERAND = r"v\d+|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _COPY = re.compile(rf"v(\d+)\s*=\s*({_OPERAND})")
@@ -70,12 +70,12 @@ class Instruction:
     """``v_target = left`` (COPY) or ``v_target = op(left, right)``."""
 
     target: int
-    op: Op
+    op: Opcode
     left: Operand
     right: Operand | None = None
 
     def __str__(self) -> str:
-        if self.op is Op.COPY:
+        if self.op is Opcode.COPY:
             return f"v{self.target} = {self.left}"
         if self.op in _SYMBOLS:
             return f"v{self.target} = {self.left} {_SYMBOLS[self.op]} {self.right}"
@@ -122,12 +122,12 @@ def parse(text: str) -> Program:
 
 def _instruction(text: str, position: int) -> Instruction:
     if match := _COPY.fullmatch(text):
-        return Instruction(int(match[1]), Op.COPY, _operand(match[2]))
+        return Instruction(int(match[1]), Opcode.COPY, _operand(match[2]))
     if match := _INFIX.fullmatch(text):
         op = _BY_SYMBOL[match[3]]
         return Instruction(int(match[1]), op, _operand(match[2]), _operand(match[4]))
     if match := _CALL.fullmatch(text):
-        op = Op[match[2].upper()]
+        op = Opcode[match[2].upper()]
         return Instruction(int(match[1]), op, _operand(match[3]), _operand(match[4]))
     raise ProgramError(
         expected="an instruction like 'v3 = v100 + 3.267', 'v1 = -2' or 'v2 = max(v7, 1)'",

@@ -23,15 +23,15 @@ from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.models import Cut, cut, head_is_linear
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
-from suture.repairs.defensyn import judging
+from suture.repairs.defensyn import winners
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import OnStage, attacked, gather
 from suture.repairs.defensyn.on_device import problem_of
 from suture.repairs.defensyn.random_programs import RandomPrograms
-from suture.repairs.defensyn.rounds import Found, Rounds
+from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.scoring import Samples
-from suture.repairs.defensyn.synthesis import Search
+from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.rng import Stream, as_stream
 from suture.types import Batch
 
@@ -178,7 +178,7 @@ class DefEnSyn(Repair):
         parts, started = cut(model, at=self.at), time.monotonic()
         work = f"{self!r} {stream.key} {batch_size} {identity(model, clean)}"
 
-        def synthesise(attacked: Batch, number: int) -> Found:
+        def synthesise(attacked: Batch, number: int) -> SynthesisResult:
             return self._synthesise(
                 model, parts, clean, attacked, number, stream, engine, work, tell
             )
@@ -200,7 +200,7 @@ class DefEnSyn(Repair):
             ).run(found, adversarial)
         trace = found.trace | ({"rounds": lines} if lines else {})
         trace["seconds"] = round(time.monotonic() - started, 3)
-        return RepairResult(found.model, judging.status(trace), trace)
+        return RepairResult(found.model, winners.status(trace), trace)
 
     def _synthesise(
         self,
@@ -213,7 +213,7 @@ class DefEnSyn(Repair):
         engine: Engine,
         work: str,
         tell: OnStage,
-    ) -> Found:
+    ) -> SynthesisResult:
         """Algorithm 1 on these images; ``number`` 0 is the paper's, then come the rounds."""
         work = f"{work} {digest(adversarial.images)} {number}"
         again = f" of round {number}" if number else ""
@@ -237,10 +237,10 @@ class DefEnSyn(Repair):
             "features": parts.features,
             "lambda": self.lambda_,
             "lengths": search.trace,
-            "programs": judging.rows(best),
-            **judging.recheck(parts, samples, best),
+            "programs": winners.rows(best),
+            **winners.recheck(parts, samples, best),
         }
-        return Found(defended, trace)
+        return SynthesisResult(defended, trace)
 
     def _random(self, model: nn.Module) -> RepairResult:
         """The paper's Random: nothing is searched, nothing is known about the result."""
@@ -259,9 +259,9 @@ class DefEnSyn(Repair):
 
     def _search(
         self, parts: Cut, samples: Samples, stream: Stream, work: str, again: str
-    ) -> Search:
+    ) -> SynthesisSearch:
         problem = problem_of(parts.head, head_is_linear(parts.head), samples)
-        return Search(
+        return SynthesisSearch(
             scorer=problem.score,
             features=parts.features,
             k=self.k,

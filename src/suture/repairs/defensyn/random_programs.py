@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.repairs.defensyn.drawing import Drawing
+from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
 from suture.repairs.defensyn.execution import row_step
-from suture.repairs.defensyn.language import Op
+from suture.repairs.defensyn.language import Opcode
 from suture.rng import bits, integers, uniform
 
 _LENGTH, _STEPS = 0, 1
@@ -22,7 +22,7 @@ _LARGEST = 1e30
 """Values beyond count as not finite: the head's sums would overflow."""
 
 
-class RandomPrograms(Drawing):
+class RandomPrograms(SamplingModule):
     """``head(P(encoder(x)))`` with a program ``P`` made up anew for every input, in eval mode too.
 
     An instruction whose value is not finite has no effect for that input, as one that divides by
@@ -118,7 +118,7 @@ def _instruction(noise: Tensor, features: int, low: float, high: float) -> tuple
     kind = pick(7, 3)  # a constant, the first feature, or an operation
     nothing = torch.full_like(first, NOTHING)
     left, right = (_operand(pick(lane, 3), first, second, nothing) for lane in (4, 5))
-    op = torch.where(kind == 2, 1 + pick(6, 6), torch.full_like(kind, int(Op.COPY)))
+    op = torch.where(kind == 2, 1 + pick(6, 6), torch.full_like(kind, int(Opcode.COPY)))
     left = torch.where(kind == 0, nothing, torch.where(kind == 1, first, left))
     right = torch.where(kind == 2, right, nothing)
     return target, op, left, right, constant, constant

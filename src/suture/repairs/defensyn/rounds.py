@@ -24,14 +24,14 @@ from suture.types import Batch
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SynthesisResult:
     """One synthesis: the defended model, and its part of the trace."""
 
     model: DefendedClassifier
     trace: dict[str, Any]
 
 
-Synthesise = Callable[[Batch, int], Found]
+Synthesise = Callable[[Batch, int], SynthesisResult]
 """Programs from these attacked images; the number tells the rounds' random streams apart."""
 
 
@@ -60,7 +60,9 @@ class Rounds:
     stream: Stream
     tell: OnStage
 
-    def run(self, first: Found, adversarial: Batch) -> tuple[Found, list[dict[str, Any]]]:
+    def run(
+        self, first: SynthesisResult, adversarial: Batch
+    ) -> tuple[SynthesisResult, list[dict[str, Any]]]:
         """The best model, and one line a round: what was added, what each model kept right."""
         last, kept = first, self._right(first, 0)
         best, most = first, kept
@@ -80,15 +82,15 @@ class Rounds:
     def _counts(self, right: float) -> dict[str, float]:
         return {"held_out_right": round(right, 3), "held_out": len(self.held_out)}
 
-    def _turned(self, found: Found, number: int) -> Batch | None:
+    def _turned(self, found: SynthesisResult, number: int) -> Batch | None:
         return self._attack(found, self.clean, f"training images again, round {number}").turned
 
-    def _right(self, found: Found, number: int) -> float:
+    def _right(self, found: SynthesisResult, number: int) -> float:
         """Held-out images that stay right, in expectation over the draw, whatever the attack."""
         what = f"held-out images, round {number}"
         return self._attack(found, self.held_out, what).held(len(self.held_out))
 
-    def _attack(self, found: Found, batch: Batch, what: str) -> Attacked:
+    def _attack(self, found: SynthesisResult, batch: Batch, what: str) -> Attacked:
         """The attacks by someone who knows the model; every model meets the same random streams."""
         return attacked(
             knowing_attacks(self.attacks, self.eot),

@@ -84,7 +84,7 @@ def _pick(cumulative, draw):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, parallel=True)
 def _fill(key, start, left_cdf, right_cdf, low, high, target, op, left, right, lc, rc):  # type: ignore[no-untyped-def]
-    """Algorithm 2, once per row and instruction; operators are numbered as in ``language.Op``."""
+    """Algorithm 2, once per row and instruction; numbered as in ``language.Opcode``."""
     count, length = target.shape
     for row in numba.prange(count):
         own = _mix(key + np.uint64(start + row + 1) * _GOLDEN)

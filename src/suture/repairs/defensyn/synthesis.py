@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from suture.engine import Engine, Handle, Inline
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
-from suture.repairs.defensyn.keeping import (
+from suture.repairs.defensyn.sampling import Sampler
+from suture.repairs.defensyn.scoring import Scores
+from suture.repairs.defensyn.serialisation import (
     candidates_from_plain,
     candidates_to_plain,
     summary_from_plain,
     summary_to_plain,
 )
-from suture.repairs.defensyn.sampling import Sampler
-from suture.repairs.defensyn.scoring import Scores
 from suture.repairs.defensyn.state import Candidate, Summary, Sums
 from suture.rng import Stream
 
@@ -118,7 +118,7 @@ def _add(sums, index, adversarial, clean):  # type: ignore[no-untyped-def]
 
 
 @dataclass(eq=False)
-class Search:
+class SynthesisSearch:
     """The state of Algorithm 1 between lengths.
 
     Args:

@@ -11,11 +11,11 @@ from suture.engine import Engine, Handle
 from suture.repairs.base import OnProgress
 from suture.repairs.weight_patch.points import Point
 from suture.repairs.weight_patch.program import LayerPatch, Wish, patch_layer
-from suture.solvers import Status
+from suture.solvers import SolverStatus
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class LayerTask:
     """A network's last layers and what is asked of them: what patching any one layer needs."""
 
     tail: Tail
@@ -34,7 +34,9 @@ class Patcher:
     work: str
     tell: OnProgress
 
-    def __call__(self, task: Task, layers: list[int], done: int, total: int) -> list[LayerPatch]:
+    def __call__(
+        self, task: LayerTask, layers: list[int], done: int, total: int
+    ) -> list[LayerPatch]:
         """Patches of the layers, ``done`` of a ``total`` being there already."""
         made: list[LayerPatch] = []
         self.tell("layers", done, total)
@@ -52,7 +54,7 @@ class Patcher:
         return made
 
 
-def _call(task: Handle[Task], layer: int) -> LayerPatch:
+def _call(task: Handle[LayerTask], layer: int) -> LayerPatch:
     return task.get()(layer)
 
 
@@ -61,5 +63,5 @@ def _to_plain(patch: LayerPatch) -> dict[str, Any]:
 
 
 def _from_plain(value: dict[str, Any]) -> LayerPatch:
-    parsed = {"status": Status[value["status"]], "notes": tuple(value["notes"])}
+    parsed = {"status": SolverStatus[value["status"]], "notes": tuple(value["notes"])}
     return LayerPatch(**(value | parsed))

@@ -21,13 +21,12 @@ from suture.attacks.spread import identity, spread
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
-from suture.repairs.weight_patch.layers import Patcher, Task
+from suture.repairs.weight_patch.layers import LayerTask, Patcher
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
 from suture.repairs.weight_patch.program import LayerPatch, Size, Wish
 from suture.rng import Stream, as_stream
-from suture.solvers import SOLVERS
-from suture.solvers import Status as Solved
+from suture.solvers import SOLVERS, SolverStatus
 from suture.types import Batch
 
 _SOFT = 1e3
@@ -138,7 +137,7 @@ class WeightPatch(Repair):
         if self.layer == "sequence":
             return self._in_turn(model, layers, wrong, right, batch_size, patch)
         given = self._points(model, wrong, right, batch_size)
-        table = patch(Task(tail_of(model), given, self._wish()), layers, 0, len(layers))
+        table = patch(LayerTask(tail_of(model), given, self._wish()), layers, 0, len(layers))
         best = _best(table, len(wrong))
         return (decoupled if self.decoupled else with_patch)(model, best), table
 
@@ -155,7 +154,7 @@ class WeightPatch(Repair):
         table, repaired = list[LayerPatch](), copy.deepcopy(model)
         for layer in layers:
             given = self._points(repaired, wrong, right, batch_size)
-            task = Task(tail_of(repaired), given, self._wish())
+            task = LayerTask(tail_of(repaired), given, self._wish())
             table += patch(task, [layer], len(table), len(layers))
             if table[-1].status.found:
                 repaired = with_patch(repaired, table[-1])
@@ -295,7 +294,7 @@ def _row(patch: LayerPatch, wrong: int) -> dict[str, Any]:
 
 def _status(table: list[LayerPatch], facts: dict[str, Any]) -> Status:
     if not any(patch.status.found for patch in table):
-        late = all(patch.status is Solved.OUT_OF_TIME for patch in table)
+        late = all(patch.status is SolverStatus.OUT_OF_TIME for patch in table)
         return Status.OUT_OF_TIME if late else Status.INFEASIBLE
     if facts["right_after"] == facts["to_repair"]:
         return Status.REPAIRED

@@ -19,7 +19,7 @@ from scipy import sparse
 from suture.attacks.aigent.tail import Tail
 from suture.repairs.weight_patch.evaluation import Local, Patched
 from suture.repairs.weight_patch.points import Point, met
-from suture.solvers import Problem, Solution, Status, rows, solve
+from suture.solvers import Problem, Solution, SolverStatus, rows, solve
 
 Size = Literal["linf", "l1", "both", "count"]
 _FEW = 10
@@ -71,7 +71,7 @@ class LayerPatch:
     """
 
     layer: int
-    status: Status
+    status: SolverStatus
     change: np.ndarray
     met: np.ndarray
     incumbent: float
@@ -282,9 +282,9 @@ class _Work:
         patched = Patched(self._tail, self._layer, change, self._wish.decoupled)
         good = met(self._points, patched.outputs(self._entries)[0])
         hard = np.array([not np.isfinite(point.price) for point in self._points])
-        status = Status.OUT_OF_TIME if found is None else found.status
+        status = SolverStatus.OUT_OF_TIME if found is None else found.status
         if status.found and not good[hard].all():
-            status = Status.FAILED
+            status = SolverStatus.FAILED
         return LayerPatch(
             layer=self._layer,
             status=status,

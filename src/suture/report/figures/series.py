@@ -14,7 +14,7 @@ import numpy as np
 from suture.evaluate.labels import named, variant
 from suture.evaluate.metrics import clopper_pearson, robust_after
 from suture.evaluate.records import Kind, Record, Role
-from suture.report.cells import Measured, eps_of, measure, on_curve
+from suture.report.cells import MeasuredCell, eps_of, measure, on_curve
 from suture.report.headline import headline
 from suture.report.pairing import same_attack
 
@@ -123,7 +123,7 @@ def _radius_line(name: str, own: list[Record], clean: list[Record]) -> Series:
     unattacked = [r for r in clean if r.whose == own[0].whose]
     if unattacked:
         by_eps.setdefault(0.0, list(measure(unattacked)[0].records))
-    cells = [Measured(tuple(by_eps[eps])).cell for eps in sorted(by_eps)]
+    cells = [MeasuredCell(tuple(by_eps[eps])).cell for eps in sorted(by_eps)]
     return Series(
         name=name,
         look=look_of(own[0]),
@@ -159,7 +159,7 @@ def _fight(record: Record) -> tuple[object, ...]:
 
 
 def _query_lines(own: list[Record]) -> list[Series]:
-    lowest: dict[str, Measured] = {}
+    lowest: dict[str, MeasuredCell] = {}
     for m in sorted(measure(own), key=lambda m: m.cell.percent):
         lowest.setdefault(look_of(m.first), m)
     return [_query_line(look, lowest[look]) for look in _ORDER if look in lowest]
@@ -171,7 +171,7 @@ def _tells_queries(record: Record) -> bool:
     return bool(record.queries) and not (len(spent) > 2 and len(set(spent)) == 1)
 
 
-def budgets_of(m: Measured) -> list[int]:
+def budgets_of(m: MeasuredCell) -> list[int]:
     """Numbers of queries from 1 to what the attacker could or did spend, evenly on a log axis."""
     spent = max(q or 0 for record in m.records for q in record.queries)
     allowed = m.first.threat.get("queries")
@@ -181,7 +181,7 @@ def budgets_of(m: Measured) -> list[int]:
     return sorted({*grid, *decades})
 
 
-def _query_line(look: str, m: Measured) -> Series:
+def _query_line(look: str, m: MeasuredCell) -> Series:
     budgets = budgets_of(m)
     left = np.array([robust_after(r.queries, budgets) for r in m.records], dtype=float)
     n = len(m.first.queries)
@@ -200,7 +200,7 @@ def _query_line(look: str, m: Measured) -> Series:
     )
 
 
-def class_shares(m: Measured) -> list[float]:
+def class_shares(m: MeasuredCell) -> list[float]:
     """Accuracy of each class in percent, pooled over repeats; NaN for a class without images."""
     counted = [record.per_class for record in m.records if record.per_class]
     if not counted:

@@ -19,7 +19,7 @@ _LOOKS: Mapping[str, Look] = {
 
 
 @dataclass(frozen=True)
-class Point:
+class SweepPoint:
     """``right`` out of ``n`` images at ``x``; expected over draws it need not be whole."""
 
     x: float
@@ -39,7 +39,7 @@ class Point:
 
 
 def sweep_figure(
-    key: str, title: str, axis: str, series: Mapping[str, Sequence[Point]], caption: str
+    key: str, title: str, axis: str, series: Mapping[str, Sequence[SweepPoint]], caption: str
 ) -> Drawing:
     """Lines over a hyper-parameter.
 
@@ -86,5 +86,5 @@ def sweep_figure(
     )
 
 
-def _words(points: Sequence[Point]) -> str:
+def _words(points: Sequence[SweepPoint]) -> str:
     return ", ".join(f"{p.percent:.0f} % at {p.x:g}" for p in points)

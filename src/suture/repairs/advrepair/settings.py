@@ -9,7 +9,7 @@ from suture.bounds import Method
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RepairSettings:
     """What ``AdvRepair`` was told, for one repair; see there."""
 
     hidden: tuple[int, ...]

@@ -9,7 +9,7 @@ from suture.rng import bits
 from suture.types import RepairedModel
 
 
-class Drawing(RepairedModel):
+class SamplingModule(RepairedModel):
     """A module whose forward draws for every input; the draw can be made repeatable.
 
     ``noise`` given to the forward decides; else ``seed`` does; else torch's global generator.

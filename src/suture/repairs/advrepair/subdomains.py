@@ -1,4 +1,4 @@
-"""The boxes that regions are cut into, and how they are cut on."""
+"""Subdomains: the boxes that branch and bound cuts regions into, and how it cuts on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Relax = Callable[[Tensor, Tensor, Tensor], Relaxed]
 
 
 @dataclass(frozen=True, eq=False)
-class Leaves:
+class Subdomains:
     """The boxes that the regions are cut into.
 
     Attributes:
@@ -28,13 +28,13 @@ class Leaves:
     region: Tensor
     owner: Tensor
 
-    def __getitem__(self, index: Tensor) -> Leaves:
-        return Leaves(self.linear[index], self.region[index], self.owner[index])
+    def __getitem__(self, index: Tensor) -> Subdomains:
+        return Subdomains(self.linear[index], self.region[index], self.owner[index])
 
     @staticmethod
-    def concat(parts: list[Leaves]) -> Leaves:
+    def concat(parts: list[Subdomains]) -> Subdomains:
         """All boxes of some parts."""
-        return Leaves(
+        return Subdomains(
             Relaxed.concat([p.linear for p in parts]),
             torch.cat([p.region for p in parts]),
             torch.cat([p.owner for p in parts]),
@@ -53,37 +53,39 @@ def worth_halving(linear: Relaxed, missing: Tensor, slope: Tensor) -> Tensor:
     return (push * (linear.upper - linear.lower)).argmax(1)
 
 
-def halved(leaves: Leaves, chosen: Tensor, axis: Tensor, relax: Relax) -> Leaves:
+def halved(subdomains: Subdomains, chosen: Tensor, axis: Tensor, relax: Relax) -> Subdomains:
     """The boxes with some of them cut in the middle of an axis; new ones come last.
 
     Args:
         chosen: int64 ``(c,)``.
         axis: int64 ``(c,)``.
     """
-    old, at = leaves[chosen], torch.arange(len(chosen))
+    old, at = subdomains[chosen], torch.arange(len(chosen))
     middle = (old.linear.lower[at, axis] + old.linear.upper[at, axis]) / 2
     parts = []
     for side in (0, 1):
         lower, upper = old.linear.lower.clone(), old.linear.upper.clone()
         (lower if side else upper)[at, axis] = middle
-        parts.append(Leaves(relax(lower, upper, old.region), old.region, old.owner))
-    keep = torch.ones(len(leaves.region), dtype=torch.bool)
+        parts.append(Subdomains(relax(lower, upper, old.region), old.region, old.owner))
+    keep = torch.ones(len(subdomains.region), dtype=torch.bool)
     keep[chosen] = False
-    return Leaves.concat([leaves[keep.nonzero()[:, 0]], *parts])
+    return Subdomains.concat([subdomains[keep.nonzero()[:, 0]], *parts])
 
 
-def divided(leaves: Leaves, cuts: int, relax: Relax) -> Leaves:
+def divided(subdomains: Subdomains, cuts: int, relax: Relax) -> Subdomains:
     """The boxes cut on until there are ``cuts`` of them, or N alone is proved on all: those whose
     worst form lacks most come first."""
-    while len(leaves.region) < cuts:
-        missing = -torch.nan_to_num(leaves.linear.alone(), float("-inf"))
+    while len(subdomains.region) < cuts:
+        missing = -torch.nan_to_num(subdomains.linear.alone(), float("-inf"))
         worst, order = missing.amax(1).sort(descending=True, stable=True)
         chosen = order[worst > 0][: cuts - len(order)]
         if not len(chosen):
-            return leaves
-        axis = worth_halving(leaves.linear[chosen], missing[chosen], leaves.linear.slope[chosen])
-        leaves = halved(leaves, chosen, axis, relax)
-    return leaves
+            return subdomains
+        axis = worth_halving(
+            subdomains.linear[chosen], missing[chosen], subdomains.linear.slope[chosen]
+        )
+        subdomains = halved(subdomains, chosen, axis, relax)
+    return subdomains
 
 
 def largest(losses: Tensor, owner: Tensor, count: int) -> Tensor:

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from suture import bounds
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.robustifier import DefendedClassifier, Robustifier
+from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
 from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
 from suture.types import Batch
 
 
-class DefendedPupil:
+class RobustifiedTrainee:
     """``E(θ) = mean over x of CE_worst(x + δ_D(R(x)))`` (A5, Eq. 7 and 9).
 
     Args:
@@ -26,7 +26,7 @@ class DefendedPupil:
     """
 
     def __init__(
-        self, model: DefendedClassifier, in_shape: tuple[int, ...], eps: float, *, together: bool
+        self, model: RobustifiedClassifier, in_shape: tuple[int, ...], eps: float, *, together: bool
     ) -> None:
         self.module, self.eps, self.together = model, eps, together
         self.network = bounds.read(model.classifier, in_shape)
@@ -65,7 +65,7 @@ class Scene(nn.Module):
         self.robustifier, self.classifier = robustifier, classifier
 
 
-class ScenePupil:
+class SceneTrainee:
     """``E = mean over acquisitions of CE_worst(A(w + δ_D(z)))`` (A5, Eq. 10 and 11).
 
     Training and validation images are the prototypes, over and over: position p shows prototype

@@ -14,20 +14,20 @@ from suture.engine import Engine
 from suture.errors import ArgumentError
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.a5.pupils import DefendedPupil
 from suture.repairs.a5.robustifier import (
     Body,
-    DefendedClassifier,
+    RobustifiedClassifier,
     build_robustifier,
     defended,
 )
+from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule, Trained
 from suture.repairs.certified_training.method import (
     check_radius,
     held_out,
+    run_training,
     status_of,
-    teach,
     trace_of,
 )
 from suture.repairs.certified_training.ramp import Ramp
@@ -85,7 +85,7 @@ class A5Robustifier(Repair):
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
-    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> DefendedClassifier:
+    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
         """A copy of the classifier behind a new robustifier."""
         seed = stream.child("weights").key
         robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
@@ -93,7 +93,7 @@ class A5Robustifier(Repair):
 
     def train(
         self,
-        both: DefendedClassifier,
+        both: RobustifiedClassifier,
         data: Batch,
         stream: Stream,
         engine: Engine | None,
@@ -101,15 +101,20 @@ class A5Robustifier(Repair):
         base: nn.Module,
     ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
-        pupil = DefendedPupil(both, data.shape, self.eps, together=False)
+        trainee = RobustifiedTrainee(both, data.shape, self.eps, together=False)
         work = f"{self!r} {stream.key} {identity(base, data)}"
-        return teach(
-            pupil, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
+        return run_training(
+            trainee, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
         )
 
 
 def certify_held_out(
-    both: DefendedClassifier, data: Batch, schedule: Schedule, eps: float, count: int, recipe: str
+    both: RobustifiedClassifier,
+    data: Batch,
+    schedule: Schedule,
+    eps: float,
+    count: int,
+    recipe: str,
 ) -> tuple[Any, ...]:
     """Certificates of the first validation images, as R would store them."""
     if not count:

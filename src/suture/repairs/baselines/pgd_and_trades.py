@@ -15,7 +15,7 @@ from suture.attacks import PGD
 from suture.engine import Engine
 from suture.repairs.base import REPAIRS, OnProgress
 from suture.repairs.baselines.adversarial import gradients
-from suture.repairs.baselines.frame import Tuning
+from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.dare.search import Fit, orders
 from suture.rng import Stream
 from suture.types import Batch, check_linf
@@ -26,7 +26,7 @@ _SMALL = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Online(Tuning):
+class _AdversarialTraining(Tuning):
     """Training on images that are attacked as the model stands, in the L∞ ball.
 
     Args:
@@ -103,7 +103,7 @@ class OnlineFit:
         stream: of the judge.
     """
 
-    method: _Online
+    method: _AdversarialTraining
     batch: Batch
     held: Batch
     judge: PGD
@@ -127,7 +127,7 @@ class OnlineFit:
 
 @REPAIRS.add("pgd-training")
 @dataclass(frozen=True, kw_only=True)
-class PGDTraining(_Online):
+class PGDTraining(_AdversarialTraining):
     """Adversarial training (Madry et al. 2018, arXiv:1706.06083): ``min E max CE(f(x'), y)``.
 
     The inner maximum is sought by PGD from a random start in the ball.
@@ -147,7 +147,7 @@ class PGDTraining(_Online):
 
 @REPAIRS.add("trades")
 @dataclass(frozen=True, kw_only=True)
-class TRADES(_Online):
+class TRADES(_AdversarialTraining):
     """TRADES (Zhang et al. 2019, arXiv:1901.08573): ``CE(f(x), y) + β·max KL(f(x) ‖ f(x'))``.
 
     The defaults are its authors' for CIFAR-10; for MNIST they have β = 1, eps = 0.3, 40 steps of

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack
 from suture.attacks.against.answers import Answers
-from suture.attacks.against.keeping import Kept
+from suture.attacks.against.candidates import Kept
 from suture.attacks.oracle import Oracle
 from suture.evaluate.rows import share_right
 from suture.types import Batch, Norm, RepairedModel

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from suture.attacks import PGD
 from suture.attacks.against.answers import weighted
-from suture.attacks.against.keeping import Kept
+from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
 from suture.models import frozen
 from suture.types import Batch
