@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from suture.attacks import ATTACKS
 from suture.attacks.spread import spread
 from suture.cli.choices import (
     Eps,
@@ -35,19 +36,26 @@ from suture.cli.common import (
     timed,
 )
 from suture.cli.engines import Address, EngineName, Workers, make_engine
+from suture.cli.fields import Settings, fields_command
 from suture.evaluate.metrics import clopper_pearson
+from suture.settings import assignments
 from suture.storage import atomic_file
+
+Command = fields_command("--attack", ATTACKS, "square")
 
 
 def command(
     model: Model,
     data: Data,
-    attack: Annotated[str, typer.Option(help="square, pgd or noise.")] = "square",
+    attack: Annotated[
+        str, typer.Option(help=f"{', '.join(ATTACKS)}. With --help: its fields.")
+    ] = "square",
     norm: Norm = None,
     eps: Eps = None,
     queries: Queries = None,
     steps: Steps = None,
     eot: Annotated[int, typer.Option(help="Draws averaged per query.", min=1)] = 1,
+    settings: Settings = None,
     n: Number = 500,
     batch_size: BatchSize = 256,
     engine: EngineName = "inline",
@@ -68,7 +76,8 @@ def command(
     """
     dataset = open_data(data)
     device = check_device(device)
-    method = make_attack(attack, norm=norm, eps=eps, queries=queries, steps=steps, eot=eot)
+    flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
+    method = make_attack(attack, {"eot": str(eot)} | assignments(settings or []), **flags)
     classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
     batch = held_out(dataset, n, device)
     with make_engine(engine, workers, address) as mapper, timed() as clock, Bars() as bars:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
+from suture.attacks import ATTACKS
 from suture.cli import results
 from suture.cli.choices import (
-    ATTACKS,
     Eps,
     Model,
     Norm,
@@ -36,11 +36,14 @@ from suture.cli.common import (
     open_data,
 )
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
+from suture.cli.fields import Settings, fields_command
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of
+from suture.settings import assignments
 from suture.types import undefended_of
 
 _DEFAULT = Plan()
+Command = fields_command("--attack", ATTACKS, "square")
 
 
 def command(
@@ -56,8 +59,8 @@ def command(
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Out of {', '.join(ATTACKS)}; repeatable. The first is the paper protocol's; "
-            "default: what the repair was made against."
+            help=f"Out of {', '.join(ATTACKS)}; repeatable, with --help: their "
+            "fields. The first is the paper protocol's; default: what the repair was made against."
         ),
     ] = None,
     tier: Annotated[
@@ -77,6 +80,7 @@ def command(
     eot: Annotated[
         list[int] | None, typer.Option(help="Draws averaged by the adaptive attacker; repeatable.")
     ] = None,
+    settings: Settings = None,
     repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats,
     curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
     n: Number = 500,
@@ -99,7 +103,7 @@ def command(
     dataset = open_data(data)
     device = check_device(device)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
-    first, *others = make_attacks(threat.pop("attack"), **threat)
+    first, *others = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
     plan = Plan(
         attack=first,
         also=tuple(others),

@@ -18,6 +18,7 @@ from suture.evaluate.left import Left
 from suture.evaluate.repair_rates import points
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import balls
+from suture.repairs.base import Context
 from suture.rng import Stream
 from suture.studies import advrepair_measuring as measuring
 from suture.studies.base import Cell, Row, Study
@@ -119,7 +120,8 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
         feature_samples=study.feature_samples,
     )
     started = time.perf_counter()
-    batch, wrong, tried = method.fooled(model, dataset.train.batch(), stream.child("balls"))
+    drawn = Context.of(stream.child("balls"))
+    batch, wrong, tried = method.fooled(model, dataset.train.batch(), drawn)
     facts = {
         "r": grey,
         "size": n,
@@ -134,12 +136,12 @@ def _measure(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> lis
     given = batch[: study.attacked]
     bare, known = _attacked(model, given, test, study, eps, {})
     for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
-        result = how.mend(
+        result = how.of_regions(
             model,
             balls(batch, eps, dataset.classes),
             wrong,
             torch.arange(len(wrong)),
-            generator=stream.child("repair"),
+            Context.of(stream.child("repair")),
         )
         trace = {key: result.trace[key] for key in ("repaired", "failed", "epochs", "seconds")}
         row = facts | {"subject": subject, "method": repr(how)} | trace

@@ -19,6 +19,7 @@ from suture.evaluate.left import Left
 from suture.evaluate.repair_rates import points
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import balls
+from suture.repairs.base import Context
 from suture.rng import Stream
 from suture.studies import advrepair_measuring as measuring
 from suture.studies.base import Cell, Row, Study
@@ -142,7 +143,7 @@ def _rows(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Strea
     training = dataset.train.batch()
     method = AdvRepair(attack=PGD(eps=radius), samples=n)
     started = time.perf_counter()
-    batch, wrong, tried = method.fooled(model, training, stream.child("balls"))
+    batch, wrong, tried = method.fooled(model, training, Context.of(stream.child("balls")))
     facts = {
         "network": name,
         "r": radius,
@@ -158,12 +159,12 @@ def _rows(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Strea
     bare, known = _attacked(study, model, batch, test, radius, {})
     rows = []
     for subject, how in (("AdvRepair", method), ("constant patch", measuring.constant(method))):
-        result = how.mend(
+        result = how.of_regions(
             model,
             balls(batch, radius, dataset.classes),
             wrong,
             torch.arange(len(wrong)),
-            generator=stream.child("repair"),
+            Context.of(stream.child("repair")),
         )
         row = facts | {"subject": subject, "method": repr(how), **_kept(result.trace)}
         row |= {"certificates": len(result.certificates), "checked": measuring.checked(result)}
