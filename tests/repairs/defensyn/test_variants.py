@@ -13,7 +13,7 @@ from suture.attacks import Backdoor, Square, knowing
 from suture.engine import Inline, Run
 from suture.errors import ArgumentError
 from suture.pipeline import recorded
-from suture.repairs import DefEnSyn, Status
+from suture.repairs import Context, DefEnSyn, Status
 from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
 from suture.repairs.defensyn.gathering import Attacked, attacked, gather
