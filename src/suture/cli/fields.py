@@ -34,22 +34,13 @@ Settings = Annotated[
 
 
 class FieldsCommand(TyperCommand):
-    """A command whose method has fields; ``choose`` says which methods its words ask for.
+    """A command of which fields are options; ``kinds`` says whose, from the words it was given."""
 
-    Attributes:
-        chooser: the option that names a method.
-        choices: where its names are looked up.
-        default: the name where the option is left out; ``None`` for no method at all.
-    """
-
-    chooser: str
-    choices: Registry
-    default: str | None = None
+    kinds: Callable[[Sequence[str]], dict[str, type]]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Fields among the options become ``--set``."""
-        names = list(_values(args, self.chooser)) or ([self.default] if self.default else [])
-        self._kinds = {name: self.choices.find(name) for name in names}
+        self._kinds = type(self).kinds(args)
         own = {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
         own |= set(ctx.help_option_names)
         return super().parse_args(ctx, list(_translated(args, own, self._kinds, self._takes_value)))
@@ -67,10 +58,18 @@ class FieldsCommand(TyperCommand):
             Console().print(panel(name, kind))
 
 
-def fields_command(chooser: str, choices: Registry, default: str | None) -> type[FieldsCommand]:
-    """A ``FieldsCommand`` for a command with this option."""
-    parts = {"chooser": chooser, "choices": choices, "default": default}
-    return type("_FieldsCommand", (FieldsCommand,), parts)
+def fields_of(**kinds: type) -> type[FieldsCommand]:
+    """A command that has the fields of these dataclasses; the names are for the help."""
+    return type("_FieldsCommand", (FieldsCommand,), {"kinds": staticmethod(lambda args: kinds)})
+
+
+def fields_of_chosen(option: str, choices: Registry, default: str) -> type[FieldsCommand]:
+    """A command that has the fields of the methods that this option names."""
+
+    def kinds(args: Sequence[str]) -> dict[str, type]:
+        return {name: choices.find(name) for name in list(_values(args, option)) or [default]}
+
+    return type("_FieldsCommand", (FieldsCommand,), {"kinds": staticmethod(kinds)})
 
 
 def _values(args: Sequence[str], option: str) -> Iterator[str]:

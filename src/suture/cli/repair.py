@@ -13,36 +13,28 @@ from suture.cli.choices import (
     Norm,
     Queries,
     Steps,
-    Trust,
-    Weights,
     make_repair,
-    open_model,
 )
 from suture.cli.common import (
     Bars,
     BatchSize,
     Data,
-    Device,
-    Force,
-    Json,
-    Out,
-    Seed,
-    check_device,
     emit,
     open_data,
     say,
     timed,
 )
-from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
-from suture.cli.fields import Settings, fields_command
+from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.repaired import repair_facts, repair_text
 from suture.pipeline import repair as repair_in
 from suture.repairs import REPAIRS
 from suture.settings import assignments
 
-Command = fields_command("--method", REPAIRS, "defensyn")
+Command = fields_of_chosen("--method", REPAIRS, "defensyn")
 
 
+@grouped
 def command(
     model: Model,
     data: Data,
@@ -64,39 +56,26 @@ def command(
     ] = None,
     settings: Settings = None,
     batch_size: BatchSize = 256,
-    engine: EngineName = "inline",
-    workers: Workers = None,
-    address: Address = None,
-    out: Out = None,
-    force: Force = False,
-    weights: Weights = None,
-    trust_code: Trust = False,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
+    *,
+    opening: Opening,
+    spreading: Spreading,
+    keeping: Keeping,
 ) -> None:
     """Repair a classifier; the repaired one is kept in the run folder.
 
     Example: suture repair runs/cnn --data mnist --against square --norm linf --eps 0.15
     """
     dataset = open_data(data)
-    device = check_device(device)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
     repair = repair.beside(Path(model))
-    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
+    classifier = opening.model(model, dataset)
     if note := repair.seen(dataset).note:
         say(note)
-    spread = make_engine(engine, workers, address)
-    run = begin(
-        "repair",
-        title=f"{Path(model).name} repaired with {type(repair).__name__}",
-        out=out,
-        seed=seed,
-        force=force,
-        parts={"model": model},
-    )
+    spread = spreading.start()
+    title = f"{Path(model).name} repaired with {type(repair).__name__}"
+    run = keeping.begin("repair", title, model=model)
     run.info["threat"] = repair.threat
     with run, spread, timed() as clock, Bars() as bars:
         result = repair_in(
@@ -104,11 +83,11 @@ def command(
             dataset,
             repair,
             run,
-            seed=seed,
+            seed=keeping.seed,
             engine=spread,
             batch_size=batch_size,
             on_progress=bars,
         )
     run.finish()
-    facts = repair_facts(result, str(run.folder), clock["seconds"], seed) | {"data": data}
-    emit(as_json, facts, repair_text(facts))
+    facts = repair_facts(result, str(run.folder), clock["seconds"], keeping.seed) | {"data": data}
+    emit(keeping.as_json, facts, repair_text(facts))
