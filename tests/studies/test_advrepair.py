@@ -22,8 +22,8 @@ from suture.studies.advrepair_acasxu import (
     counterexamples,
 )
 from suture.studies.advrepair_mnist import AdvRepairMnist
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from suture.rng import Stream
 from suture.studies import study
 from suture.studies.aigent import first_of_each, judged, pictures
 from suture.studies.aigent_transfer import _even
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 def measured(name: str, **given: str):

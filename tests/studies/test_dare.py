@@ -13,7 +13,7 @@ from suture.studies import dare_paper, dare_sheets, study
 from suture.studies.dare_methods import OURS
 from suture.studies.dare_paper import ATTACKS
 from suture.studies.dare_subject import AllSteps, prepared, transferred
-from tests.small import accuracy, digits, trained
+from suture.testing.small import accuracy, digits, trained
 
 SMALL = {
     "data": "digits", "networks": "digits_cnn", "images": "1200", "epochs": "4", "looked": "300",

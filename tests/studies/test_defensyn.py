@@ -18,7 +18,7 @@ from suture.studies.defensyn_backdoor import Poisoning, measure
 from suture.studies.defensyn_measuring import Protocol, measured
 from suture.studies.defensyn_settings import FULL, NONE, SETTINGS, VARIANTS, setting
 from suture.studies.defensyn_sheets import spread
-from tests.exact import ExactLinear, classified_batch
+from suture.testing.exact import ExactLinear, classified_batch
 
 
 def left(right: float, **ways: float) -> Row:
