@@ -12,6 +12,7 @@ The way through: ``data`` → ``models`` → ``attacks`` → ``repairs`` → ``e
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -67,7 +68,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)
-    if not name.startswith("_"):
+    if not name.startswith("_") and find_spec(f"suture.{name}") is None:
         for room in _METHODS:
             module = import_module(f"suture.{room}")
             if name in module.__all__:
