@@ -157,9 +157,9 @@ def test_all_hold_out_the_same_images():
     batches = []
     original = AdversarialTuning.fit
 
-    def spy(self, model, a, b, **rest):
+    def spy(self, model, a, b, context):
         batches.append((a, b))
-        return original(self, model, a, b, **rest)
+        return original(self, model, a, b, context)
 
     AdversarialTuning.fit = spy
     try:
