@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import suture
+import suture.types
 
 ROOT = Path(suture.__file__).parent
 ORDER = [
@@ -150,3 +150,20 @@ def test_nobody_outside_asks_which_method_it_is():
         and {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)} & known
     ]
     assert asked == []
+
+
+def test_only_one_place_probes_what_a_model_tells_about_itself():
+    """``types.described`` answers for models of all kinds; nobody else asks by attribute."""
+    told = {name for name in vars(suture.types.RepairedModel) if not name.startswith("_")}
+    assert {"undefended", "support", "surrogates", "randomised"} <= told
+    probes = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in ROOT.rglob("*.py")
+        if path.name != "types.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("getattr", "hasattr")
+        and isinstance(node.args[1], ast.Constant)
+        and node.args[1].value in told
+    ]
+    assert probes == []
