@@ -66,8 +66,8 @@ def robust_of_package(package: ModuleType, model: nn.Module, batch: Batch, norm:
 CASES = [
     ("reassure_mnist_mlp256x2", "mnist", "linf", 0.05, 100),
     ("reassure_mnist_mlp256x2", "mnist", "l2", 0.8, 30),
-    ("reassure_mnist_mlp256x2", "mnist", "l1", 5.0, 30),
-    ("eran_mnist_conv_small_nat", "mnist", "linf", 0.08, 60),
+    ("reassure_mnist_mlp256x2", "mnist", "l1", 5.0, 15),
+    ("eran_mnist_conv_small_nat", "mnist", "linf", 0.08, 30),
     ("eran_cifar_conv_small_pgd", "cifar10-exact", "linf", 4 / 255, 25),
 ]
 
