@@ -1,11 +1,12 @@
-"""Networks that others trained, from the data folder."""
+"""Networks that others trained, from the data folder; and a network's answers, piece by piece."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from suture import data, models
 from suture.errors import DataError
@@ -35,3 +36,9 @@ def network(name: str, **how: Any) -> nn.Module:
         DataError: not there.
     """
     return models.load(in_folder("nets", f"{name}.onnx"), **how)
+
+
+@torch.no_grad()
+def in_pieces(model: nn.Module, images: Tensor, size: int = 256) -> Tensor:
+    """What a model makes of images, ``size`` of them at a time."""
+    return torch.cat([model(piece) for piece in images.split(size)])

@@ -13,7 +13,8 @@ from suture.errors import ArgumentError
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.rng import Stream
 from suture.studies import STUDIES
-from suture.studies.defensyn.backdoor import Poisoning, measure
+from suture.studies.defensyn.backdoor import measure
+from suture.studies.defensyn.cells import DefEnSynTables
 from suture.studies.defensyn.measuring import Protocol, measured
 from suture.studies.defensyn.settings import NONE, VARIANTS, setting
 from tests.exact import ExactLinear, classified_batch
@@ -86,7 +87,8 @@ def test_every_cell_on_a_handful_of_images():
 def test_the_backdoor_is_planted_and_followed_by_length():
     if data.folder() is None:
         pytest.skip("needs the data folder: set SUTURE_DATA")
-    rows = measure(Poisoning("cnn", "fashion-mnist", 1500, 300, 100, 500), Stream(0))
+    study = DefEnSynTables(backdoor_train=1500, backdoor_test=300, samples=100, programs=500)
+    rows = measure(study, Stream(0))
     bare, first = rows[0], rows[1]
     assert bare["variant"] == NONE and bare["triggered"] < bare["clean"] - 50
     lengths = [r for r in rows if r["what"] == "backdoor length"]

@@ -20,7 +20,7 @@ from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.a5.training import Made, classifier, dataset, robustified
-from suture.studies.networks import network
+from suture.studies.networks import in_pieces, network
 from suture.types import Batch
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def as_read(model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
     """The classifier, and the images as it reads them: behind the robustifier, if it has one."""
     if not isinstance(model, RobustifiedClassifier):
         return model, batch
-    with torch.no_grad():
-        images = torch.cat([model.robustifier(piece.images) for piece in batch.split(500)])
+    images = in_pieces(model.robustifier, batch.images, 500)
     return model.classifier, Batch(images, batch.labels)
 
 

@@ -22,6 +22,7 @@ from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.advrepair import columns, measuring
 from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.networks import in_pieces
 from suture.studies.paper import printed
 
 SHAPE = (1, 1, 5)
@@ -108,10 +109,14 @@ def _row(
     fixed = result.model
     low, high = (torch.tensor(corner) for corner in DOMAIN)
     wide = _uniform(low, high, study.others, stream.child("domain"))
-    fdd = fidelity_drawdown(_scores(model, wide).argmin(1), _scores(fixed, wide).argmin(1))
+    fdd = fidelity_drawdown(
+        in_pieces(model, wide, _PIECE).argmin(1), in_pieces(fixed, wide, _PIECE).argmin(1)
+    )
     inside = _uniform(*_box(given), 20 * study.others, stream.child("inside"))
     safe = inside[~_violated(model, given, inside)]
-    moved = fidelity_drawdown(_scores(model, safe).argmin(1), _scores(fixed, safe).argmin(1))
+    moved = fidelity_drawdown(
+        in_pieces(model, safe, _PIECE).argmin(1), in_pieces(fixed, safe, _PIECE).argmin(1)
+    )
     trace = result.trace
     return {
         "method": repr(method),
@@ -143,7 +148,7 @@ def counterexamples(
     found, near = list[Tensor](), list[Tensor]()
     for index in range(draws):
         inputs = _uniform(low, high, 1_000_000, stream.child(index))
-        scores = _scores(model, inputs)
+        scores = in_pieces(model, inputs, _PIECE)
         bad = torch.from_numpy(given.violated_by(scores.double().numpy()))
         found.append(inputs[bad])
         if sum(map(len, found)) >= wanted:
@@ -195,10 +200,11 @@ def _uniform(low: Tensor, high: Tensor, count: int, stream: Stream) -> Tensor:
     return torch.minimum(low + (high - low) * draws, high).view(count, *SHAPE)
 
 
-@torch.no_grad()
-def _scores(model: nn.Module, inputs: Tensor) -> Tensor:
-    return torch.cat([model(piece) for piece in inputs.split(_PIECE)])
+def _changed(before: nn.Module, after: nn.Module, inputs: Tensor) -> tuple[int, int]:
+    """Inputs whose advisory differs, and how many there are."""
+    said = [in_pieces(model, inputs, _PIECE).argmin(1) for model in (before, after)]
+    return fidelity_drawdown(*said)
 
 
 def _violated(model: nn.Module, given: Property, inputs: Tensor) -> Tensor:
-    return torch.from_numpy(given.violated_by(_scores(model, inputs).double().numpy()))
+    return torch.from_numpy(given.violated_by(in_pieces(model, inputs, _PIECE).double().numpy()))

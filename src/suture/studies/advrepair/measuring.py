@@ -18,6 +18,7 @@ from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import OracleAllocated, PatchedClassifier, balls
 from suture.report.table import Row
 from suture.rng import Stream
+from suture.studies.networks import in_pieces
 from suture.types import Batch
 
 OTHERS = 10
@@ -161,10 +162,9 @@ def left(
     return {"right": round(found.right), "n": found.n}, found
 
 
-@torch.no_grad()
 def decisions(model: nn.Module, images: Tensor) -> Tensor:
     """Classes ``(n,)``."""
-    return torch.cat([model(piece).argmax(1) for piece in images.split(256)])
+    return in_pieces(model, images).argmax(1)
 
 
 def accuracy_lost(before: nn.Module, after: nn.Module, batch: Batch) -> dict[str, int]:

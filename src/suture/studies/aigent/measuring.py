@@ -16,6 +16,7 @@ from suture.attacks.aigent import Finding, SearchOutcome
 from suture.evaluate.naturalness import changes, frechet, pielou
 from suture.report.table import Row
 from suture.rng import Stream
+from suture.studies.networks import in_pieces
 from suture.types import Batch
 
 SHOWN = 5
@@ -35,8 +36,7 @@ def first_of_each(split: data.Split, per_class: int) -> Batch:
 
 def right(model: nn.Module, batch: Batch) -> Batch:
     """The images that a model classifies as their label."""
-    with torch.no_grad():
-        said = torch.cat([model(piece.images).argmax(1) for piece in batch.split(256)])
+    said = in_pieces(model, batch.images).argmax(1)
     return batch[(said == batch.labels).nonzero()[:, 0]]
 
 
@@ -114,8 +114,7 @@ def _alone(findings: list[Finding]) -> dict[str, Any]:
 
 def judged(model: nn.Module, clean: Batch, images: Tensor) -> dict[str, Any]:
     """Found, changed, natural and even: by a forward in the model's own precision."""
-    with torch.no_grad():
-        logits = torch.cat([model(piece) for piece in images.split(256)])
+    logits = in_pieces(model, images)
     said = logits.argmax(1)
     hits = (said != clean.labels).nonzero()[:, 0]
     inside = bool((images >= 0).all() and (images <= 1).all())

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from suture.report import Drawing
 from suture.report.table import Table
-from suture.rng import Stream
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.studies.dare import columns, heatmaps
 from suture.studies.dare import notes as said
@@ -19,11 +18,10 @@ from suture.studies.dare.methods import (
     ONLINE,
     ORIGINAL,
     OURS,
-    Budget,
     measure,
     measure_adaptive,
 )
-from suture.studies.dare.subject import ATTACKS, SubjectSettings
+from suture.studies.dare.subject import ATTACKS, Plan
 from suture.studies.paper import printed
 
 _FULL = ("alexnet", "vgg16", "vgg19")
@@ -74,36 +72,20 @@ class DareTables(Study):
         return tuple(dict.fromkeys((*self.networks, *_FULL))) if self.full else self.networks
 
     def _of(self, network: str) -> list[Cell]:
-        plan, budget = self._plan(network), Budget(self.rates, self.tuning_epochs, self.limit)
-        streams = Stream(0).child("dare methods")
+        plan = Plan(self, network)
         names = [ORIGINAL, OURS, JUDGED, *ATTACKS, *ABLATIONS, *(ONLINE if self.online else ())]
         swept = tuple(dict.fromkeys((*self.q, *_FULL_Q))) if self.full else self.q
-        cells = [
-            Cell(f"{network}-{name}", partial(measure, name, plan, budget, streams))
-            for name in (*names, *(f"q={q:g}" for q in swept))
+        return [
+            *(
+                Cell(f"{network}-{name}", partial(measure, name, plan))
+                for name in (*names, *(f"q={q:g}" for q in swept))
+            ),
+            Cell(f"{network}-heatmaps", partial(heatmaps.measure, plan)),
+            *(
+                Cell(f"{network}-{name}-autoattack", partial(measure_adaptive, name, plan))
+                for name in (names if self.autoattack else ())
+            ),
         ]
-        heat = partial(heatmaps.measure, plan, budget, streams)
-        cells.append(Cell(f"{network}-heatmaps", heat))
-        count = self.autoattack
-        return cells + [
-            Cell(
-                f"{network}-{name}-autoattack",
-                partial(measure_adaptive, name, plan, budget, count, streams),
-            )
-            for name in (names if count else ())
-        ]
-
-    def _plan(self, network: str) -> SubjectSettings:
-        most = 10**9
-        return SubjectSettings(
-            data=self.data,
-            network=network,
-            images=most if self.full else self.images,
-            epochs=self.epochs,
-            looked=most if self.full else self.looked,
-            adversarial=5_000 if self.full else self.adversarial,
-            full=self.full,
-        )
 
     def tables(self, rows: list[Row]) -> list[Table]:
         """A network after the other."""

@@ -9,25 +9,24 @@ from suture.report import Drawing
 from suture.report.heatmaps import HeatmapPanel, grad_cam, heatmap_drawing
 from suture.report.table import Row
 from suture.rng import Stream
-from suture.studies.dare.methods import OURS, Budget, repaired
-from suture.studies.dare.subject import PREPARED, SubjectSettings, attacks, prepared, radius
+from suture.studies.dare.methods import OURS, repaired
+from suture.studies.dare.subject import PREPARED, Plan, prepared
 from suture.types import Batch
 
 _SHOWN = ("C&W", "BIM")
 
 
-def measure(plan: SubjectSettings, budget: Budget, methods: Stream, stream: Stream) -> list[Row]:
+def measure(plan: Plan, stream: Stream) -> list[Row]:
     """The first test image that the original gets right and both attacks turn; a row a version."""
     subject = prepared(plan)
     models = {
         "original": subject.model,
-        "C&W-tuned": repaired("C&W", plan, budget, methods).model,
-        OURS: repaired(OURS, plan, budget, methods).model,
+        "C&W-tuned": repaired("C&W", plan).model,
+        OURS: repaired(OURS, plan).model,
     }
     batch = subject.dataset.test.batch(100)
-    known = attacks(radius(plan.data), plan.full)
     made = {
-        name: known[name](subject.model, batch, generator=PREPARED.child(f"heatmaps {name}"))
+        name: plan.attacks[name](subject.model, batch, generator=PREPARED.child(f"heatmaps {name}"))
         for name in _SHOWN
     }
     turned = torch.stack([r.success & r.clean_right for r in made.values()]).all(0)

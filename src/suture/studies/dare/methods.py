@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from suture.attacks import PGD
@@ -17,14 +16,8 @@ from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
 from suture.repairs.dare import DARE, Grid
 from suture.report.table import Row
 from suture.rng import Stream
-from suture.studies.dare.subject import (
-    ATTACKS,
-    SubjectSettings,
-    attacks,
-    prepared,
-    radius,
-    transferred,
-)
+from suture.studies.dare.subject import ATTACKS, Plan, prepared, transferred
+from suture.studies.networks import in_pieces
 from suture.types import Batch
 
 ORIGINAL, OURS, JUDGED = "original", "DARE", "DARE, judged by FGSM"
@@ -32,62 +25,44 @@ ABLATIONS = ("DARE_-s", "DARE_-sl", "DARE_rand")
 ONLINE = ("PGD training", "TRADES")
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What every method may spend: settings, epochs, and the limit of lost accuracy."""
-
-    rates: tuple[float, ...]
-    epochs: int
-    limit: float
-
-    def grid(self) -> Grid:
-        """The search of all methods that tune on fixed images."""
-        return Grid(rates=self.rates, epochs=self.epochs, patience=2, limit=self.limit)
-
-    def online(self) -> Grid:
-        """For methods that attack in every step, and so cost several times as much."""
-        return Grid(
-            optimisers=("adam",), rates=self.rates, epochs=self.epochs, patience=2, limit=self.limit
-        )
+METHODS = Stream(0).child("dare methods")
+"""The same stream for all of them: they hold out the same images."""
 
 
-def method(name: str, plan: SubjectSettings, budget: Budget) -> Repair:
+def method(name: str, plan: Plan) -> Repair:
     """A method by its column's name, with a history that is named, not placed."""
-    eps, grid = radius(plan.data), budget.grid()
+    study, eps, attacks = plan.study, plan.eps, plan.attacks
+    grid = Grid(rates=study.rates, epochs=study.tuning_epochs, patience=2, limit=study.limit)
+    # Methods that attack in every step cost several times as much.
+    online = replace(grid, optimisers=("adam",))
     dare = DARE(history="history", grid=grid)
     known: dict[str, Repair] = {
         OURS: dare,
-        JUDGED: replace(dare, judge=attacks(eps, plan.full)["FGSM"]),
+        JUDGED: replace(dare, judge=attacks["FGSM"]),
         "DARE_-s": replace(dare, slicing=False),
         "DARE_-sl": replace(dare, slicing=False, loss="classification"),
         "DARE_rand": replace(dare, tutors="random"),
-        "PGD training": PGDTraining(eps=eps, steps=5, grid=budget.online()),
-        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, grid=budget.online()),
+        "PGD training": PGDTraining(eps=eps, steps=5, grid=online),
+        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, grid=online),
     }
     for attack in ATTACKS:
-        known[attack] = AdversarialTuning(attack=attacks(eps, plan.full)[attack], grid=grid)
+        known[attack] = AdversarialTuning(attack=attacks[attack], grid=grid)
     if name.startswith("q="):
         return replace(dare, q=float(name[2:]))
     return known[name]
 
 
 @cache
-def repaired(name: str, plan: SubjectSettings, budget: Budget, stream: Stream) -> RepairResult:
+def repaired(name: str, plan: Plan) -> RepairResult:
     """The method's result on the subject; within a process it is made once."""
-    subject, way = prepared(plan), method(name, plan, budget)
+    subject, way = prepared(plan), method(name, plan)
     if isinstance(way, DARE):
         way = replace(way, history=str(subject.folder))
-    return repair(subject.model, subject.looked, way, generator=stream)
+    return repair(subject.model, subject.looked, way, generator=METHODS)
 
 
-def measure(
-    name: str, plan: SubjectSettings, budget: Budget, methods: Stream, stream: Stream
-) -> list[Row]:
-    """One column of Tables 2 to 5: the method's model on clean and on transferred images.
-
-    Args:
-        methods: the same stream for all of them: they hold out the same images.
-    """
+def measure(name: str, plan: Plan, stream: Stream) -> list[Row]:
+    """One column of Tables 2 to 5: the method's model on clean and on transferred images."""
     subject, started = prepared(plan), time.perf_counter()
     facts: dict[str, Any] = {
         "status": "as trained",
@@ -95,8 +70,8 @@ def measure(
         "train_seconds": round(subject.seconds, 3),
     }
     if name != ORIGINAL:
-        facts = _facts(name, plan, budget, repaired(name, plan, budget, methods))
-    model = _model(name, plan, budget, methods)
+        facts = _facts(name, plan, repaired(name, plan))
+    model = _model(name, plan)
     facts |= {"repair_seconds": round(time.perf_counter() - started, 3)}
     rows = [{"what": "method", "name": name, **facts, **_clean(model, plan)}]
     for attack in ATTACKS:
@@ -115,30 +90,28 @@ def measure(
     return rows
 
 
-def measure_adaptive(
-    name: str, plan: SubjectSettings, budget: Budget, count: int, methods: Stream, stream: Stream
-) -> list[Row]:
+def measure_adaptive(name: str, plan: Plan, stream: Stream) -> list[Row]:
     """What an attacker who has the method's own model leaves of it; AutoAttack is a part of it."""
     started = time.perf_counter()
     if name == ORIGINAL:
-        found = _original(plan, count)
+        found = _original(plan)
     else:
         found = what_is_left(
-            _model(name, plan, budget, methods),
-            prepared(plan).dataset.test.batch(count),
-            PGD(eps=radius(plan.data)),
+            _model(name, plan),
+            prepared(plan).dataset.test.batch(plan.study.autoattack),
+            PGD(eps=plan.eps),
             undefended=prepared(plan).model,
-            before=_original(plan, count),
+            before=_original(plan),
         )
     spent = round(time.perf_counter() - started, 3)
     return [{"what": "adaptive", "name": name, **_counts(found), "seconds": spent}]
 
 
 @cache
-def _original(plan: SubjectSettings, count: int) -> Left:
+def _original(plan: Plan) -> Left:
     subject = prepared(plan)
-    batch = subject.dataset.test.batch(count)
-    return what_is_left(subject.model, batch, PGD(eps=radius(plan.data)))
+    batch = subject.dataset.test.batch(plan.study.autoattack)
+    return what_is_left(subject.model, batch, PGD(eps=plan.eps))
 
 
 def _counts(found: Left) -> dict[str, Any]:
@@ -152,19 +125,17 @@ def _counts(found: Left) -> dict[str, Any]:
     }
 
 
-def _model(name: str, plan: SubjectSettings, budget: Budget, methods: Stream) -> nn.Module:
+def _model(name: str, plan: Plan) -> nn.Module:
     if name == ORIGINAL:
         return prepared(plan).model
-    return repaired(name, plan, budget, methods).model
+    return repaired(name, plan).model
 
 
-def _facts(
-    name: str, plan: SubjectSettings, budget: Budget, result: RepairResult
-) -> dict[str, Any]:
+def _facts(name: str, plan: Plan, result: RepairResult) -> dict[str, Any]:
     trace = result.trace
     facts = {
         "status": result.status.name.lower(),
-        "method": repr(method(name, plan, budget)),
+        "method": repr(method(name, plan)),
         "stages": trace["stages"],
         "looked": trace["samples"],
     }
@@ -183,22 +154,16 @@ def _facts(
     )
     facts |= {key: trace[key] for key in names if key in trace}
     if "search" in trace:
-        facts |= {
-            "before": trace["search"]["before"],
-            "chosen": trace["search"]["chosen"],
-            "settings": trace["search"]["settings"],
-        }
+        facts |= {key: trace["search"][key] for key in ("before", "chosen", "settings")}
     return facts
 
 
-@torch.no_grad()
 def right(model: nn.Module, batch: Batch) -> int:
     """How many of a batch the model gets right."""
-    hits = [(model(p.images).argmax(1) == p.labels).sum() for p in batch.split(256)]
-    return int(sum(hits))
+    return int((in_pieces(model, batch.images).argmax(1) == batch.labels).sum())
 
 
-def _clean(model: nn.Module, plan: SubjectSettings) -> dict[str, int]:
+def _clean(model: nn.Module, plan: Plan) -> dict[str, int]:
     """Clean accuracy on the whole test set, in counts."""
     counts = [(right(model, b), len(b)) for b in prepared(plan).dataset.test.batches(1000)]
     return {"test_right": sum(r for r, _ in counts), "test_n": sum(n for _, n in counts)}

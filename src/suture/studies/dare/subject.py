@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from suture.repairs.dare.search import halves
 from suture.rng import Stream
 from suture.training import TrainConfig, train
 from suture.types import Batch
+
+if TYPE_CHECKING:
+    from suture.studies.dare.cells import DareTables
 
 PREPARED = Stream(0).child("dare study")
 """Preparation is the same for every seed of a study: methods are what is compared."""
@@ -46,36 +49,34 @@ class AllSteps(PGD):
         return here
 
 
-def attacks(eps: float, full: bool) -> dict[str, Attack]:
-    """The five attacks of Table 2; C&W and JSMA with bounded budgets unless ``full``."""
-    deep = (
-        CW() if full else CW(binary_search_steps=3, steps=25, initial_const=1.0, learning_rate=0.02)
-    )
-    return {
-        "BIM": AllSteps(eps=eps, steps=10, step_size=eps / 8, random_start=False),
-        "C&W": deep,
-        "FGSM": FGSM(eps=eps),
-        "JSMA": JSMA() if full else JSMA(gamma=0.04),
-        "PGD": AllSteps(eps=eps, steps=20),
-    }
-
-
-def radius(name: str) -> float:
-    """The L∞ radius used for a data set."""
-    return RADII.get(name.removesuffix("-jpeg").removesuffix("-exact"), _OTHERWISE)
-
-
 @dataclass(frozen=True)
-class SubjectSettings:
-    """What decides the subject: data set, network, sizes, epochs."""
+class Plan:
+    """One network of the study, and what ``full`` changes."""
 
-    data: str
+    study: DareTables
     network: str
-    images: int
-    epochs: int
-    looked: int
-    adversarial: int
-    full: bool
+
+    @property
+    def eps(self) -> float:
+        """The L∞ radius used for the data set."""
+        return RADII.get(self.study.data.removesuffix("-jpeg").removesuffix("-exact"), _OTHERWISE)
+
+    @property
+    def attacks(self) -> dict[str, Attack]:
+        """The five attacks of Table 2; C&W and JSMA with bounded budgets unless ``full``."""
+        eps, full = self.eps, self.study.full
+        deep = CW(binary_search_steps=3, steps=25, initial_const=1.0, learning_rate=0.02)
+        return {
+            "BIM": AllSteps(eps=eps, steps=10, step_size=eps / 8, random_start=False),
+            "C&W": CW() if full else deep,
+            "FGSM": FGSM(eps=eps),
+            "JSMA": JSMA() if full else JSMA(gamma=0.04),
+            "PGD": AllSteps(eps=eps, steps=20),
+        }
+
+    def size(self, given: int, full: int = 10**9) -> int:
+        """A number of images; with ``full`` another, as many as there are."""
+        return full if self.study.full else given
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,6 @@ class Prepared:
     model: nn.Module
     looked: Batch
     folder: Path
-    epochs: int
     seconds: float
     _keep: Any
 
@@ -105,10 +105,11 @@ def dataset(name: str) -> Dataset:
 
 
 @cache
-def prepared(plan: SubjectSettings) -> Prepared:
+def prepared(plan: Plan) -> Prepared:
     """Train on one half, remember every epoch; draw what the methods look at from the other."""
-    found = dataset(plan.data)
-    some = _first(found, plan.images // 2)
+    study = plan.study
+    found, half = dataset(study.data), plan.size(study.images) // 2
+    some = _first(found, half)
     made = models.build(
         plan.network,
         in_shape=found.in_shape,
@@ -119,15 +120,15 @@ def prepared(plan: SubjectSettings) -> Prepared:
     )
     keep = TemporaryDirectory(prefix="suture-dare-")
     folder = Path(keep.name) / "history"
-    config = TrainConfig(epochs=plan.epochs, batch_size=128, lr=2e-3)
+    config = TrainConfig(epochs=study.epochs, batch_size=128, lr=2e-3)
     started = time.perf_counter()
     result = train(made, some, config=config, seed=0, history=folder)
     seconds = time.perf_counter() - started
-    other = found.validation.batch(plan.images // 2, shuffle_stream=PREPARED.child("other half"))
-    looked = other
-    if plan.looked < len(other):
-        looked = halves(other, plan.looked / len(other), PREPARED.child("looked"))[1]
-    return Prepared(found, result.model, looked, folder, plan.epochs, seconds, keep)
+    other = found.validation.batch(half, shuffle_stream=PREPARED.child("other half"))
+    looked, count = other, plan.size(study.looked)
+    if count < len(other):
+        looked = halves(other, count / len(other), PREPARED.child("looked"))[1]
+    return Prepared(found, result.model, looked, folder, seconds, keep)
 
 
 def _first(found: Dataset, count: int) -> Dataset:
@@ -161,10 +162,10 @@ class AdversarialImages:
 
 
 @cache
-def transferred(plan: SubjectSettings, name: str) -> AdversarialImages:
+def transferred(plan: Plan, name: str) -> AdversarialImages:
     """The first ``adversarial`` test images that the subject gets right and the attack turns."""
     subject = prepared(plan)
-    attack = attacks(radius(plan.data), plan.full)[name]
+    attack, wanted = plan.attacks[name], plan.size(plan.study.adversarial, full=5_000)
     started, images, labels = time.perf_counter(), list[Tensor](), list[Tensor]()
     count = tried = 0
     for batch in subject.dataset.test.batches(250):
@@ -173,7 +174,7 @@ def transferred(plan: SubjectSettings, name: str) -> AdversarialImages:
         images.append(result.images[chosen])
         labels.append(batch.labels[chosen])
         count, tried = count + len(chosen), tried + len(batch)
-        if count >= plan.adversarial:
+        if count >= wanted:
             break
-    found = Batch(torch.cat(images)[: plan.adversarial], torch.cat(labels)[: plan.adversarial])
+    found = Batch(torch.cat(images)[:wanted], torch.cat(labels)[:wanted])
     return AdversarialImages(found, tried, time.perf_counter() - started)

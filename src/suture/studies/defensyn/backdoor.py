@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from suture import data, models
@@ -19,8 +18,12 @@ from suture.repairs.defensyn import DefendedClassifier, Program, parse
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.defensyn.settings import BACKDOOR, NONE
+from suture.studies.networks import in_pieces
 from suture.training import TrainConfig, train
 from suture.types import Batch
+
+if TYPE_CHECKING:
+    from suture.studies.defensyn.cells import DefEnSynTables
 
 TARGET = 0
 """The class that the trigger means."""
@@ -29,46 +32,32 @@ BY_LENGTH = "DefEnSyn-30"
 _EPOCHS, _LR, _SHARE = 4, 2e-3, 0.05
 
 
-@dataclass(frozen=True)
-class Poisoning:
-    """The network: ``architecture`` trained on the first ``train`` images of ``data``.
-
-    ``test`` images measure it; ``samples`` and ``programs`` are DefEnSyn's.
-    """
-
-    architecture: str
-    data: str
-    train: int
-    test: int
-    samples: int
-    programs: int
-
-
-def measure(what: Poisoning, stream: Stream) -> list[Row]:
+def measure(study: DefEnSynTables, stream: Stream) -> list[Row]:
     """The poisoned network as it is, and repaired with K = 30 and K = 1; then by length."""
     started = time.perf_counter()
-    dataset, model = _trained(what)
+    dataset, model = _trained(study)
     facts = {
         "what": "backdoor",
-        "architecture": what.architecture,
+        "architecture": study.backdoor_network,
         "data": dataset.name,
-        "train": what.train,
+        "train": study.backdoor_train,
         "poisoned_share": _SHARE,
         "epochs": _EPOCHS,
         "train_seconds": round(time.perf_counter() - started, 1),
     }
-    trigger, test = Backdoor(), dataset.test.batch(what.test)
+    trigger, test = Backdoor(), dataset.test.batch(study.backdoor_test)
     parts = models.cut(model)
     seen = [
-        _features(parts.encoder, images) for images in (test.images, trigger.stamp(test.images))
+        in_pieces(parts.encoder, images, 500)
+        for images in (test.images, trigger.stamp(test.images))
     ]
     rows = [{**facts, "variant": NONE, **_counts(parts.head, seen, test.labels, stream)}]
     # Images that the network was not trained on: on those it knows by heart it errs too little.
-    clean = dataset.validation.batch(what.samples)
+    clean = dataset.validation.batch(study.samples)
     attacked = Batch(trigger.stamp(clean.images), clean.labels)
     for variant, fields in BACKDOOR.items():
         method = DefEnSyn(
-            attack=trigger, samples=what.samples, programs_per_length=what.programs, **fields
+            attack=trigger, samples=study.samples, programs_per_length=study.drawn, **fields
         )
         result = method.mend(model, clean, attacked, generator=stream)
         trace = result.trace
@@ -86,22 +75,17 @@ def measure(what: Poisoning, stream: Stream) -> list[Row]:
 
 
 @cache
-def _trained(what: Poisoning) -> tuple[Dataset, nn.Module]:
-    clean = data.load(what.data)
-    dirty, _ = poisoned(clean, TARGET, n=what.train, share=_SHARE, generator=0)
+def _trained(study: DefEnSynTables) -> tuple[Dataset, nn.Module]:
+    clean = data.load(study.backdoor_data)
+    dirty, _ = poisoned(clean, TARGET, n=study.backdoor_train, share=_SHARE, generator=0)
     made = models.build(
-        what.architecture,
+        study.backdoor_network,
         in_shape=clean.in_shape,
         classes=clean.classes,
         mean=clean.mean,
         std=clean.std,
     )
     return clean, train(made, dirty, config=TrainConfig(epochs=_EPOCHS, lr=_LR), seed=0).model
-
-
-def _features(encoder: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([encoder(piece) for piece in images.split(500)])
 
 
 def _on_features(

@@ -41,6 +41,15 @@ from suture.studies.paper import printed
 from suture.types import Batch
 
 _HELD_OUT = 250
+_OF_A_LENGTH = (
+    "length",
+    "best",
+    "top_k_sum",
+    "discarded",
+    "entropy_left",
+    "entropy_right",
+    "seconds",
+)
 
 
 @STUDIES.add("defensyn-tables")
@@ -89,6 +98,11 @@ class DefEnSynTables(Study):
         for name in self.settings:
             setting(name)
         tier_of(self.tier)
+
+    @property
+    def drawn(self) -> int:
+        """Programs of each length."""
+        return 1_000_000 if self.full else self.programs
 
     def cells(self) -> list[Cell]:
         """Table 2, cheap networks first, with the backdoor between; then the ablations."""
@@ -212,7 +226,7 @@ def _repaired(
     method = DefEnSyn(
         attack=_attack(study, name),
         samples=study.samples,
-        programs_per_length=1_000_000 if study.full else study.programs,
+        programs_per_length=study.drawn,
     )
     method = dataclasses.replace(method, **VARIANTS[variant])
     if method.distribution == "random":
@@ -226,21 +240,7 @@ def _repaired(
         generator=stream.child("programs"),
     )
     trace = result.trace
-    lengths = [
-        {
-            key: entry[key]
-            for key in (
-                "length",
-                "best",
-                "top_k_sum",
-                "discarded",
-                "entropy_left",
-                "entropy_right",
-                "seconds",
-            )
-        }
-        for entry in trace["lengths"]
-    ]
+    lengths = [{key: entry[key] for key in _OF_A_LENGTH} for entry in trace["lengths"]]
     return result.model, {
         "defence": repr(method),
         "synthesis_seconds": trace["seconds"],
@@ -282,13 +282,5 @@ def _rounded(values: Tensor) -> list[float]:
 
 
 def _backdoor(study: DefEnSynTables, _: Stream) -> list[Row]:
-    what = backdoor.Poisoning(
-        study.backdoor_network,
-        study.backdoor_data,
-        study.backdoor_train,
-        study.backdoor_test,
-        study.samples,
-        1_000_000 if study.full else study.programs,
-    )
     with torch_threads(1):
-        return backdoor.measure(what, Stream(study.root).child("backdoor"))
+        return backdoor.measure(study, Stream(study.root).child("backdoor"))
