@@ -5,7 +5,6 @@ model + data → attack → repair → evaluate → report
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from suture.certify import save_all
 from suture.data import Dataset
 from suture.engine import Engine, Inline, Recorded, Run
 from suture.evaluate import Evaluation, Plan, Record, Role, Subject, decisions, evaluate
-from suture.repairs import Repair, RepairResult, repair
+from suture.repairs import Repair, RepairResult
 from suture.rng import Stream
 from suture.storage import atomic_file, write_json
-from suture.types import Batch
+from suture.types import Batch, OnProgress
 
-OnProgress = Callable[[str, int, int], None]
 EXAMPLES = 8
 
 
@@ -56,13 +54,12 @@ def harden(
     run (``Run.again``) goes on from there, and ends with the same result.
     """
     engine = recorded(engine, run)
-    result = mend(
+    result = repair(
         model,
         dataset,
         method,
         run,
         seed=seed,
-        device=device,
         engine=engine,
         batch_size=batch_size,
         on_progress=on_progress,
@@ -87,10 +84,6 @@ def harden(
     return PipelineResult(result, records, report.write(run.folder))
 
 
-_DRAWN = 20_000
-"""Training images that are read for a method that says how many it uses: a matter of memory."""
-
-
 def recorded(engine: Engine | None, run: Run) -> Recorded:
     """The engine with the run's ledger: what is finished survives, and is not done again."""
     if isinstance(engine, Recorded):
@@ -98,45 +91,37 @@ def recorded(engine: Engine | None, run: Run) -> Recorded:
     return Recorded(engine or Inline(threads_per_item=None), run.ledger)
 
 
-def mend(
+def repair(
     model: nn.Module,
     dataset: Dataset,
     method: Repair,
     run: Run,
     *,
     seed: int = 0,
-    device: str = "cpu",
     engine: Engine | None = None,
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
 ) -> RepairResult:
     """Repair, and keep the repaired model and the trace among the run's artifacts."""
     run.note_parts(repair=repr(method), data=repr(dataset))
-    stream = Stream(seed).child("repair")
-    training = _training(dataset, method, stream.child("training images"))
-    result = repair(
+    result = method(
         model,
-        training.to(device),
-        method,
-        generator=stream,
+        dataset,
+        generator=Stream(seed).child("repair"),
         engine=recorded(engine, run),
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    _keep_trace(result, run)
+    trace = {key: value for key, value in result.trace.items() if key not in result.artifacts}
+    write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})
     run.info["outcome"] = result.status.value
     models.save(result.model, run.artifacts / "model")
     save_all(result.certificates, run.artifacts / "certificates")
     for name, batch in result.images.items():
         _keep_images(run.artifacts / f"{name}.npz", batch)
+    for name, artifact in result.artifacts.items():
+        write_json(run.artifacts / f"{name}.json", artifact)
     return result
-
-
-def _training(dataset: Dataset, method: Repair, stream: Stream) -> Batch:
-    """All training images in their order; for methods that use a few, some drawn from all over."""
-    if getattr(method, "samples", None):
-        return dataset.train.batch(_DRAWN, shuffle_stream=stream)
-    return dataset.train.batch()
 
 
 def _keep_images(path: Path, batch: Batch) -> None:
@@ -173,17 +158,6 @@ def assess(
     run.write_records([record.to_dict() for record in evaluation.records])
     _keep_examples(subjects, batch, evaluation, dataset, run)
     return evaluation.records
-
-
-def _keep_trace(result: RepairResult, run: Run) -> None:
-    """The trace as two files: the search by length, and the programs."""
-    trace = dict(result.trace)
-    programs = trace.pop("programs", None)
-    if programs is not None:
-        facts = {key: trace[key] for key in ("samples", "adversarial", "features", "lambda")}
-        head = {"kind": "defensyn", **facts, "programs": programs}
-        write_json(run.artifacts / "programs.json", head)
-    write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})
 
 
 def _keep_examples(

@@ -288,7 +288,7 @@ def _text(value: Any) -> str:
         return ",".join(map(_text, value))
     if dataclasses.is_dataclass(value):
         return "its own defaults"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _in_words(hint: Any) -> str:

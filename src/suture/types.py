@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,17 @@ from suture.errors import ArgumentError, DataError
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 Knowledge = Literal["black-box", "white-box"]
+
+OnDone = Callable[[int, int], None]
+"""Told about work of one kind: ``on_done(finished, total)``."""
+OnProgress = Callable[[str, int, int], None]
+"""Told about work in stages: ``on_progress(stage, finished, total)``."""
+
+
+def untold(stage: str, finished: int, total: int) -> None:
+    """The ``OnProgress`` of those who want to hear nothing."""
+
+
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
 

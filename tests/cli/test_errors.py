@@ -166,7 +166,7 @@ def test_a_full_or_read_only_disk(suture: Suture, tmp_path: Path, monkeypatch, n
         ("certify", "--eps", 8),
         ("repair", "--eps", 8),
         ("repair", "--method", "trades", "--eps", 8),
-        ("repair", "--method", "a5-offline", "--eps-d", 8),
+        ("repair", "--method", "a5-offline", "--defence.eps", 8),
     ],
     ids=lambda words: " ".join(map(str, words)),
 )

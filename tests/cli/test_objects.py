@@ -17,7 +17,7 @@ def test_all_objects_are_changed_none_is_held_out(tmp_path, monkeypatch, capsys)
     file = tmp_path / "letters.npz"
     np.savez(file, images=letters.images.numpy(), labels=letters.labels.numpy())
     words = ["suture", "repair", "a5_small", "--data", file, "--method", "a5-physical",
-             "--recipe", "P", "--eps", 0.05, "--eps-d", 0.2, "--epochs", 1,
+             "--recipe", "P", "--eps", 0.05, "--defence.eps", 0.2, "--epochs", 1,
              "--out", tmp_path / "run", "--json"]  # fmt: skip
     monkeypatch.setattr("sys.argv", [str(word) for word in words])
     with pytest.raises(SystemExit) as stop:

@@ -13,7 +13,7 @@ from suture.attacks import PGD, Square
 from suture.engine import Engine, Run
 from suture.evaluate import Plan, Subject, Tier
 from suture.models import fingerprint
-from suture.pipeline import assess, mend
+from suture.pipeline import assess, repair
 from suture.repairs import AdvRepair, DefEnSyn
 from tests.small import trained
 
@@ -31,7 +31,7 @@ def synthesis(folder: Path, engine: Engine | None, on_progress: Any = None) -> d
     dataset = data.load("digits")
     run = opened(folder, "repair")
     with run:
-        mend(trained(), dataset, METHOD, run, seed=3, engine=engine, batch_size=30,
+        repair(trained(), dataset, METHOD, run, seed=3, engine=engine, batch_size=30,
              on_progress=on_progress)  # fmt: skip
     run.finish()
     return repaired(folder)
@@ -42,7 +42,7 @@ def patches(folder: Path, engine: Engine | None, on_progress: Any = None) -> dic
     dataset = data.load("digits")
     run = opened(folder, "repair")
     with run:
-        result = mend(trained(), dataset, PATCHES, run, seed=3, engine=engine, batch_size=10,
+        result = repair(trained(), dataset, PATCHES, run, seed=3, engine=engine, batch_size=10,
                       on_progress=on_progress)  # fmt: skip
     run.finish()
     return {"regions": result.trace["regions"], "weights": fingerprint(result.model),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,13 +28,13 @@ from suture.types import (
     Batch,
     Knowledge,
     Norm,
+    OnDone,
     ThreatModel,
     check_classes,
     check_linf,
     is_randomised,
 )
 
-OnProgress = Callable[[int, int], None]
 _CLEAN, _FINAL = 0, 1
 CHECKS = 2
 """Forwards per image that the base class itself spends: the clean image, and the final decision."""
@@ -163,7 +163,7 @@ class Attack(ABC):
         targets: Tensor | None = None,
         transfer_from: nn.Module | None = None,
         batch_size: int = 256,
-        on_progress: OnProgress | None = None,
+        on_progress: OnDone | None = None,
     ) -> AttackResult:
         """Attack each image of the batch.
 

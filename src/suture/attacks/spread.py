@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from suture.attacks.base import Attack, AttackResult
 from suture.engine import Engine, Handle
-from suture.models import fingerprint
+from suture.models import identity
 from suture.rng import Stream, as_stream
-from suture.types import Batch
-
-OnProgress = Callable[[int, int], None]
+from suture.types import Batch, OnDone
 
 
 def spread(
@@ -28,7 +24,7 @@ def spread(
     generator: torch.Generator | Stream | int | None = None,
     batch_size: int = 256,
     stage: str = "attack",
-    on_progress: OnProgress | None = None,
+    on_progress: OnDone | None = None,
 ) -> AttackResult:
     """``attack(model, batch)``, a piece of ``batch_size`` images being an item of the engine.
 
@@ -56,18 +52,6 @@ def _piece(
     attack: Attack, handle: Handle[nn.Module], stream: Stream, batch_size: int, batch: Batch
 ) -> AttackResult:
     return attack(handle.get(), batch, generator=stream, batch_size=batch_size)
-
-
-def identity(model: nn.Module, batch: Batch) -> str:
-    """Says which model and which images: SHA-256 of weights, images and labels."""
-    return " ".join([fingerprint(model), digest(batch.images), digest(batch.labels)])
-
-
-def digest(tensor: Tensor) -> str:
-    """SHA-256 over a tensor's shape and bytes."""
-    found = hashlib.sha256(repr(tuple(tensor.shape)).encode())
-    found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def to_plain(result: AttackResult) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,7 @@ from suture.bounds import Method, Network, margin_rows
 from suture.certify.proving import network64, prove
 from suture.errors import ModelError
 from suture.models import untouched
-from suture.types import Batch, Box, is_randomised
-
-OnProgress = Callable[[str, int, int], None]
+from suture.types import Batch, Box, OnProgress, is_randomised
 
 
 @dataclass(frozen=True, eq=False)

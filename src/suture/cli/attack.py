@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from torch import Tensor
 
+from suture.attacks import ATTACKS, AttackResult
 from suture.attacks.spread import spread
 from suture.cli.choices import (
     Eps,
@@ -15,63 +17,63 @@ from suture.cli.choices import (
     Norm,
     Queries,
     Steps,
-    Trust,
-    Weights,
     make_attack,
-    open_model,
 )
 from suture.cli.common import (
     Bars,
     BatchSize,
     Data,
-    Device,
     Json,
     Number,
     Seed,
-    check_device,
     emit,
     held_out,
     open_data,
     timed,
 )
-from suture.cli.engines import Address, EngineName, Workers, make_engine
+from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.options import Opening, Spreading, grouped
 from suture.evaluate.metrics import clopper_pearson
+from suture.settings import assignments
 from suture.storage import atomic_file
 
+Command = fields_of_chosen("--attack", ATTACKS, "square")
 
+
+@grouped
 def command(
     model: Model,
     data: Data,
-    attack: Annotated[str, typer.Option(help="square, pgd or noise.")] = "square",
+    attack: Annotated[
+        str, typer.Option(help=f"{', '.join(ATTACKS)}. With --help: its fields.")
+    ] = "square",
     norm: Norm = None,
     eps: Eps = None,
     queries: Queries = None,
     steps: Steps = None,
     eot: Annotated[int, typer.Option(help="Draws averaged per query.", min=1)] = 1,
+    settings: Settings = None,
     n: Number = 500,
     batch_size: BatchSize = 256,
-    engine: EngineName = "inline",
-    workers: Workers = None,
-    address: Address = None,
     save: Annotated[
         Path | None, typer.Option(help="Keep the images: .npz with images, labels, success.")
     ] = None,
-    weights: Weights = None,
-    trust_code: Trust = False,
     seed: Seed = 0,
-    device: Device = "cpu",
     as_json: Json = False,
+    *,
+    opening: Opening,
+    spreading: Spreading,
 ) -> None:
     """Attack a classifier on held-out images and count what holds.
 
     Example: suture attack runs/cnn --data mnist --attack square --eps 0.15 --queries 1000
     """
     dataset = open_data(data)
-    device = check_device(device)
-    method = make_attack(attack, norm=norm, eps=eps, queries=queries, steps=steps, eot=eot)
-    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    batch = held_out(dataset, n, device)
-    with make_engine(engine, workers, address) as mapper, timed() as clock, Bars() as bars:
+    flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
+    method = make_attack(attack, {"eot": str(eot)} | assignments(settings or []), **flags)
+    classifier = opening.model(model, dataset)
+    batch = held_out(dataset, n, opening.place)
+    with spreading.start() as mapper, timed() as clock, Bars() as bars:
         result = spread(
             method,
             classifier,
@@ -82,29 +84,38 @@ def command(
             on_progress=lambda done, total: bars(repr(method), done, total),
         )
     if save is not None:
-        with atomic_file(save) as path, path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                images=result.images.cpu().numpy(),
-                labels=batch.labels.cpu().numpy(),
-                success=result.success.cpu().numpy(),
-            )
-    right, robust, count = int(result.clean_right.sum()), int(result.robust.sum()), len(batch)
-    facts: dict[str, Any] = {
+        _save(save, result, batch.labels)
+    facts = _facts(result, batch.labels) | {
         "model": model,
         "data": dataset.source,
         "attack": repr(method),
+        "seed": seed,
+        "seconds": clock["seconds"],
+        "saved": str(save) if save else None,
+    }
+    emit(as_json, facts, _text(facts))
+
+
+def _save(save: Path, result: AttackResult, labels: Tensor) -> None:
+    with atomic_file(save) as path, path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=result.images.cpu().numpy(),
+            labels=labels.cpu().numpy(),
+            success=result.success.cpu().numpy(),
+        )
+
+
+def _facts(result: AttackResult, labels: Tensor) -> dict[str, Any]:
+    right, robust, count = int(result.clean_right.sum()), int(result.robust.sum()), len(labels)
+    return {
         "n": count,
         "clean_accuracy": 100.0 * right / count,
         "robust_accuracy": 100.0 * robust / count,
         "interval": [100.0 * v for v in clopper_pearson(robust, count)],
         "robust": robust,
         "median_queries": _median(result.queries[result.clean_right & result.success]),
-        "seed": seed,
-        "seconds": clock["seconds"],
-        "saved": str(save) if save else None,
     }
-    emit(as_json, facts, _text(facts))
 
 
 def _median(queries: Any) -> float | None:

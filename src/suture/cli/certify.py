@@ -14,15 +14,12 @@ from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
 from suture.cli.common import (
     Bars,
-    Force,
-    Json,
-    Out,
-    Seed,
     command_line,
     default_out,
     emit,
     timed,
 )
+from suture.cli.options import Keeping, grouped
 from suture.engine import Run
 from suture.errors import ArgumentError, BundleError, SutureError
 from suture.studies.certified import Certified
@@ -30,6 +27,7 @@ from suture.studies.certified import Certified
 METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
 
 
+@grouped
 def command(
     model: Model,
     data: Annotated[
@@ -51,10 +49,8 @@ def command(
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
     ] = None,
     weights: Weights = None,
-    out: Out = None,
-    force: Force = False,
-    seed: Seed = 0,
-    as_json: Json = False,
+    *,
+    keeping: Keeping,
 ) -> None:
     """Prove what can be proved about test images, or prove a repair's certificates again.
 
@@ -64,7 +60,7 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(_recheck(Path(model), exported, as_json))
+        raise typer.Exit(_recheck(Path(model), exported, keeping.as_json))
     chosen = tuple(method or METHODS[:3])
     for name in set(chosen) - set(METHODS):
         raise ArgumentError(
@@ -80,17 +76,17 @@ def command(
         batch_size=batch_size,
     )
     run = Run.create(
-        default_out("certify", out),
+        default_out("certify", keeping.out),
         kind="certify",
         title=study.title,
         command=command_line(),
-        seed=seed,
-        replace=force,
+        seed=keeping.seed,
+        replace=keeping.force,
         parts={"model": model, "study": repr(study)},
     )
     with run, timed() as clock, Bars() as bars:
-        rows, page = studies.run_study(study, run, seed=seed, on_progress=bars)
-    show(as_json, study, rows, run, page, clock["seconds"])
+        rows, page = studies.run_study(study, run, seed=keeping.seed, on_progress=bars)
+    show(keeping.as_json, study, rows, run, page, clock["seconds"])
 
 
 def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:

@@ -11,83 +11,23 @@ import typer
 from torch import nn
 
 from suture import models
-from suture.attacks import (
-    AIGENT,
-    APGD,
-    BIM,
-    CW,
-    FAB,
-    FGSM,
-    JSMA,
-    PGD,
-    SPSA,
-    Attack,
-    AutoAttack,
-    Backdoor,
-    DeepFool,
-    HopSkipJump,
-    OnePixel,
-    Pixle,
-    RandomNoise,
-    SparseRS,
-    Square,
-)
+from suture.attacks import ATTACKS, Attack
 from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
-from suture.errors import ArgumentError, unknown_name
+from suture.errors import ArgumentError
 from suture.loading import load
-from suture.repairs import (
-    DARE,
-    TRADES,
-    A5CoTraining,
-    A5Offline,
-    A5Physical,
-    A5Robustifier,
-    AdversarialTuning,
-    AdvRepair,
-    CrownIBP,
-    DefEnSyn,
-    PGDTraining,
-    Repair,
-    WeightPatch,
-)
-from suture.repairs.a5 import Defence
-from suture.repairs.certified_training import Schedule
+from suture.repairs import REPAIRS, Repair
+from suture.settings import has, made, number
 
-ATTACKS: Mapping[str, type[Attack]] = {
-    "pgd": PGD,
-    "square": Square,
-    "noise": RandomNoise,
-    "fgsm": FGSM,
-    "bim": BIM,
-    "apgd": APGD,
-    "autoattack": AutoAttack,
-    "cw": CW,
-    "fab": FAB,
-    "deepfool": DeepFool,
-    "jsma": JSMA,
-    "spsa": SPSA,
-    "one-pixel": OnePixel,
-    "pixle": Pixle,
-    "sparse-rs": SparseRS,
-    "aigent": AIGENT,
-    "hop-skip-jump": HopSkipJump,
-    "backdoor": Backdoor,
-}
-REPAIRS: Mapping[str, type[Repair]] = {
-    "defensyn": DefEnSyn,
-    "advrepair": AdvRepair,
-    "weight-patch": WeightPatch,
-    "dare": DARE,
-    "adversarial": AdversarialTuning,
-    "pgd-training": PGDTraining,
-    "trades": TRADES,
-    "crown-ibp": CrownIBP,
-    "a5-offline": A5Offline,
-    "a5-robustifier": A5Robustifier,
-    "a5-cotraining": A5CoTraining,
-    "a5-physical": A5Physical,
-}
+
+def _radius(text: str) -> float:
+    try:
+        return number(text)
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(
+            f"{text!r} is not a radius: numbers and fractions are understood, 0.1, 8/255, inf."
+        ) from None
+
 
 Norm = Annotated[
     str | None, typer.Option("--norm", help="linf, l2, l1 or l0, as the attack allows.")
@@ -96,8 +36,10 @@ Eps = Annotated[
     float | None,
     typer.Option(
         "--eps",
-        help="Radius, pixel values in [0, 1], or pixels for l0; default: the attack's.",
-        min=0,
+        help="Radius, pixel values in [0, 1] (8/255 is understood), or pixels for l0; default: "
+        "the method's.",
+        parser=_radius,
+        metavar="RADIUS",
     ),
 ]
 Queries = Annotated[
@@ -119,89 +61,102 @@ Trust = Annotated[
 ]
 
 
-def make_attack(name: str, **fields: Any) -> Attack:
-    """The attack of that name; ``None`` means the attack's own default.
+def make_attack(name: str, settings: Mapping[str, str] | None = None, **flags: Any) -> Attack:
+    """The attack of that name.
+
+    Args:
+        settings: field → value as text.
+        flags: fields by option; ``None`` means the attack's own default.
 
     Raises:
         ArgumentError: unknown name, or an option that this attack does not have.
     """
-    kind = _find("attack", name, ATTACKS)
-    given = {key: value for key, value in fields.items() if value is not None}
-    known = {field.name for field in dataclasses.fields(kind)}
-    surplus = sorted(set(given) - known)
-    if surplus:
-        raise ArgumentError(
-            expected=f"options that {kind.__name__} has: {', '.join(sorted(known))}",
-            got=f"--{surplus[0]}",
-            remedy=f"Leave --{surplus[0]} out.",
-        )
-    return kind(**given)
+    (attack,) = make_attacks([name], settings, **flags)
+    return attack
 
 
-def make_attacks(names: Sequence[str], **fields: Any) -> list[Attack]:
+def make_attacks(
+    names: Sequence[str], settings: Mapping[str, str] | None = None, **flags: Any
+) -> list[Attack]:
     """The attacks of those names; each takes the options that it has.
 
     Raises:
         ArgumentError: unknown name, or an option that none of them has.
     """
-    kinds = [_find("attack", name, ATTACKS) for name in names]
-    known = [{field.name for field in dataclasses.fields(kind)} for kind in kinds]
-    given = {key: value for key, value in fields.items() if value is not None}
-    for key in sorted(set(given) - set().union(*known)):
-        raise ArgumentError(
-            expected=f"options that {' or '.join(names)} has",
-            got=f"--{key}",
-            remedy=f"Leave --{key} out.",
-        )
+    kinds = [ATTACKS.find(name) for name in names]
+    given = {key: value for key, value in flags.items() if value is not None}
+    for key in given:
+        if not any(has(kind, key) for kind in kinds):
+            raise _surplus(key, " or ".join(names))
+    given |= settings or {}
+    known = {key for key in given if any(has(kind, key) for kind in kinds)}
     return [
-        kind(**{key: value for key, value in given.items() if key in own})
-        for kind, own in zip(kinds, known, strict=True)
+        made(kind, {k: v for k, v in given.items() if k not in known or has(kind, k)}, name)
+        for name, kind in zip(names, kinds, strict=True)
     ]
 
 
+_PATHS = {
+    "norm": ("attack.norm", "norm"),
+    "eps": ("attack.eps", "eps"),
+    "queries": ("attack.queries", "queries"),
+    "steps": ("steps", "attack.steps"),
+    "samples": ("samples",),
+    "epochs": ("epochs", "schedule", "grid.epochs"),
+}
+"""Where an option goes, first where the method has the field."""
+
+
 def make_repair(
-    name: str,
-    *,
-    attack: Attack,
-    eps: float | None,
-    steps: int | None,
-    eps_d: float | None = None,
-    epochs: int | None = None,
-    **fields: Any,
+    name: str, against: str | None, settings: Mapping[str, str], **flags: Any
 ) -> Repair:
-    """The repair of that name; ``None`` means the method's own default.
+    """The repair of that name.
 
     Args:
-        attack: for methods that have one.
-        eps, steps: for those that attack in every step themselves.
-        eps_d: radius of a defence, for A5.
-        epochs: of certified training; its schedule is shortened in proportion.
+        against: name of the attack that it withstands, for methods that have one; ``None``:
+            square.
+        settings: field → value as text; goes before the flags.
+        flags: the common options; ``None`` means the method's own default.
+
+    Raises:
+        ArgumentError: unknown name, field or value, or an option without a meaning here.
     """
-    kind = _find("repair method", name, REPAIRS)
-    known = {field.name for field in dataclasses.fields(kind)}
-    fields |= {"attack": attack} if "attack" in known else {"eps": eps, "steps": steps}
-    fields |= {"defence": None if eps_d is None else Defence(eps_d)}
-    if epochs is not None:
-        fields["schedule"] = getattr(kind, "schedule", Schedule()).shortened(epochs)
-    given = {key: value for key, value in fields.items() if value is not None}
-    surplus = sorted(set(given) - known)
-    if surplus:
-        raise ArgumentError(
-            expected=f"options that {kind.__name__} has: {', '.join(sorted(known))}",
-            got=f"one for {surplus[0]}",
-            remedy="Leave it out.",
-        )
-    return kind(**given)
+    kind, given = REPAIRS.find(name), dict[str, Any]()
+    attack = settings.get("attack", against or "square") if has(kind, "attack") else None
+    if attack is not None:
+        given["attack"] = attack
+    elif against is not None:
+        raise _surplus("against", name)
+    for flag, value in flags.items():
+        if value is not None:
+            path = _path(flag, kind, attack)
+            if path is None:
+                raise _surplus(flag, f"{name} against {attack}" if attack else name)
+            given[path] = _default_of(kind, path).shortened(value) if path == "schedule" else value
+    return made(kind, given | dict(settings), name)
 
 
-def _find(what: str, name: str, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        raise ArgumentError(
-            expected=f"one of {', '.join(known)}",
-            got=unknown_name(what, name, tuple(known)),
-            remedy="Correct the name.",
-        )
-    return known[name]
+def _path(flag: str, kind: type[Repair], attack: str | None) -> str | None:
+    for path in _PATHS[flag]:
+        part, _, field = path.partition(".")
+        if part == "attack" and attack is not None and has(ATTACKS.find(attack), field):
+            return path
+        if part != "attack" and has(kind, path):
+            return path
+    return None
+
+
+def _default_of(kind: type, name: str) -> Any:
+    (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+    return field.default
+
+
+def _surplus(option: str, whose: str) -> ArgumentError:
+    return ArgumentError(
+        expected=f"options that {whose} has",
+        got=f"--{option}",
+        remedy=f"Leave --{option} out; `suture methods NAME` lists what a method can be told.",
+    )
 
 
 def open_model(

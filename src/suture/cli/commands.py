@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, str] = {
     "resume": "Go on with a run that was stopped or killed; the result is that of an unbroken one.",
     "slice": "Which neurons and synapses decide a class, layer by layer (DARE's slicer).",
     "data": "Data sets: what there is, and what is in one.",
+    "methods": "All repair methods and attacks, or every field of one: type, default, meaning, "
+    "source.",
     "runs": "Look at run folders, compare and remove them.",
 }
 """Command → the first line of its help: what ``suture --help`` shows without importing them."""

@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 from torch import nn
 
+from suture.attacks import ATTACKS, Attack
 from suture.cli import results
 from suture.cli.choices import (
-    ATTACKS,
     Eps,
     Model,
     Norm,
     Queries,
     Steps,
-    Trust,
-    Weights,
     make_attacks,
     open_model,
 )
 from suture.cli.common import (
     Data,
-    Device,
     FittingBatch,
-    Force,
-    Json,
     Number,
-    Out,
-    Seed,
-    check_device,
     fitting,
     held_out,
     open_data,
 )
-from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
+from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of
+from suture.settings import assignments
 from suture.types import undefended_of
 
 _DEFAULT = Plan()
+Command = fields_of_chosen("--attack", ATTACKS, "square")
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured, and how hard is tried."""
+
+    panel: ClassVar[str] = "What is measured"
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="paper, adaptive; give it twice for both (default).")
+    ] = None
+    tier: Annotated[
+        str, typer.Option(help="What an adaptive attacker tries: quick, standard or deep.")
+    ] = "standard"
+    attacker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the attacker of a defence that moves images (A5) stands: after, before; "
+            "give it twice for both (default)."
+        ),
+    ] = None
+    eot: Annotated[
+        list[int] | None, typer.Option(help="Draws averaged by the adaptive attacker; repeatable.")
+    ] = None
+    repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats
+    curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True
+
+    def plan(self, attacks: list[Attack]) -> Plan:
+        """The plan; the first attack is the paper protocol's."""
+        return Plan(
+            attack=attacks[0],
+            also=tuple(attacks[1:]),
+            tier=tier_of(self.tier),
+            positions=tuple(self.attacker) if self.attacker else _DEFAULT.positions,  # type: ignore[arg-type]
+            protocols=tuple(self.protocol) if self.protocol else _DEFAULT.protocols,  # type: ignore[arg-type]
+            eot=tuple(self.eot) if self.eot else _DEFAULT.eot,
+            repeats=self.repeats,
+            radii=_DEFAULT.radii if self.curve else (),
+        )
+
+
+@grouped
 def command(
     model: Model,
     data: Data,
-    protocol: Annotated[
-        list[str] | None, typer.Option(help="paper, adaptive; give it twice for both (default).")
-    ] = None,
     base: Annotated[
         str | None,
         typer.Option(help="The undefended model; a repaired one knows its own base."),
@@ -56,85 +88,49 @@ def command(
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Out of {', '.join(ATTACKS)}; repeatable. The first is the paper protocol's; "
-            "default: what the repair was made against."
-        ),
-    ] = None,
-    tier: Annotated[
-        str, typer.Option(help="What an adaptive attacker tries: quick, standard or deep.")
-    ] = "standard",
-    attacker: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Where the attacker of a defence that moves images (A5) stands: after, before; "
-            "give it twice for both (default)."
+            help=f"Out of {', '.join(ATTACKS)}; repeatable, with --help: their "
+            "fields. The first is the paper protocol's; default: what the repair was made against."
         ),
     ] = None,
     norm: Norm = None,
     eps: Eps = None,
     queries: Queries = None,
     steps: Steps = None,
-    eot: Annotated[
-        list[int] | None, typer.Option(help="Draws averaged by the adaptive attacker; repeatable.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="Of randomised rows.", min=1)] = _DEFAULT.repeats,
-    curve: Annotated[bool, typer.Option(help="Measure accuracy against radius.")] = True,
+    settings: Settings = None,
     n: Number = 500,
     batch_size: FittingBatch = None,
-    engine: EngineName = "inline",
-    workers: Workers = None,
-    address: Address = None,
-    out: Out = None,
-    force: Force = False,
-    weights: Weights = None,
-    trust_code: Trust = False,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    as_json: Json = False,
+    *,
+    measuring: Measuring,
+    opening: Opening,
+    spreading: Spreading,
+    keeping: Keeping,
 ) -> None:
     """Measure clean and robust accuracy, as the paper does and against an adaptive attacker.
 
     Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
     """
     dataset = open_data(data)
-    device = check_device(device)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
-    first, *others = make_attacks(threat.pop("attack"), **threat)
-    plan = Plan(
-        attack=first,
-        also=tuple(others),
-        tier=tier_of(tier),
-        positions=tuple(attacker) if attacker else _DEFAULT.positions,  # type: ignore[arg-type]
-        protocols=tuple(protocol) if protocol else _DEFAULT.protocols,  # type: ignore[arg-type]
-        eot=tuple(eot) if eot else _DEFAULT.eot,
-        repeats=repeats,
-        radii=_DEFAULT.radii if curve else (),
-    )
-    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    before = undefended_of(classifier) if base is None else open_model(base, dataset, device=device)
-    subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
-    if before is not None:
-        subjects.append(Subject(Role.DEFENDED, classifier, model, _defence(model, classifier)))
-    batch = held_out(dataset, n, device)
-    spread = make_engine(engine, workers, address)
-    run = begin(
-        "evaluate",
-        title=f"{Path(model).name} evaluated on {Path(data).name}",
-        out=out,
-        seed=seed,
-        force=force,
-        parts={"model": model, "base": base or "the model's own"},
-    )
+    attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
+    classifier = opening.model(model, dataset)
+    before = undefended_of(classifier)
+    if base is not None:
+        before = open_model(base, dataset, device=opening.place)
+    subjects = _subjects(model, classifier, base, before)
+    batch = held_out(dataset, n, opening.place)
+    spread = spreading.start()
+    title = f"{Path(model).name} evaluated on {Path(data).name}"
+    run = keeping.begin("evaluate", title, model=model, base=base or "the model's own")
     results.measure(
         subjects,
         batch,
-        plan,
+        measuring.plan(attacks),
         dataset,
         run,
         spread,
-        seed=seed,
+        seed=keeping.seed,
         batch_size=fitting(batch_size, dataset.in_shape),
-        as_json=as_json,
+        as_json=keeping.as_json,
     )
 
 
@@ -153,6 +149,16 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
     if "eps" in recorded:
         recorded["eps"] = float(recorded["eps"])  # "inf" is written in words
     return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
+
+
+def _subjects(
+    model: str, classifier: nn.Module, base: str | None, before: nn.Module | None
+) -> list[Subject]:
+    """Before and after; a model that nothing was done to is alone."""
+    subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
+    if before is not None:
+        subjects.append(Subject(Role.DEFENDED, classifier, model, _defence(model, classifier)))
+    return subjects
 
 
 def _defence(reference: str, model: nn.Module) -> str:

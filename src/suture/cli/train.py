@@ -25,14 +25,19 @@ from suture.cli.common import (
     timed,
 )
 from suture.cli.engines import begin, resumed
+from suture.cli.fields import Settings, fields_of
 from suture.engine import Run
 from suture.engine.threads import use_fitting_threads
 from suture.evaluate import decisions
 from suture.evaluate.metrics import clopper_pearson
 from suture.rng import Stream
+from suture.settings import assignments, made
 from suture.training import TrainConfig, train
 
-_DEFAULT = TrainConfig()
+PATIENCE = 5
+"""Epochs without progress after which the command stops, unless it is told otherwise."""
+
+Command = fields_of(training=TrainConfig)
 
 
 def command(
@@ -40,19 +45,7 @@ def command(
     data: Data,
     out: Out = None,
     force: Force = False,
-    epochs: Annotated[int, typer.Option(help="At most so many passes.", min=1)] = _DEFAULT.epochs,
-    batch_size: Annotated[int, typer.Option(help="Images per step.", min=1)] = _DEFAULT.batch_size,
-    optimiser: Annotated[str, typer.Option(help="adam, sgd or rmsprop.")] = _DEFAULT.optimiser,
-    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = _DEFAULT.lr,
-    weight_decay: Annotated[
-        float, typer.Option(help="As the optimiser takes it.")
-    ] = _DEFAULT.weight_decay,
-    augment: Annotated[
-        str, typer.Option(help="none, flip-crop or crop-rotate.")
-    ] = _DEFAULT.augment,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many epochs without progress; 0 never.", min=0)
-    ] = 5,
+    settings: Settings = None,
     history: Annotated[
         bool, typer.Option(help="Keep every epoch's weights (DARE needs them).")
     ] = True,
@@ -69,15 +62,9 @@ def command(
     Example: suture train cnn --data mnist --epochs 5 --out runs/cnn
     """
     dataset = open_data(data)
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        optimiser=optimiser,  # type: ignore[arg-type]
-        lr=lr,
-        weight_decay=weight_decay,
-        augment=augment,  # type: ignore[arg-type]
-        patience=patience if len(dataset.validation) else 0,
-    )
+    patience = PATIENCE if len(dataset.validation) else 0
+    given: dict[str, Any] = {"patience": patience} | assignments(settings or [])
+    config = made(TrainConfig, given | ({} if patience else {"patience": 0}), "training")
     statistics: dict[str, Any] = {}
     if arch in models.architectures():
         statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}

@@ -18,10 +18,10 @@ from suture.engine.outcomes import Outcome
 from suture.engine.sharing import Handle
 from suture.errors import EngineError, require
 from suture.rng import Stream
+from suture.types import OnDone
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnDone = Callable[[int, int], None]
 Calls = Sequence[tuple[int, tuple[Any, ...]]]
 """Items to run: position, and arguments of the function."""
 

@@ -8,7 +8,7 @@ that few images keep many workers busy too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,14 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack
-from suture.attacks.spread import digest, identity
 from suture.engine import Engine, Handle
 from suture.evaluate.rows import CHUNK, Measured, Row, decisions, record_of, share_right, spent
+from suture.models import digest, identity
 from suture.provenance import peak_memory_mb
 from suture.rng import Stream
-from suture.types import Batch
-
-OnRow = Callable[[str, int, int], None]
+from suture.types import Batch, OnProgress
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def measure_all(
     *,
     engine: Engine,
     batch_size: int = 256,
-    on_row: OnRow | None = None,
+    on_row: OnProgress | None = None,
 ) -> list[Measured]:
     """Measure rows, each given with the number of its repetition; results in the same order.
 
@@ -165,7 +163,7 @@ def _joined(
 
 
 def _teller(
-    jobs: list[tuple[Row, int]], cut: list[list[_Job]], on_row: OnRow | None
+    jobs: list[tuple[Row, int]], cut: list[list[_Job]], on_row: OnProgress | None
 ) -> Iterator[None]:
     """Each step reports one more finished piece, under the label of the row that is next."""
     told = zip(jobs, cut, strict=True)

@@ -13,7 +13,6 @@ candidate on the defended one. Then, per image, the strongest candidate decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,9 +32,7 @@ from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
 from suture.models import untouched
 from suture.rng import Stream
-from suture.types import Batch, check_classes, described, is_randomised
-
-OnRow = Callable[[str, int, int], None]
+from suture.types import Batch, OnProgress, check_classes, described, is_randomised
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +52,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     engine: Engine | None = None,
-    on_row: OnRow | None = None,
+    on_row: OnProgress | None = None,
 ) -> Evaluation:
     """Measure every row of the plan on every subject, with the same images and seeds.
 
@@ -122,7 +119,7 @@ def _measured(
     seed: int,
     engine: Engine,
     batch_size: int,
-    on_row: OnRow | None,
+    on_row: OnProgress | None,
 ) -> list[Measured]:
     """Every row, measured once where several ask for the same."""
     rows: list[Row] = []

@@ -17,6 +17,7 @@ from suture.models.checks import (
     untouched,
 )
 from suture.models.cutting import Cut, cut, head_is_linear, layer_names
+from suture.models.identity import digest, identity
 from suture.models.layers import Affine, Normalise, Permute, Repeat, Reshape
 from suture.models.loading import load
 from suture.models.onnx_import import import_onnx
@@ -47,10 +48,12 @@ __all__ = [
     "check_weights",
     "cut",
     "describe",
+    "digest",
     "files_of",
     "fingerprint",
     "frozen",
     "head_is_linear",
+    "identity",
     "import_onnx",
     "import_pt2",
     "is_bundle",

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
 
-from suture.engine import Engine
+from suture.attacks import Attack
+from suture.data import Dataset, Split
+from suture.engine import Engine, Inline
 from suture.errors import ModelError
-from suture.models import untouched
+from suture.models import identity, untouched
 from suture.registry import Registry
 from suture.rng import Stream, as_stream
-from suture.types import BEFORE, Batch, RepairedModel, check_classes, remember
-
-OnProgress = Callable[[str, int, int], None]
-"""Called as ``on_progress(stage, finished, total)``."""
+from suture.types import BEFORE, Batch, OnProgress, RepairedModel, check_classes, remember, untold
 
 
 class Status(Enum):
@@ -57,6 +58,7 @@ class RepairResult:
         trace: what happened on the way, ready for JSON.
         certificates: claims about regions that can be checked again; empty if nothing is proved.
         images: labelled images that belong to the result, by name: what A5/O has robustified.
+        artifacts: what else is worth keeping, by name, ready for JSON: a file each.
     """
 
     model: nn.Module
@@ -64,6 +66,60 @@ class RepairResult:
     trace: dict[str, Any] = field(default_factory=dict)
     certificates: tuple[Any, ...] = ()
     images: Mapping[str, Batch] = field(default_factory=dict)
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Images that a method looks at.
+
+    Attributes:
+        split: of the data set.
+        note: why it is not the training split, where it is not; a sentence for the user.
+    """
+
+    split: Split
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a repair works with.
+
+    Attributes:
+        stream: of all its random numbers.
+        engine: gets the work in pieces.
+        batch_size: images per forward; a matter of memory, not of results.
+        tell: told about each stage.
+    """
+
+    stream: Stream
+    engine: Engine
+    batch_size: int
+    tell: OnProgress
+
+    @staticmethod
+    def of(
+        generator: torch.Generator | Stream | int | None = None,
+        engine: Engine | None = None,
+        batch_size: int = 256,
+        on_progress: OnProgress | None = None,
+    ) -> Context:
+        """With the defaults for what is ``None``: seed 0, this process' threads, silence."""
+        return Context(
+            stream=as_stream(generator),
+            engine=engine or Inline(threads_per_item=None),
+            batch_size=batch_size,
+            tell=on_progress or untold,
+        )
+
+    def child(self, name: str) -> Context:
+        """The same with the sub-stream of that name."""
+        return replace(self, stream=self.stream.child(name))
+
+    def work(self, method: object, model: nn.Module, data: Batch) -> str:
+        """Names the work, so that pieces that a run has kept are found again."""
+        return f"{method!r} {self.stream.key} {self.batch_size} {identity(model, data)}"
 
 
 REPAIRS: Registry[type[Repair]] = Registry("repair method", "suture.repairs", "suture.repairs")
@@ -76,32 +132,93 @@ class Repair(ABC):
 
     registry: ClassVar[Registry[type[Repair]]] = REPAIRS
 
-    @abstractmethod
-    def run(
+    @final
+    def __call__(
         self,
         model: nn.Module,
-        data: Batch,
+        data: Batch | Dataset,
         *,
         generator: torch.Generator | Stream | int | None = None,
         engine: Engine | None = None,
         batch_size: int = 256,
         on_progress: OnProgress | None = None,
     ) -> RepairResult:
-        """Repair a copy of the model; the given one is not changed.
+        """Repair a copy of the model, and check by plain forwards that the result is usable.
+
+        All of it happens in eval mode; afterwards the given model's modes are as they were, and
+        the repaired one is in the given one's. ``suture.types.undefended_of`` tells the given one
+        again.
 
         Args:
-            model: classifier.
-            data: training images and labels; the test set has no business here.
+            model: classifier; not changed.
+            data: training images and labels (the test set has no business here), or a data set,
+                of which the method takes the images that it wants to see (``select``).
             generator: seed or stream.
             engine: spreads work over processes or machines; ``None`` uses this process' threads.
             batch_size: images per forward; a matter of memory, not of results.
             on_progress: told about each stage.
+
+        Raises:
+            ModelError: the model cannot classify the data, or the method returned a model that
+                changes the number of classes or gives non-finite logits on the training images.
         """
+        context = Context.of(generator, engine, batch_size, on_progress)
+        if isinstance(data, Dataset):
+            images = self.select(data, context.stream.child("training images"))
+            data = images.to(next((p.device for p in model.parameters()), torch.device("cpu")))
+        with untouched(model):
+            classes = _forward(model, data[:8], "the model to be repaired")
+            result = self._repair(model, data, context)
+            with untouched(result.model):
+                repaired = _forward(result.model, data[:256], "the repaired model")
+            if repaired != classes:
+                raise ModelError(
+                    expected=f"a repaired model with {classes} classes, like the original",
+                    got=f"{repaired} classes",
+                    remedy="This is a defect of the repair method: please report it.",
+                )
+            _remember(result.model, model, data[:64])
+        result.model.train(model.training)
+        return result
+
+    @abstractmethod
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        """The method itself: repair a copy of the model, which is in eval mode."""
+
+    def seen(self, dataset: Dataset) -> Seen:
+        """Which of a data set's images the method looks at: the training images."""
+        return Seen(dataset.train)
+
+    def select(self, dataset: Dataset, stream: Stream) -> Batch:
+        """Those images in their order; for methods that use a few, some drawn from all over."""
+        split = self.seen(dataset).split
+        if getattr(self, "samples", None):
+            return split.batch(_DRAWN, shuffle_stream=stream)
+        return split.batch()
+
+    def beside(self, folder: Path) -> Repair:
+        """The method with what it finds in the folder of the model that it will repair."""
+        return self
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """What the repair is made against, for ``suture evaluate``: an attack's name and fields.
+
+        Empty where it is nothing in particular.
+        """
+        attack, radius = getattr(self, "attack", None), getattr(self, "eps", 0.0)
+        if isinstance(attack, Attack):
+            return _told(attack)
+        return {"norm": "linf", "eps": radius} if radius else {}
+
+
+_DRAWN = 20_000
+"""Training images that are read for a method that says how many it uses: a matter of memory."""
 
 
 def repair(
     model: nn.Module,
-    data: Batch,
+    data: Batch | Dataset,
     method: Repair,
     *,
     generator: torch.Generator | Stream | int | None = None,
@@ -109,36 +226,28 @@ def repair(
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
 ) -> RepairResult:
-    """Validate, run the method, and check by plain forward passes that its result is usable.
+    """``method(model, data, ...)``."""
+    return method(
+        model,
+        data,
+        generator=generator,
+        engine=engine,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
 
-    All of it happens in eval mode; afterwards the given model's modes are as they were, and the
-    repaired one is in the given one's. ``suture.types.undefended_of`` tells the given one again.
 
-    Raises:
-        ModelError: the model cannot classify the data, or the method returned a model that
-            changes the number of classes or gives non-finite logits on the training images.
-    """
-    with untouched(model):
-        classes = _forward(model, data[:8], "the model to be repaired")
-        result = method.run(
-            model,
-            data,
-            generator=as_stream(generator),
-            engine=engine,
-            batch_size=batch_size,
-            on_progress=on_progress,
-        )
-        with untouched(result.model):
-            repaired = _forward(result.model, data[:256], "the repaired model")
-        if repaired != classes:
-            raise ModelError(
-                expected=f"a repaired model with {classes} classes, like the original",
-                got=f"{repaired} classes",
-                remedy="This is a defect of the repair method: please report it.",
-            )
-        _remember(result.model, model, data[:64])
-    result.model.train(model.training)
-    return result
+def _told(attack: Attack) -> dict[str, Any]:
+    """Name, norm, radius, and the plain fields that are not the attack's own defaults."""
+    eps = "inf" if math.isinf(attack.eps) else attack.eps
+    name = Attack.registry.name_of(type(attack))
+    own = {"attack": name, "norm": attack.norm, "eps": eps}
+    for field_ in fields(attack):
+        value = getattr(attack, field_.name)
+        plain = isinstance(value, (bool, int, float, str))
+        if plain and field_.name not in own and value != field_.default:
+            own[field_.name] = value
+    return own
 
 
 def _remember(repaired: nn.Module, given: nn.Module, few: Batch) -> None:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -90,7 +90,7 @@ def linear(rows: np.ndarray, bias: np.ndarray) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), layer)
 
 
-def fewest(model: nn.Module, image: torch.Tensor, label: int) -> int:
+def fewest(model: nn.Module, image: torch.Tensor, label: int, margin: float) -> int:
     """Pixels needed on a linear model with two classes: every subset moved to its corners."""
     weight = model[1].weight.detach()[1 - label] - model[1].weight.detach()[label]
     flat = image.flatten()
@@ -100,26 +100,28 @@ def fewest(model: nn.Module, image: torch.Tensor, label: int) -> int:
     gap = float(logits[label] - logits[1 - label])
     for count in range(1, len(flat) + 1):
         for chosen in itertools.combinations(range(len(flat)), count):
-            if float(best[list(chosen)].sum()) >= gap + 1e-3:
+            if float(best[list(chosen)].sum()) >= gap + margin:
                 return count
     return len(flat) + 1
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(["lp", "milp"]))
+@example(299, "lp")
 def test_a_linear_model_needs_as_few_pixels_as_enumeration_says(seed: int, method: str):
     random = np.random.default_rng(seed)
     model = linear(random.normal(size=(2, 6)), random.normal(size=2))
     image = torch.from_numpy(random.uniform(size=(1, 2, 3))).float()
     with torch.no_grad():
         label = int(model(image[None]).argmax())
-    expected = fewest(model, image, label)
+    # The program asks for a margin of 1e-3; what float32 leaves of it is accepted from half on.
+    least, most = (fewest(model, image, label, margin) for margin in (5e-4, 1e-3))
     batch = Batch(image[None], torch.tensor([label]))
     (finding,) = AIGENT(method=method, patches=False).findings(model, batch)
-    if expected > 6:
-        assert finding.outcome is SearchOutcome.NONE
+    if finding.outcome is SearchOutcome.NONE:
+        assert most > 6
     else:
-        assert finding.outcome is SearchOutcome.FOUND and finding.pixels == expected
+        assert finding.outcome is SearchOutcome.FOUND and least <= finding.pixels <= most
 
 
 @settings(max_examples=6, deadline=None)

@@ -26,4 +26,4 @@ def robust() -> nn.Module:
     )  # fmt: skip
     dataset = digits()
     fresh = models.build("digits_cnn", mean=dataset.mean, std=dataset.std, seed=0)
-    return CrownIBP(eps=EPS, schedule=schedule).run(fresh, dataset.train.batch(1200)).model
+    return CrownIBP(eps=EPS, schedule=schedule)(fresh, dataset.train.batch(1200)).model

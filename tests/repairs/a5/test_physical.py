@@ -104,7 +104,7 @@ def test_each_recipe_changes_what_it_says(recipe):
         recipe=recipe, eps=0.03, defence=Defence(0.2), camera=MILD, body="small", schedule=FEW,
         draws=16, judged=4, certificates=4,
     )  # fmt: skip
-    result = method.run(reader(), some(), generator=1)
+    result = method(reader(), some(), generator=1)
     objects = result.images["robustified"]
     moved = (objects.images - some().images).abs().max()
     assert float(moved) <= 0.2 + 1e-6
@@ -134,7 +134,7 @@ def test_changed_letters_and_classifier_certify_more_than_the_classifier_alone()
             recipe=recipe, eps=0.03, defence=Defence(0.3), camera=MILD, schedule=schedule, draws=40,
             judged=20, certificates=0,
         )  # fmt: skip
-        trace = method.run(reader(), some(), generator=1).trace
+        trace = method(reader(), some(), generator=1).trace
         errors[recipe] = trace["curves"][trace["best_epoch"] - 1]["validation_certified_error"]
     assert errors["PC"] < 0.8 * errors["C"]
 

@@ -15,7 +15,14 @@ from suture.certify import Checker, certify_images
 from suture.engine import Inline, Recorded
 from suture.engine.ledger import Ledger
 from suture.errors import ArgumentError
-from suture.repairs import A5CoTraining, A5Offline, A5Robustifier, RepairResult, Status
+from suture.repairs import (
+    A5CoTraining,
+    A5Offline,
+    A5Robustifier,
+    Context,
+    RepairResult,
+    Status,
+)
 from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.types import Batch, Box
@@ -43,7 +50,7 @@ test_images.__test__ = False  # type: ignore[attr-defined]
 
 @cache
 def online(method: A5Robustifier | A5CoTraining) -> RepairResult:
-    return method.run(robust(), digits().train.batch(800), generator=2)
+    return method(robust(), digits().train.batch(800), generator=2)
 
 
 def certified(model: torch.nn.Module, batch: Batch) -> int:
@@ -62,7 +69,7 @@ def in_the_ball(moved: torch.Tensor, original: torch.Tensor) -> bool:
 
 def test_offline_certifies_more_and_its_certificates_hold():
     batch = test_images()
-    result = A5Offline(eps=EPS, defence=DEFENCE, steps=12, certificates=15).run(robust(), batch)
+    result = A5Offline(eps=EPS, defence=DEFENCE, steps=12, certificates=15)(robust(), batch)
     moved = result.images["robustified"]
     assert in_the_ball(moved.images, batch.images)
     assert certified(robust(), moved) > certified(robust(), batch) + 5
@@ -88,7 +95,7 @@ def test_no_attack_after_robustification_breaks_a_certified_image():
 
 def test_offline_images_do_not_depend_on_their_neighbours():
     batch, method = test_images()[:40], A5Offline(eps=EPS, defence=DEFENCE, steps=5)
-    whole = method.robustify(robust(), batch, batch_size=7)
+    whole = method.robustify(robust(), batch, Context.of(batch_size=7))
     # The last one that stays in work, when those before it have left.
     hard = int((whole.steps == whole.steps.max()).nonzero()[-1, 0])
     assert int(whole.steps[hard]) >= 2 and int((whole.steps[:hard] == 0).sum()) > 5
@@ -157,7 +164,7 @@ def test_certificates_do_not_speak_of_attacks_before_robustification():
 def test_training_of_both_goes_on_from_a_robustifier():
     first = online(R).model
     method = A5CoTraining(eps=EPS, defence=DEFENCE, schedule=SHORT, certificates=0)
-    result = method.run(first, digits().train.batch(300), generator=2)
+    result = method(first, digits().train.batch(300), generator=2)
     assert "alone" not in result.trace and "alone" in online(RC).trace
     assert result.model.robustifier.body[0].kernel_size == (6, 6)
     assert certified(result.model.classifier, stored(result.model)) > 0
@@ -167,7 +174,7 @@ def test_what_training_of_both_makes_worse_is_not_kept():
     first = online(R).model
     wild = replace(SHORT, lr=1.0, epochs=2, ramp=Ramp(start=1, length=1), clip=0.0)
     method = A5CoTraining(eps=EPS, defence=DEFENCE, schedule=wild, certificates=0)
-    result = method.run(first, digits().train.batch(300), generator=2)
+    result = method(first, digits().train.batch(300), generator=2)
     assert result.trace["best_epoch"] == 0 and len(result.trace["curves"]) == 2
     assert models.fingerprint(result.model) == models.fingerprint(first)
     ends = [c["validation_certified_error"] for c in result.trace["curves"]]

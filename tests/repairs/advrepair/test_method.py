@@ -16,7 +16,7 @@ from suture.certify import Checker
 from suture.data.vnnlib import parse_vnnlib
 from suture.errors import ArgumentError
 from suture.models import fingerprint
-from suture.repairs import AdvRepair, Status, repair
+from suture.repairs import AdvRepair, Context, Status, repair
 from suture.repairs.advrepair import balls, of_property
 from suture.types import Batch
 from tests.small import digits, trained
@@ -128,7 +128,8 @@ def test_balls_of_two_classes_that_overlap_are_not_both_proved():
     other = (int(one.labels) + 1) % 10
     both = Batch(torch.cat([one.images, near]), torch.tensor([int(one.labels), other]))
     method = AdvRepair(rounds=1)
-    result = method.mend(trained(), balls(both, EPS, 10), both.images[:0], torch.zeros(0).long())
+    none = (both.images[:0], torch.zeros(0).long())
+    result = method.of_regions(trained(), balls(both, EPS, 10), *none, Context.of())
     assert result.trace["patches"] == 2 and result.trace["proved"] == 0
     assert result.certificates == ()
     assert result.trace["failed"] + result.trace["repaired"] == 2
@@ -161,7 +162,7 @@ def test_a_property_is_repaired_on_its_box_and_nowhere_else(cuts):
     wrong = inputs[bad][:50]
     region = torch.zeros(len(wrong), dtype=torch.int64)
     regions = of_property(given, (1, 1, 2))
-    result = AdvRepair(cuts=cuts).mend(net, regions, wrong, region)
+    result = AdvRepair(cuts=cuts).of_regions(net, regions, wrong, region, Context.of())
     assert result.status is Status.REPAIRED and result.trace["proved"] == 1
     with torch.no_grad():
         out, before = result.model(inputs), net(inputs)
@@ -175,8 +176,8 @@ def test_a_property_is_repaired_on_its_box_and_nowhere_else(cuts):
 def test_labels_are_needed_for_label_guidance():
     regions = of_property(parse_vnnlib(TEXT), (1, 1, 2))
     with pytest.raises(ArgumentError, match="guidance"):
-        AdvRepair(guidance="targeted").mend(
-            small_network(), regions, torch.zeros(0, 1, 1, 2), torch.zeros(0).long()
+        AdvRepair(guidance="targeted").of_regions(
+            small_network(), regions, torch.zeros(0, 1, 1, 2), torch.zeros(0).long(), Context.of()
         )
 
 

@@ -98,9 +98,7 @@ def test_mixed_margins_are_the_mean_of_both(share: float):
 
 def run(method: CrownIBP, seed: int = 0, engine=None, tell=None):
     fresh = models.build("digits_cnn", mean=digits().mean, std=digits().std, seed=1)
-    return method.run(
-        fresh, digits().train.batch(600), generator=seed, engine=engine, on_progress=tell
-    )
+    return method(fresh, digits().train.batch(600), generator=seed, engine=engine, on_progress=tell)
 
 
 def test_training_certifies_more_than_natural_training():
@@ -194,6 +192,6 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ArgumentError, match="76.5/255"):
         CrownIBP(eps=76.5)
     with pytest.raises(DataError, match="held out"):
-        CrownIBP(eps=0.1, schedule=SHORT).run(
+        CrownIBP(eps=0.1, schedule=SHORT)(
             copy.deepcopy(trained()), digits().train.batch(3), generator=0
         )

@@ -13,7 +13,7 @@ from suture.attacks import Backdoor, Square, knowing
 from suture.engine import Inline, Run
 from suture.errors import ArgumentError
 from suture.pipeline import recorded
-from suture.repairs import DefEnSyn, Status
+from suture.repairs import Context, DefEnSyn, Status
 from suture.repairs.defensyn.encoding import NOTHING
 from suture.repairs.defensyn.execution import run_program
 from suture.repairs.defensyn.gathering import Attacked, attacked, gather
@@ -147,7 +147,7 @@ def test_rounds_add_what_is_turned_and_keep_the_best_on_held_out_images(monkeypa
         return SynthesisResult(Fixed(thresholds[number]), {"number": number})  # type: ignore[arg-type]
 
     rounds = Rounds(synthesise, (Square(eps=0.1, queries=100),), images, images, 3, 2,
-                    Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
+                    Context.of(0, Inline(), 64))  # fmt: skip
     best, lines = rounds.run(synthesise(images, 0), images)
     assert best.trace == {"number": 1}
     assert [line["held_out_right"] for line in lines] == [10, 14, 12, 14]
@@ -171,7 +171,7 @@ def test_rounds_judge_by_the_share_of_programs_and_the_strongest_attack():
 def test_rounds_end_when_nothing_is_turned():
     images = Batch(torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.int64))
     rounds = Rounds(lambda *_: pytest.fail("nothing to add"), (Square(eps=0.1, queries=9),),
-                    images, images, 3, 2, Inline(), 64, Stream(0), lambda *_: None)  # fmt: skip
+                    images, images, 3, 2, Context.of(0, Inline(), 64))  # fmt: skip
     first = SynthesisResult(Fixed(0.9), {})  # type: ignore[arg-type]
     best, lines = rounds.run(first, images)
     assert best is first and [line["held_out_right"] for line in lines] == [4]

@@ -6,7 +6,7 @@ Khan, Madhukar & Sharma, "Efficient Adversarial Input Generation via Neural Net 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -25,11 +25,10 @@ from suture.engine import Engine, Inline, Processes
 from suture.engine.threads import torch_threads
 from suture.rng import bits
 from suture.solvers import SOLVERS
-from suture.types import Batch, Norm, is_randomised
+from suture.types import Batch, Norm, OnDone, is_randomised
 
 _DRAWS = 7
 _FIRMER = 100.0
-OnDone = Callable[[int, int], None]
 
 
 @ATTACKS.add("aigent")

@@ -6,11 +6,9 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from suture.attacks.spread import identity
-from suture.engine import Engine
+from suture.models import identity
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import (
     Body,
@@ -23,10 +21,9 @@ from suture.repairs.a5.robustifier_training import (
     check_certificates,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import check_radius, run_training, status_of, trace_of
-from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
@@ -65,36 +62,25 @@ class A5CoTraining(Repair):
         check_radius("eps_together", self.eps_together or self.eps)
         check_certificates(self.certificates)
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        stream = as_stream(generator).child("a5-rc")
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        context = context.child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}
         if isinstance(model, RobustifiedClassifier):
             both = copy.deepcopy(model)
         else:
-            both = self._first().untrained(model, data, stream)
-            first = self._first().train(both, data, stream, engine, on_progress, model)
+            both = self._first().untrained(model, data, context.stream)
+            first = self._first().train(both, data, context, model)
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
         trainee = RobustifiedTrainee(both, data.shape, eps, together=True)
-        work = f"{self!r} {stream.key} {identity(model, data)}"
+        work = f"{self!r} {context.stream.key} {identity(model, data)}"
         found = run_training(
             trainee,
             data,
             self.schedule,
             eps,
             "both",
-            stream,
-            engine,
-            on_progress,
+            context,
             work,
             from_start=True,
         )

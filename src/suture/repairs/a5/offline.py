@@ -13,16 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.attacks.spread import identity
 from suture.bounds import Network
-from suture.engine import Engine, Handle, Inline
+from suture.engine import Handle
 from suture.errors import ArgumentError
+from suture.models import identity
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
-from suture.rng import Stream
 from suture.types import Batch, Box
 
 _PIECE = 1000
@@ -68,19 +67,10 @@ class A5Offline(Repair):
                 remedy="See the documentation of A5Offline.",
             )
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        started, tell = time.monotonic(), on_progress or (lambda *_: None)
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        started = time.monotonic()
         batch = data[: self.samples] if self.samples else data
-        found = self.robustify(model, batch, engine=engine, batch_size=batch_size, on_progress=tell)
+        found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
         made = (
             certificates_of(kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O")
@@ -102,31 +92,23 @@ class A5Offline(Repair):
         return RepairResult(kept, status, trace, made, {"robustified": found.batch})
 
     def robustify(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        *,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
+        self, model: nn.Module, batch: Batch, context: Context | None = None
     ) -> Robustified:
         """The images as they are to be stored.
 
         Args:
             model: the classifier; bounds are computed through it.
             batch: images with their true classes.
-            engine: pieces of 1 000 images are its items.
-            batch_size: images per gradient; a matter of memory.
-            on_progress: told about pieces.
+            context: pieces of 1 000 images are items of its engine.
         """
-        engine, tell = engine or Inline(threads_per_item=None), on_progress or (lambda *_: None)
+        context = context or Context.of()
         pieces, parts = list(batch.split(_PIECE)), list[dict[str, Tensor]]()
         work = f"{self!r} {identity(model, batch)}"
-        with engine.shared(model) as handle:
-            task = partial(_robustified, handle, self, batch_size)
-            for part in engine.keep("robustify", task, pieces, work=work):
+        with context.engine.shared(model) as handle:
+            task = partial(_robustified, handle, self, context.batch_size)
+            for part in context.engine.keep("robustify", task, pieces, work=work):
                 parts.append(part)
-                tell("robustifying", sum(len(p["steps"]) for p in parts), len(batch))
+                context.tell("robustifying", sum(len(p["steps"]) for p in parts), len(batch))
         whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         images = whole["images"].to(batch.images.device)
         return Robustified(Batch(images, batch.labels), whole["certified"], whole["steps"])

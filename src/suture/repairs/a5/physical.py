@@ -9,19 +9,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from suture.attacks.spread import identity
-from suture.engine import Engine, Inline
+from suture.data import Dataset
 from suture.errors import ArgumentError
+from suture.models import identity
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
 from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
 from suture.repairs.a5.trainees import Scene, SceneTrainee
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
 from suture.repairs.certified_training.loop import Loop, Schedule
 from suture.repairs.certified_training.method import check_radius, status_of, trace_of
-from suture.rng import Stream, as_stream
+from suture.rng import Stream
 from suture.types import Batch
 
 Recipe = Literal["C", "P", "PC", "PRC"]
@@ -82,17 +82,14 @@ class A5Physical(Repair):
                 remedy="See the documentation of A5Physical.",
             )
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        stream = as_stream(generator).child("a5-p")
+    def seen(self, dataset: Dataset) -> Seen:
+        """All images: physical objects are all there are, none is held out."""
+        objects = dataset.undivided()
+        note = f"all {len(objects)} images are objects before the camera; pictures of them are "
+        return Seen(objects, f"{note}judged")
+
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        stream = context.stream.child("a5-p")
         trainee = self.trainee(copy.deepcopy(model), data, stream)
         work = f"{self!r} {stream.key} {identity(model, data)}"
         loop = Loop(
@@ -101,11 +98,11 @@ class A5Physical(Repair):
             _repeated(data, self.draws),
             _repeated(data, self.judged),
             stream,
-            engine or Inline(threads_per_item=None),
+            context.engine,
             work,
             self.eps,
             self.recipe,
-            on_progress or (lambda *_: None),
+            context.tell,
         )
         found, scene = loop.run(), trainee.module
         made = self._certificates(trainee, data, stream)

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from suture.attacks.spread import identity
-from suture.engine import Engine
 from suture.errors import ArgumentError
+from suture.models import identity
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import (
@@ -21,7 +20,7 @@ from suture.repairs.a5.robustifier import (
     defended,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule, Trained
 from suture.repairs.certified_training.method import (
     check_radius,
@@ -31,7 +30,7 @@ from suture.repairs.certified_training.method import (
     trace_of,
 )
 from suture.repairs.certified_training.ramp import Ramp
-from suture.rng import Stream, as_stream
+from suture.rng import Stream
 from suture.types import Batch
 
 AT_ONCE = Schedule(ramp=Ramp(start=1, length=0))
@@ -67,19 +66,10 @@ class A5Robustifier(Repair):
         check_radius("eps", self.eps)
         check_certificates(self.certificates)
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        stream = as_stream(generator).child("a5-r")
-        both = self.untrained(model, data, stream)
-        found = self.train(both, data, stream, engine, on_progress, model)
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        context = context.child("a5-r")
+        both = self.untrained(model, data, context.stream)
+        found = self.train(both, data, context, model)
         made = certify_held_out(both, data, self.schedule, self.eps, self.certificates, "R")
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
@@ -95,17 +85,13 @@ class A5Robustifier(Repair):
         self,
         both: RobustifiedClassifier,
         data: Batch,
-        stream: Stream,
-        engine: Engine | None,
-        on_progress: OnProgress | None,
+        context: Context,
         base: nn.Module,
     ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
         trainee = RobustifiedTrainee(both, data.shape, self.eps, together=False)
-        work = f"{self!r} {stream.key} {identity(base, data)}"
-        return run_training(
-            trainee, data, self.schedule, self.eps, "robustifier", stream, engine, on_progress, work
-        )
+        work = f"{self!r} {context.stream.key} {identity(base, data)}"
+        return run_training(trainee, data, self.schedule, self.eps, "robustifier", context, work)
 
 
 def certify_held_out(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from suture.repairs.advrepair.bank import Layers, choose
 from suture.repairs.advrepair.bounding import bound_network, joint
 from suture.repairs.advrepair.patched import PatchedClassifier, answering_pairs
 from suture.repairs.advrepair.regions import Regions, worst_clause
-from suture.types import Box
+from suture.types import Box, OnDone
 
 _PIECE = 32
 """Boxes of a piece. Each is bounded alone, since its bound can turn with its neighbours (a neuron
@@ -54,7 +53,7 @@ def prove_boxes(
     engine: Engine,
     *,
     work: str,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnDone,
 ) -> Proof:
     """Bound every box with every patch that may answer there.
 

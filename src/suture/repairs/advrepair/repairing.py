@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -15,10 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.attacks.spread import digest
 from suture.certify import Certificate
-from suture.engine import Engine
-from suture.models import fingerprint, untouched
+from suture.models import digest, fingerprint, untouched
 from suture.repairs.advrepair.allocation import Allocation, Anchors, Rule
 from suture.repairs.advrepair.bank import Layers, PatchBank
 from suture.repairs.advrepair.bundling import describe, halves
@@ -26,12 +23,11 @@ from suture.repairs.advrepair.features import sampled_boxes
 from suture.repairs.advrepair.patched import PatchedClassifier
 from suture.repairs.advrepair.proving import certificates, prove_boxes, proved
 from suture.repairs.advrepair.regions import Regions
-from suture.repairs.advrepair.settings import RepairSettings
+from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.advrepair.start import begin, in_logits
-from suture.repairs.advrepair.training import train
-from suture.rng import Stream
-
-Tell = Callable[[str, int, int], None]
+from suture.repairs.advrepair.training import TrainedPatches, train
+from suture.repairs.base import Context
+from suture.types import Box
 
 
 class RegionStatus(Enum):
@@ -43,7 +39,7 @@ class RegionStatus(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Mended:
+class PatchedRegions:
     """A repaired model, what is proved of it, and how it came about."""
 
     model: PatchedClassifier
@@ -83,89 +79,90 @@ class _Centres:
         return self.logits.argsort(dim=1, descending=True, stable=True)
 
 
-def mend(
-    model: nn.Module,
-    regions: Regions,
-    settings: RepairSettings,
-    stream: Stream,
-    *,
-    batch_size: int,
-    engine: Engine,
-    tell: Tell,
-) -> Mended:
+def patch_regions(
+    model: nn.Module, regions: Regions, settings: PatchSettings, context: Context
+) -> PatchedRegions:
     """Repair the regions of a copy of the model; with ``settings.at`` in a feature space."""
     clock = [time.monotonic()]
     base = copy.deepcopy(model).eval()
     encoder, head = halves(base, settings.at)
-    centres = _centres(encoder, head, regions, batch_size)
+    centres = _centres(encoder, head, regions, context.batch_size)
     owner = _owners(regions, centres, settings.guidance)
-    box = regions.box
-    if settings.at is not None:
-        tell("sampling features", 0, 1)
-        box = sampled_boxes(
-            encoder, regions, settings.feature_samples, stream.child("features"), batch_size
-        )
+    box = _boxes(encoder, regions, settings, context)
     network = bounds.read(nn.Sequential(head), tuple(box.lower.shape[1:]))
-    work = _identity(model, regions, settings, stream, batch_size)
+    work = _identity(model, regions, settings, context)
     clock.append(time.monotonic())
-    first = begin(
-        network,
-        box,
-        regions,
-        owner,
-        _floor(centres, owner, settings),
-        settings,
-        stream,
-        engine,
-        on_progress=partial(tell, "bounding the network"),
-    )
+    floor = _floor(centres, owner, settings)
+    first = begin(network, box, regions, owner, floor, settings, context)
     clock.append(time.monotonic())
-    trained = train(first.task, engine, work=work, on_progress=partial(tell, "training patches"))
+    tell = partial(context.tell, "training patches")
+    trained = train(first.task, context.engine, work=work, on_progress=tell)
     clock.append(time.monotonic())
     layers = in_logits(trained.layers, first.unit)
-    patched = _assembled(encoder, head, layers, regions, owner, centres, settings)
-    patched.eval()
+    patched = _assembled(encoder, head, layers, regions, owner, centres, settings).eval()
     describe(patched, model, settings.at)
-    sure = torch.zeros(len(regions), dtype=torch.bool)
-    made: tuple[Certificate, ...] = ()
-    if settings.at is None:
-        proof = prove_boxes(
-            patched,
-            network,
-            regions,
-            trained.lower,
-            trained.upper,
-            trained.region,
-            settings.method,
-            engine,
-            work=work,
-            on_progress=partial(tell, "proving"),
-        )
-        sure = proved(proof, regions)
-        made = certificates(proof, regions, owner, fingerprint(patched), settings.method)
+    sure, made = _proved(patched, network, regions, owner, trained, settings, context, work)
     clock.append(time.monotonic())
-    names = ("prepare", "bound", "train", "prove")
-    seconds = [round(b - a, 3) for a, b in pairwise(clock)]
     facts = {
         "epochs": trained.epochs,
         "rounds": trained.rounds,
         "boxes": len(trained.region),
         "largest_gap": round(first.largest_gap, 6),
         "patches": patched.bank.count,
-        "seconds_of": dict(zip(names, seconds, strict=True)),
+        "seconds_of": _seconds(clock),
     }
-    return Mended(patched, regions, sure, made, facts)
+    return PatchedRegions(patched, regions, sure, made, facts)
 
 
-def _identity(
-    model: nn.Module, regions: Regions, settings: RepairSettings, stream: Stream, batch_size: int
-) -> str:
+def _seconds(clock: list[float]) -> dict[str, float]:
+    names = ("prepare", "bound", "train", "prove")
+    seconds = [round(b - a, 3) for a, b in pairwise(clock)]
+    return dict(zip(names, seconds, strict=True))
+
+
+def _boxes(encoder: nn.Module, regions: Regions, settings: PatchSettings, context: Context) -> Box:
+    """Of the regions where patches see them: the inputs, or what the encoder makes of samples."""
+    if settings.at is None:
+        return regions.box
+    context.tell("sampling features", 0, 1)
+    stream = context.stream.child("features")
+    return sampled_boxes(encoder, regions, settings.feature_samples, stream, context.batch_size)
+
+
+def _proved(
+    patched: PatchedClassifier,
+    network: bounds.Network,
+    regions: Regions,
+    owner: Tensor,
+    trained: TrainedPatches,
+    settings: PatchSettings,
+    context: Context,
+    work: str,
+) -> tuple[Tensor, tuple[Certificate, ...]]:
+    """Which regions are proved, and their certificates; none in a feature space."""
+    if settings.at is not None:
+        return torch.zeros(len(regions), dtype=torch.bool), ()
+    proof = prove_boxes(
+        patched,
+        network,
+        regions,
+        trained.lower,
+        trained.upper,
+        trained.region,
+        settings.bounds,
+        context.engine,
+        work=work,
+        on_progress=partial(context.tell, "proving"),
+    )
+    found = certificates(proof, regions, owner, fingerprint(patched), settings.bounds)
+    return proved(proof, regions), found
+
+
+def _identity(model: nn.Module, regions: Regions, settings: PatchSettings, context: Context) -> str:
     """Says what is repaired, for a run that keeps pieces."""
     parts = (regions.box.lower, regions.box.upper, regions.rows, regions.add)
     named = " ".join([fingerprint(model), *map(digest, parts)])
-    # Runs know the settings as "Plan": a run that an earlier version began keeps its pieces.
-    told = repr(settings).replace(type(settings).__name__, "Plan", 1)
-    return f"{told} {stream.key} {batch_size} {named}"
+    return f"{settings!r} {context.stream.key} {context.batch_size} {named}"
 
 
 def _centres(encoder: nn.Module, head: nn.Module, regions: Regions, batch_size: int) -> _Centres:
@@ -187,7 +184,7 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     return numbered
 
 
-def _floor(centres: _Centres, owner: Tensor, settings: RepairSettings) -> Tensor:
+def _floor(centres: _Centres, owner: Tensor, settings: PatchSettings) -> Tensor:
     """``(p,)``: the least unit of a patch. Sampled features seldom show a gap, so that in feature
     space a patch counts in ranges of N's logits."""
     logits = centres.logits
@@ -203,7 +200,7 @@ def _assembled(
     regions: Regions,
     owner: Tensor,
     centres: _Centres,
-    settings: RepairSettings,
+    settings: PatchSettings,
 ) -> PatchedClassifier:
     weight = layers[0][0]
     bank = PatchBank(len(weight), weight.shape[2], settings.hidden, regions.rows.shape[2])
@@ -226,7 +223,7 @@ def _assembled(
     )
 
 
-def _rule(regions: Regions, settings: RepairSettings) -> Rule:
+def _rule(regions: Regions, settings: PatchSettings) -> Rule:
     if regions.labels is None:
         return "none"
     if settings.guidance == "untargeted":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,11 +13,11 @@ from suture.engine import Engine, Handle
 from suture.repairs.advrepair.bank import Layers, initial
 from suture.repairs.advrepair.bounding import TOGETHER, Relaxed, Relaxing
 from suture.repairs.advrepair.regions import Regions
-from suture.repairs.advrepair.settings import RepairSettings
+from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.advrepair.subdomains import Subdomains, divided
 from suture.repairs.advrepair.training import Training, TrainingTask
-from suture.rng import Stream
-from suture.types import Box
+from suture.repairs.base import Context
+from suture.types import Box, OnDone
 
 _RELATIVE = 0.03
 """Part of the margin that grows with the gap. DeepPoly's bounds of one box turn by a percent with
@@ -47,11 +46,8 @@ def begin(
     regions: Regions,
     owner: Tensor,
     floor: Tensor,
-    settings: RepairSettings,
-    stream: Stream,
-    engine: Engine,
-    *,
-    on_progress: Callable[[int, int], None],
+    settings: PatchSettings,
+    context: Context,
 ) -> Start:
     """Bound N on every box, cut boxes where the settings want it, and set up the patches.
 
@@ -61,10 +57,10 @@ def begin(
         owner: int64 ``(m,)``, each region's patch.
         floor: ``(p,)``, the least unit of a patch.
     """
-    relax = Relaxing(network, regions.rows, regions.add, torch.ones(len(owner)), settings.method)
-    subdomains = Subdomains(
-        _bounded(relax, box, engine, on_progress), torch.arange(len(owner)), owner
-    )
+    relax = Relaxing(network, regions.rows, regions.add, torch.ones(len(owner)), settings.bounds)
+    tell = partial(context.tell, "bounding the network")
+    bounded = _bounded(relax, box, context.engine, tell)
+    subdomains = Subdomains(bounded, torch.arange(len(owner)), owner)
     subdomains = divided(subdomains, settings.cuts * len(owner), relax)
     gap = gaps(subdomains.linear.alone(), subdomains.owner, len(floor))
     unit = torch.maximum(gap.amax(1), floor)
@@ -78,9 +74,9 @@ def begin(
             box.lower[0].numel(),
             settings.hidden,
             regions.rows.shape[2],
-            stream.child("patches"),
+            context.stream.child("patches"),
         ),
-        settings.start
+        settings.closed
         * closing_bias(gap, regions.rows[_first(owner)], regions.clause)
         / unit[:, None],
     )
@@ -88,12 +84,12 @@ def begin(
         rounds=settings.rounds,
         epochs=settings.epochs,
         split=settings.split,
-        rate=settings.rate,
+        rate=settings.learning_rate,
         optimiser=settings.optimiser,
         margin=margin / unit,
         clause=regions.clause,
         clipped=settings.at is None,
-        method=settings.method,
+        method=settings.bounds,
     )
     in_units = Subdomains(
         subdomains.linear.divided(unit[subdomains.owner]), subdomains.region, subdomains.owner
@@ -102,9 +98,7 @@ def begin(
     return Start(task, unit, float(gap.max()))
 
 
-def _bounded(
-    relax: Relaxing, box: Box, engine: Engine, on_progress: Callable[[int, int], None]
-) -> Relaxed:
+def _bounded(relax: Relaxing, box: Box, engine: Engine, on_progress: OnDone) -> Relaxed:
     """N's bounds on all regions, which the engine gets in pieces."""
     pieces = list(torch.arange(len(box.lower)).split(TOGETHER))
     parts: list[Relaxed] = []

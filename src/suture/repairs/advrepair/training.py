@@ -7,7 +7,7 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from suture.repairs.advrepair.bounding import joint
 from suture.repairs.advrepair.descent import Adam, Descent
 from suture.repairs.advrepair.regions import per_clause
 from suture.repairs.advrepair.subdomains import Relax, Subdomains, halved, largest, worth_halving
+from suture.types import OnDone
 
 _CACHE = 4_000_000
 
@@ -102,7 +103,7 @@ def train(
     engine: Engine | None = None,
     *,
     work: str = "",
-    on_progress: Callable[[int, int], None] = lambda *_: None,
+    on_progress: OnDone = lambda *_: None,
 ) -> TrainedPatches:
     """Train all patches; a piece is an item of the engine.
 

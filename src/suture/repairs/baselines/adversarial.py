@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
-from suture.engine import Engine
-from suture.repairs.base import REPAIRS, OnProgress
+from suture.repairs.base import REPAIRS, Context
 from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.dare.search import Fit, accuracy, orders
 from suture.rng import Stream
@@ -45,11 +45,7 @@ class AdversarialTuning(Tuning):
         model: nn.Module,
         looked: Batch,
         held: Batch,
-        *,
-        stream: Stream,
-        engine: Engine,
-        batch_size: int,
-        tell: OnProgress,
+        context: Context,
     ) -> tuple[Fit | None, dict[str, Any]]:
         """Attack both parts; tune on what fooled the model."""
 
@@ -58,11 +54,11 @@ class AdversarialTuning(Tuning):
                 self.attack,
                 model,
                 part,
-                engine=engine,
-                generator=stream.child(name),
-                batch_size=batch_size,
+                engine=context.engine,
+                generator=context.stream.child(name),
+                batch_size=context.batch_size,
                 stage=f"attack {name}",
-                on_progress=lambda done, n: tell(f"attacking {name} images", done, n),
+                on_progress=partial(context.tell, f"attacking {name} images"),
             )
             rows = (result.success & result.clean_right).nonzero()[:, 0]
             return Batch(result.images[rows], part.labels[rows]) if len(rows) else None
@@ -76,7 +72,7 @@ class AdversarialTuning(Tuning):
             return None, facts
         count = min(len(looked), round(self.clean * len(adversarial)))
         mixed = Batch.concat([adversarial, looked[:count]]) if count else adversarial
-        return CrossEntropyFit(mixed, judge, batch_size), facts | {"clean": count}
+        return CrossEntropyFit(mixed, judge, context.batch_size), facts | {"clean": count}
 
 
 @dataclass(frozen=True, eq=False)

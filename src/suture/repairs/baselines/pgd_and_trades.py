@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from suture.attacks import PGD
-from suture.engine import Engine
-from suture.repairs.base import REPAIRS, OnProgress
+from suture.repairs.base import REPAIRS, Context
 from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.dare.search import Fit, orders
@@ -68,16 +67,12 @@ class _AdversarialTraining(Tuning):
         model: nn.Module,
         looked: Batch,
         held: Batch,
-        *,
-        stream: Stream,
-        engine: Engine,
-        batch_size: int,
-        tell: OnProgress,
+        context: Context,
     ) -> tuple[Fit | None, dict[str, Any]]:
         """All images; every step attacks its own."""
         judge = PGD(eps=self.eps, steps=self.steps, step_size=self.step_size)
-        key = stream.child("judge")
-        return OnlineFit(self, looked, held[: self.judged], judge, key, batch_size), {}
+        key = context.stream.child("judge")
+        return OnlineFit(self, looked, held[: self.judged], judge, key, context.batch_size), {}
 
     def inner(self, images: Tensor, start: Tensor, loss: InnerLoss) -> Tensor:
         """Ascend a loss by signed gradient steps inside the ball and [0, 1]."""

@@ -6,17 +6,14 @@ import copy
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
-from suture.attacks.spread import identity
-from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
-from suture.repairs.base import OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.dare.search import Fit, Grid, halves, search
-from suture.rng import Stream, as_stream
 from suture.types import Batch
 
 
@@ -54,34 +51,18 @@ class Tuning(Repair):
         model: nn.Module,
         looked: Batch,
         held: Batch,
-        *,
-        stream: Stream,
-        engine: Engine,
-        batch_size: int,
-        tell: OnProgress,
+        context: Context,
     ) -> tuple[Fit | None, dict[str, Any]]:
         """What is tuned, and facts for the trace; ``None`` if there is nothing to tune on."""
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         started = time.perf_counter()
-        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
-        engine = engine or Inline(threads_per_item=None)
-        work = f"{self!r} {stream.key} {batch_size} {identity(model, data)}"
+        stream, work = context.stream, context.work(self, model, data)
         model = copy.deepcopy(model).eval()
         if self.samples is not None and self.samples < len(data):
             data = halves(data, self.samples / len(data), stream.child("samples"))[1]
         looked, held = halves(data, self.held_out, stream.child("held out"))
-        parts = {"engine": engine, "batch_size": batch_size, "tell": tell}
-        fit, facts = self.fit(model, looked, held, stream=stream, **parts)  # type: ignore[arg-type]
+        fit, facts = self.fit(model, looked, held, context)
         made = time.perf_counter()
         facts = {"samples": len(looked), **facts}
         if fit is None:
@@ -92,10 +73,10 @@ class Tuning(Repair):
             held,
             self.grid,
             stream=stream.child("tuning"),
-            engine=engine,
+            engine=context.engine,
             work=work,
-            batch_size=batch_size,
-            on_done=lambda done, total: tell("settings", done, total),
+            batch_size=context.batch_size,
+            on_done=partial(context.tell, "settings"),
         )
         facts |= {"search": found.trace, **_times(started, made)}
         return RepairResult(found.model, found.status, facts)

@@ -6,18 +6,16 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.attacks.spread import identity
 from suture.data.splits import stratified, validation_count
-from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, DataError
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
+from suture.models import identity
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loop import Loop, Sample, Schedule, Trained, Trainee
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
-from suture.rng import Stream, as_stream
+from suture.rng import Stream
 from suture.types import Batch
 
 
@@ -44,31 +42,13 @@ class CrownIBP(Repair):
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
         trainee = ClassifierTrainee(trained, data.shape, self.eps)
-        stream = as_stream(generator).child("crown-ibp")
-        found = run_training(
-            trainee,
-            data,
-            self.schedule,
-            self.eps,
-            "training",
-            stream,
-            engine,
-            on_progress,
-            f"{self!r} {stream.key} {identity(model, data)}",
-        )
+        context = context.child("crown-ibp")
+        work = f"{self!r} {context.stream.key} {identity(model, data)}"
+        found = run_training(trainee, data, self.schedule, self.eps, "training", context, work)
         for name, part in trained.named_modules():
             part.training = modes[name]
         return RepairResult(trained, status_of(found), trace_of(found))
@@ -105,9 +85,7 @@ def run_training(
     schedule: Schedule,
     eps: float,
     stage: str,
-    stream: Stream,
-    engine: Engine | None,
-    on_progress: OnProgress | None,
+    context: Context,
     work: str,
     *,
     from_start: bool = False,
@@ -122,12 +100,12 @@ def run_training(
         schedule,
         train,
         validation,
-        stream,
-        engine or Inline(threads_per_item=None),
+        context.stream,
+        context.engine,
         work,
         eps,
         stage,
-        on_progress or (lambda *_: None),
+        context.tell,
         from_start,
     )
     return loop.run()

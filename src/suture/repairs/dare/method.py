@@ -12,25 +12,27 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from suture.attacks import Attack
-from suture.attacks.spread import identity, spread
-from suture.engine import Engine, Inline
+from suture.attacks.spread import spread
+from suture.data import Dataset
 from suture.errors import require
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen, Status
 from suture.repairs.dare.collecting import Collected, Tutors, collect
 from suture.repairs.dare.fitting import RegressionFit
 from suture.repairs.dare.graph import sliceable, units
-from suture.repairs.dare.memory import Remembered, from_history, no_history, retrained
+from suture.repairs.dare.memory import Remembered, from_history, no_history, opened, retrained
 from suture.repairs.dare.regression import Mask, Watch, masks, no_masks, watch
 from suture.repairs.dare.search import Grid, accuracy, halves, search
 from suture.repairs.dare.slicing import slice_classes
-from suture.rng import Stream, as_stream
+from suture.training import History
+from suture.training.loop import fingerprint
 from suture.types import Batch
 
 
@@ -59,6 +61,12 @@ class DARE(Repair):
             ``None`` for the loss on held-out images, which needs no attack.
         samples: images looked at, at most; ``None`` for all.
         grid: which settings are tried, and the limit of lost accuracy.
+
+    Raises (when it is called):
+        ArgumentError: no history, and no wish to make one.
+        BundleError: a history that was altered, or of another architecture.
+        ModelError: layers that slicing does not know.
+        DataError: a class without images.
     """
 
     history: str | None = None
@@ -93,44 +101,44 @@ class DARE(Repair):
         }
         require(checks, self, "See the guide on DARE.")
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        """Repair a copy of the model.
+    def seen(self, dataset: Dataset) -> Seen:
+        """Validation images, which training has not seen, where there are any."""
+        count = len(dataset.validation)
+        if not count:
+            return Seen(dataset.train)
+        note = f"DARE looks at the {count} validation images: training saw the others"
+        if self.history is not None and opened(self.history).data != fingerprint(dataset):
+            note += "\nnote: the history was trained on other images than this data set's "
+            note += "training split"
+        return Seen(dataset.validation, note)
 
-        Raises:
-            ArgumentError: no history, and no wish to make one.
-            BundleError: a history that was altered, or of another architecture.
-            ModelError: layers that slicing does not know.
-            DataError: a class without images.
-        """
+    def beside(self, folder: Path) -> DARE:
+        """With the history that the model's training run holds, where none is told."""
+        found = Path(folder) / "checkpoints"
+        if self.history is not None or self.retrain or not History.exists(found):
+            return self
+        return replace(self, history=str(found))
+
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         if self.history is None and not self.retrain:
             raise no_history()
-        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
-        engine = engine or Inline(threads_per_item=None)
-        work = f"{self!r} {stream.key} {batch_size} {identity(model, data)}"
+        stream, batch_size = context.stream, context.batch_size
+        work = context.work(self, model, data)
         clock, model = _Clock(), copy.deepcopy(model).eval()
-        looked, held, memory = self._look(model, data, stream, engine, work, tell)
+        looked, held, memory = self._look(model, data, context, work)
         clock.lap("history")
         place = watch(sliceable(model, data.shape), self.p)
-        mask = self._mask(model, looked, batch_size, tell)
+        mask = self._mask(model, looked, context)
         clock.lap("slicing")
         pairs = [(looked, "tutors"), (held, "held")]
-        found, judged = self._collect(model, memory, pairs, place, stream, batch_size, tell)
+        found, judged = self._collect(model, memory, pairs, place, context)
         clock.lap("collection")
         trace = self._facts(memory, found, judged, place.layer, mask)
         if not len(found) or not len(judged):
             return RepairResult(model, Status.UNCHANGED, trace | clock.trace())
         node = place.node if self.loss == "regression" else None
         fit = RegressionFit(node, mask, found, judged, None, batch_size)
-        fit = self._judged(fit, model, held, stream, engine, batch_size)
+        fit = self._judged(fit, model, held, context)
         clock.lap("judge")
         result = search(
             model,
@@ -138,10 +146,10 @@ class DARE(Repair):
             held,
             self.grid,
             stream=stream.child("tuning"),
-            engine=engine,
+            engine=context.engine,
             work=work,
             batch_size=batch_size,
-            on_done=lambda done, total: tell("settings", done, total),
+            on_done=partial(context.tell, "settings"),
         )
         clock.lap("tuning")
         trace |= {"search": result.trace, **_after(result.model, found, batch_size)}
@@ -153,14 +161,12 @@ class DARE(Repair):
         memory: Remembered,
         pairs: list[tuple[Batch, str]],
         place: Watch,
-        stream: Stream,
-        batch_size: int,
-        tell: OnProgress,
+        context: Context,
     ) -> list[Collected]:
         """Algorithm 1 over each batch, with its own random stream."""
         made = list[Collected]()
         for batch, name in pairs:
-            tell("looking up tutors", len(made), len(pairs))
+            context.tell("looking up tutors", len(made), len(pairs))
             made.append(
                 collect(
                     model,
@@ -168,23 +174,18 @@ class DARE(Repair):
                     batch,
                     place.node,
                     tutors=self.tutors,
-                    stream=stream.child(name),
-                    batch_size=batch_size,
+                    stream=context.stream.child(name),
+                    batch_size=context.batch_size,
                 )
             )
-        tell("looking up tutors", len(made), len(pairs))
+        context.tell("looking up tutors", len(made), len(pairs))
         return made
 
     def _look(
-        self,
-        model: nn.Module,
-        data: Batch,
-        stream: Stream,
-        engine: Engine,
-        work: str,
-        tell: OnProgress,
+        self, model: nn.Module, data: Batch, context: Context, work: str
     ) -> tuple[Batch, Batch, Remembered]:
         """Images to look at, held-out ones, and the historical models."""
+        stream = context.stream
         if self.samples is not None and self.samples < len(data):
             data = halves(data, self.samples / len(data), stream.child("samples"))[1]
         if self.history is not None:
@@ -197,14 +198,14 @@ class DARE(Repair):
                 self.retrain,
                 self.retrain_rate,
                 stream.child("retraining"),
-                engine,
+                context.engine,
                 work,
-                tell,
+                context.tell,
             )
         looked, held = halves(data, self.held_out, stream.child("held out"))
         return looked, held, memory
 
-    def _mask(self, model: nn.Module, looked: Batch, batch_size: int, tell: OnProgress) -> Mask:
+    def _mask(self, model: nn.Module, looked: Batch, context: Context) -> Mask:
         graph = sliceable(model, looked.shape)
         place, classes = watch(graph, self.p), units(graph.network.out_shape)
         if not self.slicing:
@@ -213,8 +214,8 @@ class DARE(Repair):
             model,
             looked,
             q=self.q,
-            batch_size=batch_size,
-            on_done=lambda done, n: tell("profiling", done, n),
+            batch_size=context.batch_size,
+            on_done=partial(context.tell, "profiling"),
         )
         return masks(slices, place)
 
@@ -223,9 +224,7 @@ class DARE(Repair):
         fit: RegressionFit,
         model: nn.Module,
         held: Batch,
-        stream: Stream,
-        engine: Engine,
-        batch_size: int,
+        context: Context,
     ) -> RegressionFit:
         """The fit with attacked held-out images, where an attack judges."""
         if self.judge is None:
@@ -234,13 +233,13 @@ class DARE(Repair):
             self.judge,
             model,
             held,
-            engine=engine,
-            generator=stream.child("judge"),
-            batch_size=batch_size,
+            engine=context.engine,
+            generator=context.stream.child("judge"),
+            batch_size=context.batch_size,
             stage="judge",
         )
         judge = Batch(attacked.images, held.labels)
-        return RegressionFit(fit.node, fit.mask, fit.tuning, fit.held, judge, batch_size)
+        return RegressionFit(fit.node, fit.mask, fit.tuning, fit.held, judge, context.batch_size)
 
     def _facts(
         self, memory: Remembered, found: Collected, held: Collected, layer: str, mask: Mask

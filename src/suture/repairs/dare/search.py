@@ -8,7 +8,7 @@ best epoch among those within the limit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -23,10 +23,9 @@ from suture.errors import require
 from suture.repairs.base import Status
 from suture.rng import Stream
 from suture.training.fitting import own_random_state
-from suture.types import Batch
+from suture.types import Batch, OnDone
 
 Optimiser = Literal["adam", "sgd"]
-OnDone = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

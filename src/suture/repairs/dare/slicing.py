@@ -14,7 +14,7 @@ the same for the synapse. Since signs multiply, a layer's sums are one matrix pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,9 +33,7 @@ from suture.repairs.dare.graph import (
     value_node,
     values_at,
 )
-from suture.types import Batch
-
-OnDone = Callable[[int, int], None]
+from suture.types import Batch, OnDone
 
 
 @dataclass(frozen=True, eq=False)

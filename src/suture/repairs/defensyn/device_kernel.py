@@ -83,6 +83,47 @@ def _winners(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _executed(  # type: ignore[no-untyped-def]
+    values,
+    target,
+    op,
+    left,
+    right,
+    lc,
+    rc,
+    row,
+    length,
+    i,
+    inside,
+    n,
+    STEPS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+):
+    """The values that program ``row`` writes, of which features, how many, and how many are bad."""
+    steps, work = tl.arange(0, STEPS), tl.zeros((STEPS, SAMPLES), tl.float32)
+    feature = tl.full((STEPS,), -1, tl.int32)
+    written, bad = 0, 0
+    for t in range(length):
+        at = row * length + t
+        operation, goal = tl.load(op + at), tl.load(target + at)
+        a = _operand(tl.load(left + at), tl.load(lc + at), values, i, inside, n, work, feature)
+        b = _operand(tl.load(right + at), tl.load(rc + at), values, i, inside, n, work, feature)
+        old = _latest(goal, values, i, inside, n, work, feature)
+        new = _written(operation, a, b, old)
+        infinite = ~(tl.abs(new) < float("inf")) & inside
+        if (operation >= 1) & (operation <= 4):
+            bad += tl.sum(infinite.to(tl.int32), 0)
+        match = (feature == goal).to(tl.int32)
+        known = tl.max(match, 0)
+        here = tl.where(known > 0, match, (steps == written).to(tl.int32))
+        here = (here > 0) & (operation >= 0)
+        work = tl.where(here[:, None], new[None, :], work)
+        feature = tl.where(here, goal, feature)
+        written += ((known == 0) & (operation >= 0)).to(tl.int32)
+    return work, feature, written, bad
+
+
+@triton.jit
 def score(  # type: ignore[no-untyped-def]
     values,
     weight,
@@ -111,26 +152,10 @@ def score(  # type: ignore[no-untyped-def]
     for start in range(0, n, SAMPLES):
         i = start + tl.arange(0, SAMPLES)
         inside = i < n
-        work = tl.zeros((STEPS, SAMPLES), tl.float32)
-        feature = tl.full((STEPS,), -1, tl.int32)
-        written = 0
-        for t in range(length):
-            at = row * length + t
-            operation, goal = tl.load(op + at), tl.load(target + at)
-            a = _operand(tl.load(left + at), tl.load(lc + at), values, i, inside, n, work, feature)
-            b = _operand(tl.load(right + at), tl.load(rc + at), values, i, inside, n, work, feature)
-            old = _latest(goal, values, i, inside, n, work, feature)
-            new = _written(operation, a, b, old)
-            infinite = ~(tl.abs(new) < float("inf")) & inside
-            if (operation >= 1) & (operation <= 4):
-                bad += tl.sum(infinite.to(tl.int32), 0)
-            match = (feature == goal).to(tl.int32)
-            known = tl.max(match, 0)
-            here = tl.where(known > 0, match, (steps == written).to(tl.int32))
-            here = (here > 0) & (operation >= 0)
-            work = tl.where(here[:, None], new[None, :], work)
-            feature = tl.where(here, goal, feature)
-            written += ((known == 0) & (operation >= 0)).to(tl.int32)
+        work, feature, written, worse = _executed(
+            values, target, op, left, right, lc, rc, row, length, i, inside, n, STEPS, SAMPLES
+        )
+        bad += worse
         used = (steps < written)[:, None] & inside[None, :]
         before = tl.load(values + feature[:, None] * n + i[None, :], mask=used, other=0.0)
         wins = _winners(

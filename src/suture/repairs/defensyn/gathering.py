@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,11 +12,9 @@ from suture.attacks import Attack
 from suture.attacks.spread import spread
 from suture.engine import Engine, Handle
 from suture.models import Cut
+from suture.repairs.base import Context
 from suture.repairs.defensyn.scoring import Samples
-from suture.rng import Stream
 from suture.types import Batch
-
-OnStage = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,26 +49,22 @@ def attacked(
     attacks: tuple[Attack, ...],
     model: nn.Module,
     batch: Batch,
-    stream: Stream,
-    *,
-    engine: Engine,
-    batch_size: int,
-    tell: OnStage,
+    context: Context,
     what: str = "training images",
 ) -> Attacked:
     """Every image as each attack leaves it: the paper's ``A(N, x, c)``, attack by attack."""
     parts = []
     for index, attack in enumerate(attacks):
-        own = stream.child("attack") if index == 0 else stream.child("attack").child(index)
+        stream = context.stream.child("attack")
         found = spread(
             attack,
             model,
             batch,
-            engine=engine,
-            generator=own,
-            batch_size=batch_size,
+            engine=context.engine,
+            generator=stream if index == 0 else stream.child(index),
+            batch_size=context.batch_size,
             stage=what if index == 0 else f"{what}, attack {index}",
-            on_progress=lambda done, total: tell(f"attacking {what}", done, total),
+            on_progress=lambda done, total: context.tell(f"attacking {what}", done, total),
         )
         parts.append(found)
     images = torch.cat([part.images for part in parts])

@@ -11,28 +11,26 @@ of it is that attacker's confusion: always read the adaptive rows of the evaluat
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from suture.attacks import Attack, Square
-from suture.attacks.spread import digest, identity
-from suture.engine import Engine, Inline
 from suture.errors import ArgumentError, require
-from suture.models import Cut, cut, head_is_linear
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
+from suture.models import Cut, cut, digest, head_is_linear
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.defensyn import winners
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
-from suture.repairs.defensyn.gathering import OnStage, attacked, gather
+from suture.repairs.defensyn.gathering import attacked, gather
 from suture.repairs.defensyn.on_device import problem_of
 from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.scoring import Samples
 from suture.repairs.defensyn.synthesis import SynthesisSearch
-from suture.rng import Stream, as_stream
+from suture.rng import Stream
 from suture.types import Batch
 
 Distribution = Literal["learned", "uniform", "random"]
@@ -102,58 +100,28 @@ class DefEnSyn(Repair):
         }
         require(checks, self, "See the documentation of DefEnSyn.")
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         if self.distribution == "random":
             return self._random(model)
-        engine, started = engine or Inline(threads_per_item=None), time.monotonic()
-        clean, held_out = self._choose(data, stream)
-        found = attacked(
-            (self.attack, *self.also),
-            model,
-            clean,
-            stream,
-            engine=engine,
-            batch_size=batch_size,
-            tell=tell,
-        )
+        started = time.monotonic()
+        clean, held_out = self._choose(data, context.stream)
+        found = attacked((self.attack, *self.also), model, clean, context)
         facts = {
             "fooled": int(found.success.sum()),
             "attack_seconds": round(time.monotonic() - started, 3),
         }
-        result = self.mend(
-            model,
-            clean,
-            found.batch,
-            held_out=held_out,
-            generator=stream,
-            engine=engine,
-            batch_size=batch_size,
-            on_progress=on_progress,
-        )
+        result = self.from_attacked(model, clean, found.batch, context, held_out=held_out)
         facts["seconds"] = round(time.monotonic() - started, 3)
-        return RepairResult(result.model, result.status, result.trace | facts)
+        return replace(result, trace=result.trace | facts)
 
-    def mend(
+    def from_attacked(
         self,
         model: nn.Module,
         clean: Batch,
         adversarial: Batch,
+        context: Context,
         *,
         held_out: Batch | None = None,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
     ) -> RepairResult:
         """Repair from images that were attacked already; ``attack`` is for the rounds only.
 
@@ -161,14 +129,12 @@ class DefEnSyn(Repair):
             model: classifier.
             clean: training images.
             adversarial: attacked images with their true classes, any number.
+            context: ``Context.of(seed)``, and what else a repair works with.
             held_out: what the rounds choose by; needed where there are rounds.
-            generator, engine, batch_size, on_progress: as for ``run``.
 
         Raises:
             ArgumentError: rounds without held-out images.
         """
-        stream, tell = as_stream(generator), on_progress or (lambda *_: None)
-        engine = engine or Inline(threads_per_item=None)
         if self.rounds and not (held_out is not None and len(held_out)):
             raise ArgumentError(
                 expected=f"more than {self.samples} training images: the rounds choose by others",
@@ -176,31 +142,23 @@ class DefEnSyn(Repair):
                 remedy="Give more data, or lower samples.",
             )
         parts, started = cut(model, at=self.at), time.monotonic()
-        work = f"{self!r} {stream.key} {batch_size} {identity(model, clean)}"
+        work = context.work(self, model, clean)
 
         def synthesise(attacked: Batch, number: int) -> SynthesisResult:
-            return self._synthesise(
-                model, parts, clean, attacked, number, stream, engine, work, tell
-            )
+            return self._synthesise(model, parts, clean, attacked, number, context, work)
 
         lines: list[dict[str, Any]] = []
         found = synthesise(adversarial, 0)
         if self.rounds and held_out is not None:
-            found, lines = Rounds(
-                synthesise,
-                (self.attack, *self.also),
-                clean,
-                held_out,
-                self.rounds,
-                self.eot,
-                engine,
-                batch_size,
-                stream,
-                tell,
-            ).run(found, adversarial)
+            attacks = (self.attack, *self.also)
+            rounds = Rounds(synthesise, attacks, clean, held_out, self.rounds, self.eot, context)
+            found, lines = rounds.run(found, adversarial)
         trace = found.trace | ({"rounds": lines} if lines else {})
         trace["seconds"] = round(time.monotonic() - started, 3)
-        return RepairResult(found.model, winners.status(trace), trace)
+        facts = {key: trace[key] for key in ("samples", "adversarial", "features", "lambda")}
+        programs = {"kind": "defensyn", **facts, "programs": trace["programs"]}
+        status = winners.status(trace)
+        return RepairResult(found.model, status, trace, artifacts={"programs": programs})
 
     def _synthesise(
         self,
@@ -209,23 +167,21 @@ class DefEnSyn(Repair):
         clean: Batch,
         adversarial: Batch,
         number: int,
-        stream: Stream,
-        engine: Engine,
+        context: Context,
         work: str,
-        tell: OnStage,
     ) -> SynthesisResult:
         """Algorithm 1 on these images; ``number`` 0 is the paper's, then come the rounds."""
         work = f"{work} {digest(adversarial.images)} {number}"
         again = f" of round {number}" if number else ""
         samples = gather(
-            parts, clean, adversarial, engine=engine, stage=f"features{again}", work=work
+            parts, clean, adversarial, engine=context.engine, stage=f"features{again}", work=work
         )
-        search = self._search(parts, samples, stream.child("programs"), work, again)
+        search = self._search(parts, samples, context.stream.child("programs"), work, again)
         best = search.lengths(
             self.max_length,
             self.programs_per_length,
-            engine,
-            lambda length, done, total: tell(f"programs of length {length}{again}", done, total),
+            context.engine,
+            lambda length, *done: context.tell(f"programs of length {length}{again}", *done),
         )
         programs = tuple(candidate.program for candidate in best)
         defended = DefendedClassifier(parts.encoder, parts.head, programs, parts.features)

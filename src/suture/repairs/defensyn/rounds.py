@@ -16,10 +16,9 @@ from typing import Any
 
 from suture.attacks import PGD, Attack
 from suture.attacks.against.knowing import knowing
-from suture.engine import Engine
+from suture.repairs.base import Context
 from suture.repairs.defensyn.defended import DefendedClassifier
-from suture.repairs.defensyn.gathering import Attacked, OnStage, attacked
-from suture.rng import Stream
+from suture.repairs.defensyn.gathering import Attacked, attacked
 from suture.types import Batch
 
 
@@ -46,7 +45,7 @@ class Rounds:
         held_out: training images that no synthesis sees, to choose by.
         count: rounds at most; they end early when nothing is turned any more.
         eot: draws that a query averages of a model without finitely many classifiers.
-        engine, batch_size, stream, tell: as everywhere.
+        context: as everywhere.
     """
 
     synthesise: Synthesise
@@ -55,10 +54,7 @@ class Rounds:
     held_out: Batch
     count: int
     eot: int
-    engine: Engine
-    batch_size: int
-    stream: Stream
-    tell: OnStage
+    context: Context
 
     def run(
         self, first: SynthesisResult, adversarial: Batch
@@ -92,16 +88,8 @@ class Rounds:
 
     def _attack(self, found: SynthesisResult, batch: Batch, what: str) -> Attacked:
         """The attacks by someone who knows the model; every model meets the same random streams."""
-        return attacked(
-            knowing_attacks(self.attacks, self.eot),
-            found.model,
-            batch,
-            self.stream.child("rounds"),
-            engine=self.engine,
-            batch_size=self.batch_size,
-            tell=self.tell,
-            what=what,
-        )
+        attacks = knowing_attacks(self.attacks, self.eot)
+        return attacked(attacks, found.model, batch, self.context.child("rounds"), what)
 
 
 def knowing_attacks(attacks: tuple[Attack, ...], draws: int) -> tuple[Attack, ...]:

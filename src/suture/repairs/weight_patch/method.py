@@ -11,21 +11,22 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack
-from suture.attacks.spread import identity, spread
-from suture.engine import Engine, Inline
+from suture.attacks.spread import spread
 from suture.errors import ArgumentError, require
-from suture.repairs.base import REPAIRS, OnProgress, Repair, RepairResult, Status
+from suture.models import identity
+from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.weight_patch.layers import LayerTask, Patcher
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
 from suture.repairs.weight_patch.program import LayerPatch, Size, Wish
-from suture.rng import Stream, as_stream
+from suture.rng import Stream
 from suture.solvers import SOLVERS, SolverStatus
 from suture.types import Batch
 
@@ -99,26 +100,17 @@ class WeightPatch(Repair):
         }
         require(checks, self, "See the guide on weight patches.")
 
-    def run(
-        self,
-        model: nn.Module,
-        data: Batch,
-        *,
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-    ) -> RepairResult:
-        started, stream = time.monotonic(), as_stream(generator)
-        tell, engine = on_progress or (lambda *_: None), engine or Inline(threads_per_item=None)
-        chosen, kept = self._choose(data, stream)
-        wrong = self._wrong(model, chosen, stream, batch_size, engine, tell)
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        started, batch_size = time.monotonic(), context.batch_size
+        chosen, kept = self._choose(data, context.stream)
+        wrong = self._wrong(model, chosen, context)
         right = _those(kept, _right(model, kept, batch_size))
         if wrong is None:
             facts = {"samples": len(chosen), "to_repair": 0}
             return RepairResult(copy.deepcopy(model), Status.UNCHANGED, facts)
         given = [identity(model, part) for part in (wrong, right) if part is not None]
-        patch = Patcher(engine, f"{self!r} {batch_size} {' '.join(given)}", tell)
+        work = f"{self!r} {batch_size} {' '.join(given)}"
+        patch = Patcher(context.engine, work, context.tell)
         repaired, table = self._repaired(model, wrong, right, batch_size, patch)
         facts = _facts(model, repaired, wrong, right, batch_size)
         trace = {
@@ -169,26 +161,18 @@ class WeightPatch(Repair):
         rest = rest if len(rest) else order[: max(1, self.keep)]
         return data[order[: self.samples]], data[rest]
 
-    def _wrong(
-        self,
-        model: nn.Module,
-        chosen: Batch,
-        stream: Stream,
-        batch_size: int,
-        engine: Engine,
-        tell: OnProgress,
-    ) -> Batch | None:
+    def _wrong(self, model: nn.Module, chosen: Batch, context: Context) -> Batch | None:
         """What the model gets wrong: clean images, then attacked ones."""
-        parts = [_those(chosen, ~_right(model, chosen, batch_size))]
+        parts = [_those(chosen, ~_right(model, chosen, context.batch_size))]
         if self.attack is not None:
             result = spread(
                 self.attack,
                 model,
                 chosen,
-                engine=engine,
-                generator=stream.child("attack"),
-                batch_size=batch_size,
-                on_progress=lambda done, total: tell("attacking training images", done, total),
+                engine=context.engine,
+                generator=context.stream.child("attack"),
+                batch_size=context.batch_size,
+                on_progress=partial(context.tell, "attacking training images"),
             )
             attacked = Batch(result.images, chosen.labels)
             parts.append(_those(attacked, result.success & result.clean_right))

@@ -77,6 +77,6 @@ def robustified(study: A5Mnist, recipe: str, eps: float, eps_d: float) -> Made:
 def made(method: Repair, model: nn.Module, data: Batch) -> Made:
     """The method's result on this model, timed."""
     started = time.perf_counter()
-    result = method.run(model, data, generator=0)
+    result = method(model, data, generator=0)
     spent = time.perf_counter() - started
     return Made(result.model.eval(), repr(method), result.trace, spent, result.images)

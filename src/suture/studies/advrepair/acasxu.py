@@ -18,6 +18,7 @@ from suture.engine.threads import torch_threads
 from suture.evaluate.repair_rates import fidelity_drawdown
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import of_property
+from suture.repairs.base import Context
 from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.advrepair import columns, measuring
@@ -105,7 +106,9 @@ def _row(
 ) -> dict[str, Any]:
     told, rest = wrong[: study.given], wrong[study.given :]
     where = torch.zeros(len(told), dtype=torch.int64)
-    result = method.mend(model, of_property(given, SHAPE), told, where, generator=stream.child("r"))
+    result = method.of_regions(
+        model, of_property(given, SHAPE), told, where, Context.of(stream.child("r"))
+    )
     fixed = result.model
     low, high = (torch.tensor(corner) for corner in DOMAIN)
     wide = _uniform(low, high, study.others, stream.child("domain"))

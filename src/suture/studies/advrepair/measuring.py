@@ -16,6 +16,7 @@ from suture.evaluate.left import Left, what_is_left
 from suture.evaluate.repair_rates import defence_success, drawdown, repair_success
 from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import OracleAllocated, PatchedClassifier, balls
+from suture.repairs.base import Context
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.networks import in_pieces
@@ -52,7 +53,8 @@ def rows(case: BallCase, stream: Stream) -> list[Row]:
     model, dataset, method = case.model, case.dataset, case.method
     assert isinstance(method.attack, PGD)
     started = time.perf_counter()
-    batch, wrong, tried = method.fooled(model, dataset.train.batch(), stream.child("balls"))
+    drawn = Context.of(stream.child("balls"))
+    batch, wrong, tried = method.fooled(model, dataset.train.batch(), drawn)
     spent = round(time.perf_counter() - started, 3)
     facts = case.facts | {"found": len(wrong), "tried": tried, "attack_seconds": spent}
     if batch is None:
@@ -64,12 +66,12 @@ def rows(case: BallCase, stream: Stream) -> list[Row]:
         ("AdvRepair", method),
         ("constant patch", replace(method, patch="constant")),  # the control
     ):
-        result = how.mend(
+        result = how.of_regions(
             model,
             balls(batch, method.attack.eps, dataset.classes),
             wrong,
             torch.arange(len(wrong)),
-            generator=stream.child("repair"),
+            Context.of(stream.child("repair")),
         )
         row = facts | {"subject": subject, "method": repr(how)} | case.kept(result)
         row |= repaired_rates(result.model, wrong, batch.labels, others)

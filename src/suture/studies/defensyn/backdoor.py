@@ -14,6 +14,7 @@ from suture.attacks.poisoning import poisoned
 from suture.data import Dataset
 from suture.evaluate import decisions
 from suture.repairs import DefEnSyn
+from suture.repairs.base import Context
 from suture.repairs.defensyn import DefendedClassifier, Program, parse
 from suture.report.table import Row
 from suture.rng import Stream
@@ -59,7 +60,7 @@ def measure(study: DefEnSynTables, stream: Stream) -> list[Row]:
         method = DefEnSyn(
             attack=trigger, samples=study.samples, programs_per_length=study.drawn, **fields
         )
-        result = method.mend(model, clean, attacked, generator=stream)
+        result = method.from_attacked(model, clean, attacked, Context.of(stream))
         trace = result.trace
         programs = tuple(parse(row["text"]) for row in trace["programs"])
         made = _on_features(programs, parts.head, parts.features)

@@ -17,6 +17,7 @@ from suture.engine.threads import torch_threads
 from suture.evaluate import tier_of
 from suture.evaluate.left import Left
 from suture.repairs import DefEnSyn
+from suture.repairs.base import Context
 from suture.report import Drawing
 from suture.report.table import Table
 from suture.rng import Stream
@@ -230,14 +231,14 @@ def _repaired(
     )
     method = dataclasses.replace(method, **VARIANTS[variant])
     if method.distribution == "random":
-        return method.run(case.model, case.clean).model, {"defence": repr(method)}
+        return method(case.model, case.clean).model, {"defence": repr(method)}
     few = min(method.samples, len(case.clean))
-    result = method.mend(
+    result = method.from_attacked(
         case.model,
         case.clean[:few],
         case.adversarial[:few],
+        Context.of(stream.child("programs")),
         held_out=case.held_out if method.rounds else None,
-        generator=stream.child("programs"),
     )
     trace = result.trace
     lengths = [{key: entry[key] for key in _OF_A_LENGTH} for entry in trace["lengths"]]

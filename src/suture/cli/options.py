@@ -1,0 +1,121 @@
+"""Options that commands share, in groups: a command takes a group as one argument."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from torch import nn
+
+from suture.cli.choices import Trust, Weights, open_model
+from suture.cli.common import Device, Force, Json, Out, Seed, check_device
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
+from suture.data import Dataset
+from suture.engine import Engine, Run
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a model is opened, and where it computes."""
+
+    panel: ClassVar[str] = "The model"
+    weights: Weights = None
+    trust_code: Trust = False
+    device: Device = "cpu"
+
+    @property
+    def place(self) -> str:
+        """The device, if torch can use it here."""
+        return check_device(self.device)
+
+    def model(self, reference: str, dataset: Dataset) -> nn.Module:
+        """The classifier, checked on one image of the data set."""
+        return open_model(
+            reference,
+            dataset,
+            weights=self.weights,
+            trust_code=self.trust_code,
+            device=self.place,
+        )
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """Where the work runs."""
+
+    panel: ClassVar[str] = "Where it runs"
+    engine: EngineName = "inline"
+    workers: Workers = None
+    address: Address = None
+
+    def start(self) -> Engine:
+        """The engine."""
+        return make_engine(self.engine, self.workers, self.address)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """The run that is written, and how the command answers."""
+
+    panel: ClassVar[str] = "What is kept and said"
+    out: Out = None
+    force: Force = False
+    seed: Seed = 0
+    as_json: Json = False
+
+    def begin(self, kind: str, title: str, **parts: str) -> Run:
+        """A new run, or the one that ``suture resume`` goes on with."""
+        return begin(kind, title=title, out=self.out, seed=self.seed, force=self.force, parts=parts)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each argument that is a group spread into options, a field each."""
+    groups: dict[str, type] = {}
+    spread: list[inspect.Parameter] = []
+    hints = typing.get_type_hints(command, include_extras=True)
+    for name, parameter in inspect.signature(command).parameters.items():
+        if dataclasses.is_dataclass(hints[name]):
+            groups[name] = typing.cast(type, hints[name])
+            spread += _options(groups[name])
+        else:
+            spread.append(parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def call(**options: Any) -> None:
+        made = {}
+        for name, kind in groups.items():
+            own = [field.name for field in dataclasses.fields(kind)]
+            made[name] = kind(**{field: options.pop(field) for field in own if field in options})
+        command(**options, **made)
+
+    del call.__wrapped__  # type: ignore[attr-defined]
+    call.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in spread}
+    return call
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_in_panel(hints[field.name], group.panel),
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
+def _in_panel(hint: Any, panel: str) -> Any:
+    """The option, listed under the group's title."""
+    kind, option = typing.get_args(hint)
+    titled = copy.copy(option)
+    titled.rich_help_panel = panel
+    return Annotated[kind, titled]
