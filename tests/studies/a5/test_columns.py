@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from suture.studies.a5 import columns
+from suture.studies.a5.cells import A5Mnist
 
 
 def row(recipe: str, eps_d: float | None, wrong: int, **given) -> dict:
@@ -43,7 +44,7 @@ def test_gains_are_relative_and_judged_against_half_of_the_papers():
 def test_threat_models_stand_in_tables_of_their_own():
     rows = [row("CROWN-IBP", None, 200), row("R", 0.3, 110), row("O", 0.3, 90)]
     del rows[2]["before_wrong"]
-    after, _, _, before = columns.tables(rows, "mnist")
+    after, _, _, before = columns.tables(A5Mnist(), rows)
     assert [r[1] for r in before.cells] == ["CROWN-IBP", "R"]
     assert [r[1] for r in after.cells] == ["CROWN-IBP", "O", "R"]
     assert "11.0 %" in after.cells[2][6] and after.cells[2][7] == "1.32 [1.86, 1.99]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from suture.studies.dare import columns
-from suture.studies.dare.notes import notes
+from suture.studies.dare.notes import told
 from suture.studies.paper import printed
 
 
@@ -24,7 +24,7 @@ def test_winners_and_ties():
 def test_a_method_beyond_the_limit_is_named():
     rows = [{"what": "method", "name": name, "status": status}
             for name, status in (("BIM", "beyond_limit"), ("PGD", "tuned"))]  # fmt: skip
-    (note,) = [n for n in notes({"net": rows}) if "within the limit;" in n]
+    (note,) = [n for n in told({"net": rows}) if "within the limit;" in n]
     assert "of BIM keeps" in note
 
 
@@ -59,5 +59,5 @@ def test_what_is_left_of_dare_stands_beside_the_original():
     assert table.title == "What is left before an attacker who has the model: net"
     assert [line[2].split(" ")[0] for line in table.cells] == ["1.0", "3.0"]
     assert [line[3].split(" ")[0] for line in table.cells] == ["0.0", "2.0"]
-    (note,) = [n for n in notes({"net": rows}) if "who has the tuned" in n]
+    (note,) = [n for n in told({"net": rows}) if "who has the tuned" in n]
     assert "leaves 2.0 %" in note and "nothing of the gain" in note

@@ -6,7 +6,7 @@ from typing import Any
 
 from suture.studies import Row
 from suture.studies.defensyn.columns import spread, tables
-from suture.studies.defensyn.notes import notes
+from suture.studies.defensyn.notes import told
 from suture.studies.defensyn.settings import FULL, NONE, SETTINGS
 
 
@@ -84,27 +84,27 @@ def test_what_is_left_stands_beside_what_is_left_of_the_undefended():
 
 
 def test_notes_say_what_is_left_of_the_gain():
-    told = notes([row(NONE), defended()])
-    (said,) = (n for n in told if n.startswith("mlp-linf"))
+    found = told([row(NONE), defended()])
+    (said,) = (n for n in found if n.startswith("mlp-linf"))
     assert "+65.0 points under the paper's" in said and "Aimed" not in said
     assert "+1.6 of them are left" in said and "21.6 against 20.0 % of 50 images" in said
-    told = notes([row(NONE, paper=[70]), defended(clean=90)])
-    (said,) = (n for n in told if n.startswith("mlp-linf"))
+    found = told([row(NONE, paper=[70]), defended(clean=90)])
+    (said,) = (n for n in found if n.startswith("mlp-linf"))
     assert "+15.0 points" in said and "Aimed at +40" in said and "only 25.0 points" in said
-    told = notes([row(NONE), defended(disagreements=3)])
-    assert any("by 3" in n for n in told)
+    found = told([row(NONE), defended(disagreements=3)])
+    assert any("by 3" in n for n in found)
 
 
 def test_notes_compare_learned_with_uniform():
     lengths = [{"entropy_left": 3.0, "entropy_right": 3.0},
                {"entropy_left": 0.0, "entropy_right": 0.6931472}]  # fmt: skip
     uniform = row("Uniform-DefEnSyn", paper=[60])
-    (said,) = (n for n in notes([defended(lengths=lengths), uniform])
+    (said,) = (n for n in told([defended(lengths=lengths), uniform])
                if n.startswith("Learned"))  # fmt: skip
     assert "beat uniform" in said and "85.0 against 60.0" in said and "1.0 features" in said
     assert "2.0 read" in said
-    told = notes([defended(lengths=[]), row("Uniform-DefEnSyn", paper=[86])])
-    assert any("do not beat" in note for note in told)
+    found = told([defended(lengths=[]), row("Uniform-DefEnSyn", paper=[86])])
+    assert any("do not beat" in note for note in found)
 
 
 def test_repetitions_are_shown_with_their_spread():

@@ -9,10 +9,9 @@ from typing import ClassVar
 from suture.engine.threads import torch_threads
 from suture.repairs.a5.robustifier import Body
 from suture.repairs.certified_training import Ramp, Schedule
-from suture.report import Drawing
-from suture.report.table import Table
 from suture.rng import Stream
-from suture.studies.a5 import columns, figures, measuring
+from suture.studies.a5 import columns, measuring
+from suture.studies.a5.figures import drawings
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.studies.paper import printed
 from suture.training.config import Augment
@@ -110,17 +109,9 @@ class A5Mnist(Study):
             augment=augment,
         )
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """The paper's claim; the gains; the threat models that it does not claim."""
-        return columns.tables(rows, self.data)
-
-    def figures(self, rows: list[Row]) -> list[Drawing]:
-        """Pictures as in Fig. 3, certified error over ε and ε_D, training curves."""
-        return figures.figures(rows)
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What is certified, by what, for which attacker."""
-        return columns.notes(rows)
+    tables = columns.tables
+    figures = staticmethod(drawings)
+    notes = staticmethod(columns.notes)
 
 
 @STUDIES.add("a5-fashion")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from suture.report.table import Column, Row, Table, number, share
 from suture.report.wording import MISSING
 from suture.studies.paper import Printed, printed
+
+if TYPE_CHECKING:
+    from suture.studies.a5.cells import A5Mnist
 
 ORDER = ("vanilla", "CROWN-IBP", "O", "R", "RC", "P", "PC", "PRC")
 _RIVALS = {"O": ("CROWN-IBP",), "R": ("CROWN-IBP",), "RC": ("CROWN-IBP", "R")}
@@ -48,9 +52,9 @@ def errors(row: Row, data: str) -> Printed | None:
     return printed("a5").row("errors", data, row["recipe"], *radii)
 
 
-def tables(rows: list[Row], data: str) -> list[Table]:
+def tables(study: A5Mnist, rows: list[Row]) -> list[Table]:
     """The paper's claim; the gains; the threat models that it does not claim."""
-    own = ordered(rows)
+    own, data = ordered(rows), study.data
     return [after(own, data), gains(own, data), _by_bound(own), before(own), *elsewhere(own)]
 
 

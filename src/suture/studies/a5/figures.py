@@ -23,7 +23,7 @@ _COLORS = {
 _MARKS = {"CROWN-IBP": "o", "O": "D", "R": "s", "RC": "^", "P": "D", "PC": "s", "PRC": "^"}
 
 
-def figures(rows: list[Row]) -> list[Drawing]:
+def drawings(rows: list[Row]) -> list[Drawing]:
     """All that the rows allow."""
     made: list[Drawing] = []
     for eps in sorted({r["eps"] for r in rows}, reverse=True):

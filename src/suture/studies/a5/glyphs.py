@@ -11,8 +11,6 @@ from suture.engine.threads import torch_threads
 from suture.repairs import A5Physical
 from suture.repairs.a5 import Camera, Defence, acquisitions, glyphs
 from suture.repairs.certified_training import Ramp, Schedule
-from suture.report import Drawing
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.a5 import columns, letters, measuring, training
 from suture.studies.base import STUDIES, Cell, Row, Study
@@ -116,17 +114,9 @@ class A5Glyphs(Study):
             certificates=0,
         )
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """Table 9; each bound; what the camera's attacker can do."""
-        return columns.letter_tables(rows)
-
-    def figures(self, rows: list[Row]) -> list[Drawing]:
-        """The characters as in Fig. 4; certified error over ε; training curves."""
-        return letters.figures(rows)
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What is certified, of what."""
-        return columns.letter_notes(rows)
+    tables = staticmethod(columns.letter_tables)
+    figures = staticmethod(letters.drawings)
+    notes = staticmethod(columns.letter_notes)
 
 
 @cache

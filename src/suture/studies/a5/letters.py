@@ -17,7 +17,7 @@ from suture.studies.a5.measuring import unpacked
 _ACROSS = 16
 
 
-def figures(rows: list[Row]) -> list[Drawing]:
+def drawings(rows: list[Row]) -> list[Drawing]:
     """Letters for each recipe that moves them; certified error over ε; training curves."""
     own = ordered(rows)
     moved = [r for r in own if r["moved"] > 0]

@@ -19,7 +19,6 @@ from suture.evaluate.repair_rates import fidelity_drawdown
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import of_property
 from suture.repairs.base import Context
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.advrepair import columns, measuring
 from suture.studies.base import STUDIES, Cell, Row, Study
@@ -62,20 +61,8 @@ class AdvRepairAcasXu(Study):
         chosen = names[: self.networks] if self.networks else names
         return [Cell(f"N_{a}_{b}", partial(_measure, self, a, b)) for a, b in chosen]
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """One row a network, their mean, and the constant patches beside them."""
-        made = [columns.acasxu(rows, patch) for patch in ("AdvRepair", "constant patch")]
-        return [table for table in made if table.rows]
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What the zeros mean, and networks without counterexamples."""
-        few = [r for r in rows if r["patch"] == "AdvRepair" and r["rsr_n"] < self.given]
-        said = [
-            f"{r['network']}: {r['rsr_n']} counterexamples to repair from and {r['rgr_n']} "
-            f"others in {r['search_seconds']:.0f} s of search."
-            for r in few
-        ]
-        return [*columns.ACASXU_NOTES, *said]
+    tables = staticmethod(columns.acasxu)
+    notes = columns.acasxu_notes
 
 
 def _measure(study: AdvRepairAcasXu, a: int, b: int, stream: Stream) -> list[Row]:

@@ -13,7 +13,6 @@ from suture.attacks import PGD
 from suture.data import Dataset
 from suture.engine.threads import torch_threads, use_fitting_threads
 from suture.repairs import AdvRepair, RepairResult
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.advrepair import columns, measuring
 from suture.studies.base import STUDIES, Cell, Row, Study
@@ -62,13 +61,8 @@ class AdvRepairMnist(Study):
             for n in _sizes(self)
         ]
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """The repair itself, and what it is worth under attack."""
-        return columns.mnist(rows)
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What the columns hide, and shortfalls."""
-        return [*columns.MNIST_NOTES, *columns.shortfalls(rows)]
+    tables = staticmethod(columns.mnist)
+    notes = staticmethod(columns.mnist_notes)
 
 
 @STUDIES.add("advrepair-features")
@@ -101,13 +95,8 @@ class AdvRepairFeatures(Study):
             for n in _sizes(self)
         ]
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """Table 4's columns, DSR and DGSR under both allocations."""
-        return columns.features(rows)
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """That none of it is a proof."""
-        return list(columns.FEATURES_NOTES)
+    tables = staticmethod(columns.features)
+    notes = staticmethod(columns.features_notes)
 
 
 def _sizes(study: AdvRepairMnist | AdvRepairFeatures) -> tuple[int, ...]:

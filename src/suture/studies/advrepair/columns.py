@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from suture.evaluate.repair_rates import points
 from suture.report.table import Column, Row, Table, Value, number, share
 from suture.studies.paper import printed
 
-MNIST_NOTES = (
+if TYPE_CHECKING:
+    from suture.studies.advrepair.acasxu import AdvRepairAcasXu
+
+_MNIST_NOTES = (
     "Oracle allocation is the paper's protocol: patches are chosen from the clean image, which "
     "nobody shows a deployed network. Recomputed: they are chosen from the attacked image, by an "
     "attacker who knows the patches: PGD, APGD towards classes and Square on the repaired network, "
@@ -20,7 +25,7 @@ MNIST_NOTES = (
     "DSR and DGSR: images that are right and stay so. Seconds: the repair without the attack that "
     "finds its inputs; the paper's were measured on an RTX 3090.",
 )
-FEATURES_NOTES = (
+_FEATURES_NOTES = (
     "Not certified: boxes are drawn around sampled features, so no bound on them speaks of all "
     "inputs. DSR here is what attacks of 10 iterations did not find.",
     "Oracle allocation is the paper's protocol, patches chosen from the clean image. Recomputed: "
@@ -28,7 +33,7 @@ FEATURES_NOTES = (
     "ResNet-20 of the data folder (A. Kumar's), pixel-exact CIFAR-10 images. Test images beyond "
     "the first 100 were picked by verifiers, mostly because networks classify them right.",
 )
-ACASXU_NOTES = (
+_ACASXU_NOTES = (
     "FDD: share of 5 000 inputs, drawn uniformly from the networks' domain, whose advisory "
     "changed. The patch answers in the property's box alone, less than 1/1 000 of the domain, so a "
     "repair of any kind would show 0 there. Kept in the box: safe inputs of that box whose "
@@ -108,18 +113,19 @@ def _defences(rows: list[Row]) -> Table:
     )
 
 
-def shortfalls(rows: list[Row]) -> list[str]:
-    """Cells that have fewer balls than asked for, or balls without a proof."""
+def mnist_notes(rows: list[Row]) -> list[str]:
+    """What the columns hide; cells with fewer balls than asked for, or balls without a proof."""
     few = [r for r in rows if r["subject"] in ("AdvRepair", "none") and r["found"] < r["size"]]
     open_ = [r for r in rows if r["subject"] == "AdvRepair" and r["proved"] < r["found"]]
     said = [
         f"{_named(r)}: the attack fooled {r['found']} of {r['tried']} training images only."
         for r in few
     ]
-    return said + [
+    said += [
         f"{_named(r)}: {r['proved']} of {r['found']} balls are proved, {r['failed']} failed."
         for r in open_
     ]
+    return [*_MNIST_NOTES, *said]
 
 
 def _named(row: Row) -> str:
@@ -148,8 +154,18 @@ def features(rows: list[Row]) -> list[Table]:
     return [Table(columns, rows, "Repair in feature space (Table 4)", caption)]
 
 
-def acasxu(rows: list[Row], patch: str) -> Table:
-    """One row a network, and their sum or mean."""
+def features_notes(rows: list[Row]) -> list[str]:
+    """That none of it is a proof."""
+    return list(_FEATURES_NOTES)
+
+
+def acasxu(rows: list[Row]) -> list[Table]:
+    """One row a network, their sum or mean; the constant patches in a table of their own."""
+    made = [_property_2(rows, patch) for patch in ("AdvRepair", "constant patch")]
+    return [table for table in made if table.rows]
+
+
+def _property_2(rows: list[Row], patch: str) -> Table:
     own = [row for row in rows if row["patch"] == patch]
     columns = (
         Column("network", "network"),
@@ -178,3 +194,14 @@ def _together(rows: list[Row]) -> Row:
         "largest_gap": max(row["largest_gap"] for row in rows),
         "seconds": sum(row["seconds"] for row in rows) / len(rows),
     }
+
+
+def acasxu_notes(study: AdvRepairAcasXu, rows: list[Row]) -> list[str]:
+    """What the zeros mean, and networks without counterexamples."""
+    few = [r for r in rows if r["patch"] == "AdvRepair" and r["rsr_n"] < study.given]
+    said = [
+        f"{r['network']}: {r['rsr_n']} counterexamples to repair from and {r['rgr_n']} "
+        f"others in {r['search_seconds']:.0f} s of search."
+        for r in few
+    ]
+    return [*_ACASXU_NOTES, *said]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suture.report.table import Column, Row, Table, Value, number, rate, rated, share
 from suture.report.wording import MISSING
 from suture.studies.paper import printed
 
+if TYPE_CHECKING:
+    from suture.studies.aigent.layers import AigentLayers
+    from suture.studies.aigent.transfer import AigentTransfer
+
+ATTACKED = {"mnist": "aigent_mnist_mlp6x50", "cifar10": "aigent_cifar_mlp5x50"}
+"""Table II's networks, by data set."""
 _SHORT = number(".4g")
 
 
@@ -66,8 +72,15 @@ def warnings(rows: list[Row]) -> list[str]:
     return notes
 
 
-def table_2(name: str, net: str, rows: list[Row], repeats: int) -> Table:
-    """The share of each attack's images that fool the hardened networks."""
+def tables_2(study: AigentTransfer, rows: list[Row]) -> list[Table]:
+    """The share of each attack's images that fool the hardened networks, by data set."""
+    return [
+        _table_2(name, [row for row in rows if row["set"] == name], study.repeats)
+        for name in study.sets
+    ]
+
+
+def _table_2(name: str, rows: list[Row], repeats: int) -> Table:
     columns = (
         Column("what", "attack"),
         share("found", "found on the original", "n"),
@@ -86,7 +99,7 @@ def table_2(name: str, net: str, rows: list[Row], repeats: int) -> Table:
         "the hardened network also gets wrong. “Clean” are the same images unattacked: what the "
         "hardened network gets wrong anyway."
     )
-    return Table(columns, rows, f"{name}: {net}", text)
+    return Table(columns, rows, f"{name}: {ATTACKED[name]}", text)
 
 
 def _fooled(row: Row, place: int) -> tuple[int, int]:
@@ -103,7 +116,16 @@ def hardened(rows: list[Row]) -> list[str]:
     ]
 
 
-def table_3(networks: Sequence[str], rows: list[Row]) -> Table:
+def tables_3(study: AigentLayers, rows: list[Row]) -> list[Table]:
+    """One for every number of points and size."""
+    return [
+        _table_3(study.networks, [r for r in rows if (r["points"], r["size"]) == (count, size)])
+        for count in study.points
+        for size in study.sizes
+    ]
+
+
+def _table_3(networks: Sequence[str], rows: list[Row]) -> Table:
     """Patches of every layer, network beside network; below, the gap and the last layer's best.
 
     Args:

@@ -22,7 +22,6 @@ from suture.repairs.weight_patch import (
     with_patch,
 )
 from suture.repairs.weight_patch.program import Size
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.aigent import columns
 from suture.studies.base import STUDIES, Cell, Row, Study
@@ -68,19 +67,8 @@ class AigentLayers(Study):
             for count in self.points
         ]
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """One for every number of points and size."""
-        return [
-            columns.table_3(
-                self.networks, [r for r in rows if r["points"] == count and r["size"] == size]
-            )
-            for count in self.points
-            for size in self.sizes
-        ]
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What the paper's table says of its last layers, and how far it can be compared."""
-        return columns.layer_notes(rows)
+    tables = columns.tables_3
+    notes = staticmethod(columns.layer_notes)
 
 
 def _measure(study: AigentLayers, name: str, count: int, stream: Stream) -> list[Row]:

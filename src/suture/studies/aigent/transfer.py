@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy
 from suture import data
 from suture.attacks import AIGENT
 from suture.evaluate.naturalness import transferred
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.aigent import columns
 from suture.studies.aigent.measuring import OURS, first_of_each, right, rivals
@@ -23,10 +22,10 @@ from suture.studies.networks import network
 from suture.studies.paper import printed
 from suture.types import Batch
 
-# Network, data set, L∞ radius, FGSM's radius, pixels of Sparse-RS.
+# Data set, L∞ radius, FGSM's radius, pixels of Sparse-RS.
 _CASES = {
-    "mnist": ("aigent_mnist_mlp6x50", "mnist", 0.3, 0.1, 24),
-    "cifar10": ("aigent_cifar_mlp5x50", "cifar10-exact", 8 / 255, 0.1, 12),
+    "mnist": ("mnist", 0.3, 0.1, 24),
+    "cifar10": ("cifar10-exact", 8 / 255, 0.1, 12),
 }
 
 
@@ -62,23 +61,13 @@ class AigentTransfer(Study):
         """One cell a data set: all attacks meet the same hardened networks."""
         return [Cell(name, partial(_measure, self, name)) for name in self.sets]
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """The share of each attack's images that fool the hardened network."""
-        return [
-            columns.table_2(
-                name, _CASES[name][0], [r for r in rows if r["set"] == name], self.repeats
-            )
-            for name in self.sets
-        ]
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """Clean accuracy of the hardened networks."""
-        return columns.hardened(rows)
+    tables = columns.tables_2
+    notes = staticmethod(columns.hardened)
 
 
 def _measure(study: AigentTransfer, name: str, stream: Stream) -> list[Row]:
-    net, source, eps, fast, pixels = _CASES[name]
-    model, dataset = network(net), data.load(source)
+    source, eps, fast, pixels = _CASES[name]
+    model, dataset = network(columns.ATTACKED[name]), data.load(source)
     training = dataset.train.batch(
         study.clean + study.train, shuffle_stream=stream.child("training images")
     )

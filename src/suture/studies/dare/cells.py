@@ -11,7 +11,6 @@ from suture.report import Drawing
 from suture.report.table import Table
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.studies.dare import columns, heatmaps
-from suture.studies.dare import notes as said
 from suture.studies.dare.methods import (
     ABLATIONS,
     JUDGED,
@@ -21,6 +20,7 @@ from suture.studies.dare.methods import (
     measure,
     measure_adaptive,
 )
+from suture.studies.dare.notes import told
 from suture.studies.dare.subject import ATTACKS, Plan
 from suture.studies.paper import printed
 
@@ -103,7 +103,7 @@ class DareTables(Study):
     def notes(self, rows: list[Row]) -> list[str]:
         """What was won, under both protocols, and what differs from the paper."""
         per = {network: _own(rows, network) for network in self._networks()}
-        return said.notes(per)
+        return told(per)
 
 
 def _own(rows: list[Row], network: str) -> list[Row]:

@@ -9,7 +9,7 @@ from suture.studies.dare.subject import ATTACKS
 from suture.studies.paper import printed
 
 
-def notes(per: dict[str, list[Row]]) -> list[str]:
+def told(per: dict[str, list[Row]]) -> list[str]:
     """The count of rows won, what the adaptive attack leaves, and how this differs.
 
     Args:

@@ -18,13 +18,12 @@ from suture.evaluate import tier_of
 from suture.evaluate.left import Left
 from suture.repairs import DefEnSyn
 from suture.repairs.base import Context
-from suture.report import Drawing
-from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.base import STUDIES, Cell, Row, Study
-from suture.studies.defensyn import backdoor, columns, figures
-from suture.studies.defensyn import notes as said
+from suture.studies.defensyn import backdoor, columns
+from suture.studies.defensyn.figures import drawings
 from suture.studies.defensyn.measuring import Protocol, measured, seconds_an_image
+from suture.studies.defensyn.notes import told
 from suture.studies.defensyn.settings import (
     ABLATED,
     FULL,
@@ -123,17 +122,9 @@ class DefEnSynTables(Study):
     def _cell(self, name: str, variant: str) -> Cell:
         return Cell(f"{name}-{variant}".replace(" ", "_"), partial(_defence, self, name, variant))
 
-    def tables(self, rows: list[Row]) -> list[Table]:
-        """Tables 2 to 6."""
-        return columns.tables(rows)
-
-    def figures(self, rows: list[Row]) -> list[Drawing]:
-        """Figures 2, 3, 6, 7 and 8, and the best programs."""
-        return figures.drawings(rows)
-
-    def notes(self, rows: list[Row]) -> list[str]:
-        """What the protocols mean, which aims were missed, and by how much."""
-        return said.notes(rows)
+    tables = staticmethod(columns.tables)
+    figures = staticmethod(drawings)
+    notes = staticmethod(told)
 
 
 def _ablations() -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ _MOST_LOST = 2.0
 _BACKDOOR_AIM = 18.0
 
 
-def notes(rows: list[Row]) -> list[str]:
+def told(rows: list[Row]) -> list[str]:
     """The protocols, then for every setting what is left of the gain."""
     defences = [row for row in rows if row["what"] == "defence"]
     found = (_gains(defences), _backdoor_gain(rows), _learned(defences), _disagreements(defences))
