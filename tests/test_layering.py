@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import suture
@@ -29,6 +30,7 @@ ORDER = [
     "repairs",
     "loading",
     "evaluate",
+    "testing",
     "report",
     "pipeline",
     "studies",
@@ -76,3 +78,75 @@ def test_no_two_classes_share_a_name():
                 places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert len(places) > 300
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield path, node
+
+
+def test_functions_are_short():
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": size
+        for path, node in functions()
+        if (size := (node.end_lineno or 0) - node.lineno + 1) > 60
+    }
+    assert long == {}
+
+
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but what only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from at_run_time(node)
+
+
+def modules() -> dict[str, set[str]]:
+    """Module → what it imports of suture, also later, inside its functions."""
+    names = {
+        ".".join(["suture", *path.relative_to(ROOT).with_suffix("").parts]): path
+        for path in ROOT.rglob("*.py")
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        own: set[str] = set()
+        for node in at_run_time(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("suture"):
+                below = {f"{node.module}.{alias.name}" for alias in node.names}
+                own |= {one for one in below if one in names} or {str(node.module)}
+            elif isinstance(node, ast.Import):
+                own |= {alias.name for alias in node.names if alias.name in names}
+        found[name] = own - {name}
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle():
+    left = modules()
+    while left:
+        free = {name for name, wanted in left.items() if not wanted & set(left)}
+        if not free:
+            break
+        left = {name: wanted for name, wanted in left.items() if name not in free}
+    assert left == {}
+
+
+def test_nobody_outside_asks_which_method_it_is():
+    """What a method needs from the rest of the house it says itself."""
+    from suture.attacks import ATTACKS
+    from suture.repairs import REPAIRS
+
+    known = {kind.__name__ for registry in (ATTACKS, REPAIRS) for kind in registry.values()}
+    asked = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in ROOT.rglob("*.py")
+        if path.relative_to(ROOT).parts[0] not in ("attacks", "repairs")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "isinstance"
+        and {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)} & known
+    ]
+    assert asked == []

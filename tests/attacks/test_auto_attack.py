@@ -12,8 +12,8 @@ from suture.attacks import APGD, FAB, AutoAttack, Square
 from suture.attacks.oracle import Oracle
 from suture.errors import ArgumentError
 from suture.rng import Stream
+from suture.testing.exact import ExactLinear, ExactRandom, classified_batch
 from suture.types import Batch
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 SHAPE = (3, 7, 6)
 SMALL = {"steps": 5, "queries": 20}

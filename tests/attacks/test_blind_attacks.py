@@ -12,9 +12,9 @@ from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
 from suture.errors import ArgumentError
 from suture.rng import Stream
+from suture.testing.exact import ExactLinear, ExactRandom, classified_batch
 from suture.types import Batch
 from tests.attacks.test_pgd import grey_case
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 
 def test_spsa_estimates_the_gradient():

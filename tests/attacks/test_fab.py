@@ -11,10 +11,10 @@ from torch import nn
 from suture.attacks import FAB
 from suture.attacks.geometry import distance
 from suture.errors import ArgumentError
+from suture.testing.exact import ExactLinear, classified_batch
 from suture.types import Batch
 from tests.attacks.test_gradient_attacks import minimal
 from tests.attacks.test_pgd import grey_case
-from tests.exact import ExactLinear, classified_batch
 
 NORMS = ("linf", "l2", "l1")
 

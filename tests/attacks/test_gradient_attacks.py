@@ -18,9 +18,9 @@ from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, random_start, steepest_l1
 from suture.errors import ArgumentError
 from suture.rng import Stream
+from suture.testing.exact import ExactLinear, ExactRandom
 from suture.types import Batch
 from tests.attacks.test_pgd import grey_case
-from tests.exact import ExactLinear, ExactRandom
 
 
 def test_fgsm_is_one_signed_gradient():

@@ -17,7 +17,7 @@ from suture.attacks.projections import to_hyperplane
 from suture.attacks.search import applied
 from suture.attacks.square_moves import propose_linf
 from suture.rng import bits
-from tests.exact import ExactLinear, classified_batch
+from suture.testing.exact import ExactLinear, classified_batch
 
 NORMS = ("linf", "l2")
 SHAPES = ((1, 1, 1), (1, 2, 3), (3, 4, 5), (1, 28, 28))

@@ -8,8 +8,8 @@ import torch
 from suture.attacks import PGD
 from suture.attacks.geometry import distance, margin, project, row_sum
 from suture.errors import ArgumentError
+from suture.testing.exact import ExactLinear
 from suture.types import Batch
-from tests.exact import ExactLinear
 
 SHAPE = (1, 4, 4)
 

@@ -6,7 +6,7 @@ import torch
 
 from suture.attacks import Backdoor
 from suture.attacks.poisoning import poisoned
-from tests.small import digits
+from suture.testing.small import digits
 
 
 def test_only_training_images_are_poisoned():

@@ -25,8 +25,8 @@ from suture.attacks.sparse_moves import (
 from suture.attacks.steps import Rows
 from suture.errors import ArgumentError
 from suture.rng import Stream, bits, integers
+from suture.testing.exact import ExactLinear, classified_batch
 from suture.types import Batch
-from tests.exact import ExactLinear, classified_batch
 
 SHAPE = (3, 8, 7)
 

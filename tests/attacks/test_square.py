@@ -22,7 +22,7 @@ from suture.attacks.square_moves import (
     start_linf,
 )
 from suture.rng import bits, integers
-from tests.exact import ExactLinear, classified_batch
+from suture.testing.exact import ExactLinear, classified_batch
 
 SHAPE = (2, 9, 7)
 

@@ -12,7 +12,7 @@ from suture import models
 from suture.cli import main
 from suture.models import import_pt2
 from suture.repairs.a5 import Defence, build_robustifier, defended
-from tests.small import digits, trained
+from suture.testing.small import digits, trained
 
 
 @pytest.fixture

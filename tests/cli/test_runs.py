@@ -9,9 +9,9 @@ import pytest
 
 from suture import models
 from suture.engine import Run
+from suture.testing.small import trained
 from tests.cli.conftest import Suture
 from tests.cli.test_errors import assert_refused
-from tests.small import trained
 
 SMALL = ["--data", "digits", "--eps", "0.2", "--n", "6", "--seed", "1"]
 

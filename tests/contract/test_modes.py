@@ -15,10 +15,12 @@ from suture.attacks import Attack, Square, knowing
 from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.evaluate.health import signs
 from suture.repairs import Repair, repair
+from suture.testing.attacks import same
+from suture.testing.repairs import logits
+from suture.testing.small import digits
 from suture.types import Batch
-from tests.contract.test_attacks import ATTACKS, every_attack, same
-from tests.contract.test_repairs import every_repair, logits
-from tests.small import digits
+from tests.contract.test_attacks import ATTACKS, every_attack
+from tests.contract.test_repairs import every_repair
 
 
 def network(shape: tuple[int, int, int], classes: int) -> nn.Sequential:

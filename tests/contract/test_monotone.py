@@ -30,9 +30,10 @@ from suture.evaluate.rows import share_right
 from suture.repairs import A5Robustifier, AdversarialTuning, AdvRepair
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.repairs.defensyn.random_programs import RandomPrograms
+from suture.testing.repairs import repaired
+from suture.testing.small import digits, trained
 from suture.types import Batch, described, is_randomised
-from tests.contract.test_repairs import REPAIRS, repaired
-from tests.small import digits, trained
+from tests.contract.test_repairs import REPAIRS
 
 EPS = 0.08
 ADAPTIVE: dict[str, Any] = {"adaptive": True, "eot": 4}

@@ -15,8 +15,9 @@ import typer
 from suture.cli import main
 from suture.cli.app import app
 from suture.engine.threads import torch_threads
-from tests.contract import test_attacks, test_repairs
-from tests.exact import ExactLinear, classified_batch
+from suture.testing import AttackContract, RepairContract
+from suture.testing.attacks import SHAPE
+from suture.testing.exact import ExactLinear, classified_batch
 
 from .pages import DOCS, ROOT, blocks, commands, name, pages, run_python
 
@@ -107,20 +108,20 @@ def test_make_targets_of_the_readme_exist():
 
 def test_the_examples_keep_the_contract(tmp_path: Path):
     page = ran(DOCS / "add-a-method.md")
-    attack = page["Brightness"](eps=0.5, tries=30)  # type: ignore[operator]
+    attacks, attack = AttackContract(), page["Brightness"](eps=0.5, tries=30)  # type: ignore[operator]
     for check in ("stays_in_the_ball_and_in_the_unit_box", "counts_every_forward",
                   "an_image_does_not_depend_on_the_others", "leaves_global_state_alone",
                   "an_image_that_is_wrong_already_is_not_attacked", "bad_arguments_are_refused",
                   "a_spent_budget_stops_the_image", "a_zero_radius_changes_nothing"):  # fmt: skip
-        model = ExactLinear(test_attacks.SHAPE)
-        batch = classified_batch(model, test_attacks.SHAPE, n=13, seed=1)
+        model = ExactLinear(SHAPE)
+        batch = classified_batch(model, SHAPE, n=13, seed=1)
         model.forwards = 0
-        getattr(test_attacks, f"test_{check}")(attack, model, batch)
-    test_attacks.test_a_randomised_model_is_met_the_same_way_in_any_batch(attack)
-    repair = page["Refit"](steps=5)  # type: ignore[operator]
-    test_repairs.test_the_given_model_is_not_changed(repair)
-    test_repairs.test_the_result_classifies(repair)
-    test_repairs.test_leaves_the_global_random_state_alone(repair)
-    test_repairs.test_the_result_can_be_saved_and_opened(repair, tmp_path)
-    test_repairs.test_the_result_works_wherever_the_original_did(repair)
-    test_repairs.test_unusable_input_is_refused(repair)
+        getattr(attacks, f"test_{check}")(attack, model, batch)
+    attacks.test_a_randomised_model_is_met_the_same_way_in_any_batch(attack)
+    repair, repairs = page["Refit"](steps=5), RepairContract()  # type: ignore[operator]
+    repairs.test_the_given_model_is_not_changed(repair)
+    repairs.test_the_result_classifies(repair)
+    repairs.test_leaves_the_global_random_state_alone(repair)
+    repairs.test_the_result_can_be_saved_and_opened(repair, tmp_path)
+    repairs.test_the_result_works_wherever_the_original_did(repair)
+    repairs.test_unusable_input_is_refused(repair)

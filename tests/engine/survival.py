@@ -15,7 +15,7 @@ from suture.evaluate import Plan, Subject, Tier
 from suture.models import fingerprint
 from suture.pipeline import assess, repair
 from suture.repairs import AdvRepair, DefEnSyn
-from tests.small import trained
+from suture.testing.small import trained
 
 ATTACK = Square(norm="linf", eps=0.2, queries=60)
 METHOD = DefEnSyn(attack=ATTACK, samples=120, k=5, max_length=2, programs_per_length=160_000,

@@ -18,8 +18,8 @@ import torch
 from suture.engine import Engine, Inline, Processes, Ray
 from suture.errors import ArgumentError, DataError, DependencyError, EngineError
 from suture.rng import Stream
+from suture.testing.small import trained
 from tests.engine import work
-from tests.small import trained
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 BACKENDS = ["inline", "processes", "ray"]

@@ -22,9 +22,9 @@ import pytest
 from suture import cli, models
 from suture.cli import common
 from suture.engine import Inline, Processes, Ray, Run
+from suture.testing.small import trained
 from tests.engine import survival
 from tests.engine.work import marked, node_of
-from tests.small import trained
 
 KILLS = 5
 WORK = {

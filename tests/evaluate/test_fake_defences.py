@@ -20,10 +20,10 @@ from suture.repairs import AdversarialTuning, DefEnSyn, repair
 from suture.repairs.dare import Grid
 from suture.report import verdict
 from suture.rng import bits, uniform
+from suture.testing.small import digits, trained
 from suture.training import TrainConfig, train
 from suture.types import Batch, RepairedModel
 from tests.evaluate.fakes import Fake, JunkGradient, Rounding, fakes
-from tests.small import digits, trained
 
 EPS, POINTS = 0.1, 5.0
 PLAN = Plan(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from suture.attacks import Square
 from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.evaluate.health import signs
+from suture.testing.exact import ExactLinear, ExactRandom, classified_batch
 from suture.types import Batch
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 SHAPE = (1, 4, 4)
 

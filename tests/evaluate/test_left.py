@@ -10,7 +10,7 @@ from suture.evaluate import Kind, Plan, Role, Subject, evaluate, tier_of
 from suture.evaluate.left import TRIED_AGAIN, what_is_left
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.repairs.defensyn.random_programs import RandomPrograms
-from tests.exact import ExactLinear, classified_batch
+from suture.testing.exact import ExactLinear, classified_batch
 
 ATTACK = Square(eps=0.3, queries=20)
 

@@ -11,9 +11,9 @@ from suture.errors import ArgumentError
 from suture.evaluate import Kind, Plan, Record, Subject, Tier, evaluate
 from suture.evaluate.sanity import with_warnings
 from suture.repairs.defensyn import DefendedClassifier, parse
+from suture.testing.exact import ExactLinear, ExactRandom, classified_batch
 from suture.types import Batch
 from tests.evaluate.test_metrics import record
-from tests.exact import ExactLinear, ExactRandom, classified_batch
 
 SHAPE = (1, 4, 4)
 PLAN = Plan(

@@ -13,9 +13,9 @@ from suture.errors import ArgumentError, BundleError
 from suture.evaluate import Kind, Plan, Record, Role, Subject, Tier, evaluate
 from suture.evaluate.labels import attack_identity
 from suture.evaluate.records import identity
+from suture.testing.exact import ExactLinear
 from suture.types import Batch
 from tests.evaluate.test_metrics import record
-from tests.exact import ExactLinear
 
 SHAPE = (1, 4, 4)
 PGD_ROW = {

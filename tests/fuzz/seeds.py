@@ -169,7 +169,7 @@ def piece() -> Files:
 
 
 def history() -> Files:
-    from tests.small import digits
+    from suture.testing.small import digits
 
     def write(folder: Path) -> None:
         net = models.build("digits_cnn")

@@ -21,9 +21,9 @@ from suture.report.cells import measure
 from suture.report.headline import headline
 from suture.report.pairing import likeness, partner
 from suture.report.wording import percent
+from suture.testing.exact import ExactLinear, classified_batch
 from suture.types import Batch
 from tests.evaluate.test_protocols import SHAPE, defended, undefended
-from tests.exact import ExactLinear, classified_batch
 
 from .builders import N, attack, clean, defended_run, full_run, info, record, strongest, threat
 

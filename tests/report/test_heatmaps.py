@@ -9,7 +9,7 @@ from torch import nn
 from suture import models
 from suture.errors import ModelError
 from suture.report.heatmaps import HeatmapPanel, grad_cam, heatmap_drawing
-from tests.small import digits, trained
+from suture.testing.small import digits, trained
 
 
 def tiny() -> nn.Module:

@@ -10,9 +10,9 @@ import torch
 
 from suture import models
 from suture.errors import ArgumentError, DependencyError
+from suture.testing.small import digits
 from suture.training import History, TrainConfig, train
 from suture.training.distributed import Share
-from tests.small import digits
 
 CONFIG = TrainConfig(epochs=2, batch_size=50, optimiser="sgd", lr=0.05, augment="crop-rotate")
 

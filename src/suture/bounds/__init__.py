@@ -13,7 +13,7 @@ True
 
 from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
-from suture.bounds.crown import Method, State, bounds_of, lower_bounds, output_bounds, prepare
+from suture.bounds.crown import Method, State, lower_bounds, prepare
 from suture.bounds.ibp import ibp, intervals
 from suture.bounds.margins import (
     certified,
@@ -22,11 +22,13 @@ from suture.bounds.margins import (
     mixed_margins,
     worst_case_cross_entropy,
 )
+from suture.bounds.methods import METHODS, bounds_of, output_bounds
 from suture.bounds.network import Input, Network, Node, chain
 from suture.bounds.reading import read
 from suture.bounds.shapes import Add
 
 __all__ = [
+    "METHODS",
     "Add",
     "BatchNorm",
     "Conv",

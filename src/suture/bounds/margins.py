@@ -11,11 +11,11 @@ from torch import Tensor
 from suture.bounds.crown import (
     Method,
     State,
-    bounds_of,
     interval_lower_bounds,
     lower_bounds,
     prepare,
 )
+from suture.bounds.methods import bounds_of
 from suture.bounds.network import Network
 from suture.types import Box
 

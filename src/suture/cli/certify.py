@@ -9,6 +9,7 @@ import typer
 from torch import nn
 
 from suture import loading, studies
+from suture.bounds import METHODS
 from suture.certify import Checker, export, files_in, load_certificate
 from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
@@ -24,7 +25,7 @@ from suture.engine import Run
 from suture.errors import ArgumentError, BundleError, SutureError
 from suture.studies.certified import Certified
 
-METHODS = ("ibp", "crown-ibp", "crown", "alpha-crown")
+DEFAULT = ("ibp", "crown-ibp", "crown")
 
 
 @grouped
@@ -61,7 +62,7 @@ def command(
     """
     if data is None:
         raise typer.Exit(_recheck(Path(model), exported, keeping.as_json))
-    chosen = tuple(method or METHODS[:3])
+    chosen = tuple(method or DEFAULT)
     for name in set(chosen) - set(METHODS):
         raise ArgumentError(
             expected=f"a method out of {', '.join(METHODS)}", got=repr(name), remedy="Try crown."

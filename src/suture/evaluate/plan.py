@@ -176,9 +176,7 @@ def _white(view: View, plan: Plan, eps: float) -> list[PGD]:
     norm = plan.attack.norm
     if norm not in PGD.norms or math.isinf(eps):
         return []
-    white = knowing(plan.tier.white(norm, eps), plan.draws)
-    assert isinstance(white, PGD)
-    return [white]
+    return [knowing(plan.tier.white(norm, eps), plan.draws)]
 
 
 def _curve(view: View, plan: Plan) -> Iterator[Row]:

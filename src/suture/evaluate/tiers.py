@@ -54,7 +54,7 @@ class Tier:
         if finite:
             # APGD-T is a part of it.
             versions = [self.ensemble, *versions]
-            made = [attack for attack in made if not isinstance(attack, APGD)]
+            made = self.gradients(norm, eps, 0, draws)
         whole = [AutoAttack(norm=norm, eps=eps, version=version) for version in versions]
         return [*made, square, *(knowing(attack, draws) for attack in whole)]
 

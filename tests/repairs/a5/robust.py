@@ -9,7 +9,7 @@ from torch import nn
 from suture import models
 from suture.repairs import CrownIBP
 from suture.repairs.certified_training import Ramp, Schedule
-from tests.small import digits
+from suture.testing.small import digits
 
 EPS = 0.1
 SHORT = Schedule(

@@ -25,9 +25,9 @@ from suture.repairs import (
 )
 from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.repairs.certified_training import Ramp, Schedule
+from suture.testing.small import digits
 from suture.types import Batch, Box
 from tests.repairs.a5.robust import EPS, SHORT, robust
-from tests.small import digits
 
 DEFENCE = Defence(0.2)
 R = A5Robustifier(eps=EPS, defence=DEFENCE, body="small", schedule=SHORT, certificates=10)

@@ -18,8 +18,8 @@ from suture.errors import ArgumentError
 from suture.models import fingerprint
 from suture.repairs import AdvRepair, Context, Status, repair
 from suture.repairs.advrepair import balls, of_property
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 EPS = 0.1
 METHODS = {

@@ -18,8 +18,8 @@ from suture.repairs.baselines.adversarial import CrossEntropyFit
 from suture.repairs.dare import DARE, Grid
 from suture.repairs.dare.search import accuracy, halves
 from suture.rng import Stream
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 GRID = Grid(rates=(1e-3,), epochs=2)
 

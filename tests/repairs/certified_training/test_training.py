@@ -20,8 +20,8 @@ from suture.repairs.certified_training import Curve, Ramp, Schedule
 from suture.repairs.certified_training.loop import best_of
 from suture.repairs.certified_training.loss import certified_loss, interval_margins
 from suture.repairs.certified_training.method import held_out
+from suture.testing.small import digits, trained
 from suture.types import Batch, Box
-from tests.small import digits, trained
 
 SHORT = Schedule(
     epochs=4, batch_size=50, optimiser="adam", lr=2e-3, step_at=(), ramp=Ramp(start=1, length=2)

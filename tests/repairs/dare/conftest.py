@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from suture import models
+from suture.testing.small import digits
 from suture.training import TrainConfig, train
-from tests.small import digits
 
 _KEPT: list[TemporaryDirectory] = []
 

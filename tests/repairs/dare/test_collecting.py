@@ -17,8 +17,8 @@ from suture.repairs.dare.graph import sliceable
 from suture.repairs.dare.memory import Remembered, from_history
 from suture.repairs.dare.regression import watch
 from suture.rng import Stream
+from suture.testing.small import digits
 from suture.training import History
-from tests.small import digits
 
 from .conftest import with_history
 

@@ -17,9 +17,9 @@ from suture.errors import ArgumentError
 from suture.repairs import DARE, Status, repair
 from suture.repairs.dare import Grid
 from suture.repairs.dare import search as searching
+from suture.testing.small import digits
 from suture.training import History
 from suture.types import Batch
-from tests.small import digits
 
 from .conftest import with_history
 

@@ -12,8 +12,8 @@ from suture.errors import ArgumentError
 from suture.repairs.dare import slice_classes
 from suture.repairs.dare.graph import sliceable
 from suture.repairs.dare.regression import Mask, Regression, masks, no_masks, watch
+from suture.testing.small import digits, trained
 from tests.repairs.dare.test_slicing import NETS, Residual, images, shaken
-from tests.small import digits, trained
 
 
 def tiny() -> nn.Module:

@@ -14,8 +14,8 @@ from suture.errors import ArgumentError
 from suture.repairs.base import Status
 from suture.repairs.dare.search import Grid, accuracy, halves, orders, search
 from suture.rng import Stream
+from suture.testing.small import digits
 from suture.types import Batch
-from tests.small import digits
 
 HELD = Batch(torch.eye(2).view(2, 1, 1, 2).repeat(5, 1, 1, 1), torch.tensor([0, 1] * 5))
 

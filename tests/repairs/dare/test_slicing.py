@@ -14,8 +14,8 @@ from suture.repairs.dare import slice_classes
 from suture.repairs.dare.graph import observed, sliceable
 from suture.repairs.dare.plain import plain_contributions, plain_profile
 from suture.repairs.dare.slicing import largest
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 class Residual(nn.Module):

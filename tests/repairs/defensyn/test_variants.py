@@ -21,8 +21,8 @@ from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.sampling import Sampler
 from suture.rng import Stream, bits
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 def noise(count: int, seed: int = 0) -> Tensor:

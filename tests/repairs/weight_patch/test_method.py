@@ -14,8 +14,8 @@ from suture.errors import ArgumentError, ModelError
 from suture.repairs import Status, WeightPatch, repair
 from suture.repairs.weight_patch import Decoupled, LayerPatch, decoupled, tail_of, with_patch
 from suture.solvers import SolverStatus
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 ATTACK = PGD(eps=0.08, steps=5)
 

@@ -22,8 +22,8 @@ from suture.studies.advrepair.acasxu import (
     counterexamples,
 )
 from suture.studies.advrepair.cells import AdvRepairMnist
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from suture.studies import STUDIES
 from suture.studies.aigent.measuring import first_of_each, judged
 from suture.studies.aigent.pictures import pictures
 from suture.studies.aigent.transfer import _even
+from suture.testing.small import digits, trained
 from suture.types import Batch
-from tests.small import digits, trained
 
 
 def measured(name: str, **given: str):

@@ -11,8 +11,8 @@ from suture.engine.threads import torch_threads
 from suture.rng import Stream
 from suture.studies import STUDIES
 from suture.studies.dare.methods import OURS
-from suture.studies.dare.subject import ATTACKS, AllSteps, Plan, prepared, transferred
-from tests.small import accuracy, digits, trained
+from suture.studies.dare.subject import ATTACKS, AllSteps, DarePlan, prepared, transferred
+from suture.testing.small import accuracy, digits, trained
 
 SMALL = {
     "data": "digits", "networks": "digits_cnn", "images": "1200", "epochs": "4", "looked": "300",
@@ -66,7 +66,7 @@ def test_all_methods_get_the_same_images(measured):
 
 def test_transferred_images_fool_the_subject(measured):
     made, _ = measured
-    plan = Plan(made, "digits_cnn")
+    plan = DarePlan(made, "digits_cnn")
     subject = prepared(plan)
     assert accuracy(subject.model, subject.dataset.test) > 0.7
     for name in ATTACKS:

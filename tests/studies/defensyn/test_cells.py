@@ -17,7 +17,7 @@ from suture.studies.defensyn.backdoor import measure
 from suture.studies.defensyn.cells import DefEnSynTables
 from suture.studies.defensyn.measuring import Protocol, measured
 from suture.studies.defensyn.settings import NONE, VARIANTS, setting
-from tests.exact import ExactLinear, classified_batch
+from suture.testing.exact import ExactLinear, classified_batch
 
 
 def test_variants_change_fields_that_exist_and_names_are_checked():

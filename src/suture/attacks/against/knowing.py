@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeVar
 
 from suture.attacks.base import Attack
 
+Chosen = TypeVar("Chosen", bound=Attack)
 
-def knowing(attack: Attack, draws: int = 50) -> Attack:
+
+def knowing(attack: Chosen, draws: int = 50) -> Chosen:
     """The attack with ``adaptive=True``: queries are exact means, or means of common draws.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from suture.attacks import APGD, PGD, Attack, Square
+from suture.attacks import APGD, Attack, Square
 from suture.certify import Checker
 from suture.data import Dataset
 from suture.evaluate.left import Left, what_is_left
@@ -51,7 +51,6 @@ class BallCase:
 def rows(case: BallCase, stream: Stream) -> list[Row]:
     """AdvRepair, the constant patch, and the network as it is; one row if nothing fools it."""
     model, dataset, method = case.model, case.dataset, case.method
-    assert isinstance(method.attack, PGD)
     started = time.perf_counter()
     drawn = Context.of(stream.child("balls"))
     batch, wrong, tried = method.fooled(model, dataset.train.batch(), drawn)
@@ -175,7 +174,7 @@ def accuracy_lost(before: nn.Module, after: nn.Module, batch: Batch) -> dict[str
     return dict(zip(("dd_before", "dd_after", "dd_n"), counts, strict=True))
 
 
-def other_samples(model: nn.Module, batch: Batch, attack: PGD, stream: Stream) -> Batch | None:
+def other_samples(model: nn.Module, batch: Batch, attack: Attack, stream: Stream) -> Batch | None:
     """Adversarial samples of N in the same balls, from other random starts: ten an image, less
     where the attack fails."""
     images, labels = [], []

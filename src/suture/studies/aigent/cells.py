@@ -12,7 +12,7 @@ from suture.report import Drawing
 from suture.report.table import Table
 from suture.rng import Stream
 from suture.studies.aigent import columns
-from suture.studies.aigent.measuring import attacks, first_of_each, measured
+from suture.studies.aigent.measuring import SEARCHES, first_of_each, measured, rivals
 from suture.studies.aigent.pictures import pictures
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.studies.networks import network
@@ -46,7 +46,8 @@ class _Images(Study):
 
     def cells(self) -> list[Cell]:
         """One cell an attack and network."""
-        names = [name for name in attacks(*self.radii) if self.only == ("",) or name in self.only]
+        rows = [*SEARCHES, *rivals(*self.radii, queries=1000)]
+        names = [name for name in rows if self.only == ("",) or name in self.only]
         return [
             Cell(f"{net}/{what}", partial(_measure, self, net, what))
             for net in self.nets
@@ -76,8 +77,7 @@ class _Images(Study):
 
 
 def _measure(study: _Images, net: str, what: str, stream: Stream) -> list[Row]:
-    attack = attacks(*study.radii)[what]
-    rows = measured(what, attack, network(net), study.batch(), stream)
+    rows = measured(what, study.radii, network(net), study.batch(), stream)
     return [{"network": net, **row} for row in rows]
 
 

@@ -56,27 +56,32 @@ def rivals(eps: float, fast: float, pixels: int, queries: int) -> dict[str, Atta
     }
 
 
-def attacks(eps: float, fast: float, pixels: int) -> dict[str, Attack]:
-    """The rows of Table I."""
-    return {
-        OURS: AIGENT(),
-        DIRECT: AIGENT(patches=False),
-        "AIGENT, linear bounds": AIGENT(patches=False, bounds=0.05),
-        **rivals(eps, fast, pixels, queries=1000),
-    }
+SEARCHES = {
+    OURS: AIGENT(),
+    DIRECT: AIGENT(patches=False),
+    "AIGENT, linear bounds": AIGENT(patches=False, bounds=0.05),
+}
+"""AIGENT's own rows of Table I."""
 
 
 def measured(
-    what: str, attack: Attack, model: nn.Module, batch: Batch, stream: Stream
+    what: str, radii: tuple[float, float, int], model: nn.Module, batch: Batch, stream: Stream
 ) -> list[Row]:
-    """One attack on the images that the model gets right; every success by a plain forward."""
+    """One attack on the images that the model gets right; every success by a plain forward.
+
+    Args:
+        what: a key of ``SEARCHES`` or ``rivals``.
+        radii: L∞, FGSM's, pixels of Sparse-RS.
+    """
     good = right(model, batch)
-    facts = {"attack": repr(attack), "n": len(good), "wrong": len(batch) - len(good)}
-    if isinstance(attack, AIGENT):
-        return _searched(what, attack, model, good, facts)
+    facts: Row = {"n": len(good), "wrong": len(batch) - len(good)}
+    if what in SEARCHES:
+        return _searched(what, SEARCHES[what], model, good, facts)
+    attack = rivals(*radii, queries=1000)[what]
     started = time.process_time()
     images = attack(model, good, generator=stream).images
-    facts |= {"cpu_seconds_mean": round((time.process_time() - started) / len(good), 6)}
+    spent = round((time.process_time() - started) / len(good), 6)
+    facts |= {"attack": repr(attack), "cpu_seconds_mean": spent}
     return [{"what": what, **facts, **judged(model, good, images)}]
 
 
@@ -89,7 +94,8 @@ def _searched(
         "seconds": np.array([one.seconds for one in findings]),
         "cpu_seconds": np.array([one.cpu_seconds for one in findings]),
     }
-    facts = facts | {
+    facts = facts | {"attack": repr(attack)}
+    facts |= {
         f"{name}_{what}": round(float(measure(values)), 5)
         for name, values in times.items()
         for what, measure in (("mean", np.mean), ("median", np.median), ("max", np.max))

@@ -21,7 +21,7 @@ from suture.studies.dare.methods import (
     measure_adaptive,
 )
 from suture.studies.dare.notes import told
-from suture.studies.dare.subject import ATTACKS, Plan
+from suture.studies.dare.subject import ATTACKS, DarePlan
 from suture.studies.paper import printed
 
 _FULL = ("alexnet", "vgg16", "vgg19")
@@ -72,7 +72,7 @@ class DareTables(Study):
         return tuple(dict.fromkeys((*self.networks, *_FULL))) if self.full else self.networks
 
     def _of(self, network: str) -> list[Cell]:
-        plan = Plan(self, network)
+        plan = DarePlan(self, network)
         names = [ORIGINAL, OURS, JUDGED, *ATTACKS, *ABLATIONS, *(ONLINE if self.online else ())]
         swept = tuple(dict.fromkeys((*self.q, *_FULL_Q))) if self.full else self.q
         return [

@@ -10,13 +10,13 @@ from suture.report.heatmaps import HeatmapPanel, grad_cam, heatmap_drawing
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.dare.methods import OURS, repaired
-from suture.studies.dare.subject import PREPARED, Plan, prepared
+from suture.studies.dare.subject import PREPARED, DarePlan, prepared
 from suture.types import Batch
 
 _SHOWN = ("C&W", "BIM")
 
 
-def measure(plan: Plan, stream: Stream) -> list[Row]:
+def measure(plan: DarePlan, stream: Stream) -> list[Row]:
     """The first test image that the original gets right and both attacks turn; a row a version."""
     subject = prepared(plan)
     models = {

@@ -16,7 +16,7 @@ from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
 from suture.repairs.dare import DARE, Grid
 from suture.report.table import Row
 from suture.rng import Stream
-from suture.studies.dare.subject import ATTACKS, Plan, prepared, transferred
+from suture.studies.dare.subject import ATTACKS, DarePlan, prepared, transferred
 from suture.studies.networks import in_pieces
 from suture.types import Batch
 
@@ -29,13 +29,13 @@ METHODS = Stream(0).child("dare methods")
 """The same stream for all of them: they hold out the same images."""
 
 
-def method(name: str, plan: Plan) -> Repair:
-    """A method by its column's name, with a history that is named, not placed."""
+def method(name: str, plan: DarePlan, history: str = "history") -> Repair:
+    """A method by its column's name; in records the history is named, not placed."""
     study, eps, attacks = plan.study, plan.eps, plan.attacks
     grid = Grid(rates=study.rates, epochs=study.tuning_epochs, patience=2, limit=study.limit)
     # Methods that attack in every step cost several times as much.
     online = replace(grid, optimisers=("adam",))
-    dare = DARE(history="history", grid=grid)
+    dare = DARE(history=history, grid=grid)
     known: dict[str, Repair] = {
         OURS: dare,
         JUDGED: replace(dare, judge=attacks["FGSM"]),
@@ -53,15 +53,14 @@ def method(name: str, plan: Plan) -> Repair:
 
 
 @cache
-def repaired(name: str, plan: Plan) -> RepairResult:
+def repaired(name: str, plan: DarePlan) -> RepairResult:
     """The method's result on the subject; within a process it is made once."""
-    subject, way = prepared(plan), method(name, plan)
-    if isinstance(way, DARE):
-        way = replace(way, history=str(subject.folder))
+    subject = prepared(plan)
+    way = method(name, plan, history=str(subject.folder))
     return repair(subject.model, subject.looked, way, generator=METHODS)
 
 
-def measure(name: str, plan: Plan, stream: Stream) -> list[Row]:
+def measure(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
     """One column of Tables 2 to 5: the method's model on clean and on transferred images."""
     subject, started = prepared(plan), time.perf_counter()
     facts: dict[str, Any] = {
@@ -90,7 +89,7 @@ def measure(name: str, plan: Plan, stream: Stream) -> list[Row]:
     return rows
 
 
-def measure_adaptive(name: str, plan: Plan, stream: Stream) -> list[Row]:
+def measure_adaptive(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
     """What an attacker who has the method's own model leaves of it; AutoAttack is a part of it."""
     started = time.perf_counter()
     if name == ORIGINAL:
@@ -108,7 +107,7 @@ def measure_adaptive(name: str, plan: Plan, stream: Stream) -> list[Row]:
 
 
 @cache
-def _original(plan: Plan) -> Left:
+def _original(plan: DarePlan) -> Left:
     subject = prepared(plan)
     batch = subject.dataset.test.batch(plan.study.autoattack)
     return what_is_left(subject.model, batch, PGD(eps=plan.eps))
@@ -125,13 +124,13 @@ def _counts(found: Left) -> dict[str, Any]:
     }
 
 
-def _model(name: str, plan: Plan) -> nn.Module:
+def _model(name: str, plan: DarePlan) -> nn.Module:
     if name == ORIGINAL:
         return prepared(plan).model
     return repaired(name, plan).model
 
 
-def _facts(name: str, plan: Plan, result: RepairResult) -> dict[str, Any]:
+def _facts(name: str, plan: DarePlan, result: RepairResult) -> dict[str, Any]:
     trace = result.trace
     facts = {
         "status": result.status.name.lower(),
@@ -163,7 +162,7 @@ def right(model: nn.Module, batch: Batch) -> int:
     return int((in_pieces(model, batch.images).argmax(1) == batch.labels).sum())
 
 
-def _clean(model: nn.Module, plan: Plan) -> dict[str, int]:
+def _clean(model: nn.Module, plan: DarePlan) -> dict[str, int]:
     """Clean accuracy on the whole test set, in counts."""
     counts = [(right(model, b), len(b)) for b in prepared(plan).dataset.test.batches(1000)]
     return {"test_right": sum(r for r, _ in counts), "test_n": sum(n for _, n in counts)}

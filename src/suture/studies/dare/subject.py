@@ -50,7 +50,7 @@ class AllSteps(PGD):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DarePlan:
     """One network of the study, and what ``full`` changes."""
 
     study: DareTables
@@ -105,7 +105,7 @@ def dataset(name: str) -> Dataset:
 
 
 @cache
-def prepared(plan: Plan) -> Prepared:
+def prepared(plan: DarePlan) -> Prepared:
     """Train on one half, remember every epoch; draw what the methods look at from the other."""
     study = plan.study
     found, half = dataset(study.data), plan.size(study.images) // 2
@@ -162,7 +162,7 @@ class AdversarialImages:
 
 
 @cache
-def transferred(plan: Plan, name: str) -> AdversarialImages:
+def transferred(plan: DarePlan, name: str) -> AdversarialImages:
     """The first ``adversarial`` test images that the subject gets right and the attack turns."""
     subject = prepared(plan)
     attack, wanted = plan.attacks[name], plan.size(plan.study.adversarial, full=5_000)

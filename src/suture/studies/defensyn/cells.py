@@ -264,7 +264,7 @@ def _features(study: DefEnSynTables, name: str, _: Stream) -> list[Row]:
         "changes": _rounded(changes),
         "first": alive.tolist(),
         "correlation": [_rounded(line) for line in torch.corrcoef(before[:, alive].T)],
-        "pixle": isinstance(setting(name).attack, Pixle),
+        "pixle": setting(name).attack == Pixle(),
     }
     return [row]
 
