@@ -12,6 +12,7 @@ The way through: ``data`` → ``models`` → ``attacks`` → ``repairs`` → ``e
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -63,7 +64,7 @@ _METHODS = ("attacks", "repairs")
 
 def __getattr__(name: str) -> Any:
     """Modules and their main names are imported when they are first asked for."""
-    if name in _MODULES:
+    if name in _MODULES or find_spec(f"suture.{name}") is not None:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)
