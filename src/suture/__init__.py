@@ -68,7 +68,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)
-    if not name.startswith("_"):
+    if not name.startswith("_") and find_spec(f"suture.{name}") is None:
         for room in _METHODS:
             module = import_module(f"suture.{room}")
             if name in module.__all__:

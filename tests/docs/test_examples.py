@@ -14,7 +14,9 @@ import typer
 
 from suture.cli import main
 from suture.cli.app import app
+from suture.cli.fields import FieldsCommand
 from suture.engine.threads import torch_threads
+from suture.errors import ArgumentError
 from suture.testing import AttackContract, RepairContract
 from suture.testing.attacks import SHAPE
 from suture.testing.exact import ExactLinear, classified_batch
@@ -82,6 +84,11 @@ def _known(words: list[str]) -> bool:
         if words[0] not in command.commands:
             return words[0].startswith("-")
         command, words = command.commands[words[0]], words[1:]
+    if isinstance(command, FieldsCommand):
+        try:
+            words = command.translated(words)
+        except ArgumentError:
+            return False
     options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
     return all(word in options for word in words if word.startswith("--"))
 

@@ -24,7 +24,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-GENERATORS = ("generate_attacks", "generate_commands", "generate_speed")
+GENERATORS = ("generate_attacks", "generate_commands", "generate_methods", "generate_speed")
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -111,19 +111,19 @@ def test_what_a_worker_writes_stays_with_it(engine: Engine):
 
 
 def test_an_item_out_of_time_is_a_record(engine: Engine):
-    engine.seconds = 0.5
+    engine.seconds = 4.0  # an idle worker answers in time on a busy machine too
     try:
         if not isinstance(engine, Inline):
             engine.close()  # workers learn their limit when they start
-        found = {o.index: o for o in engine.outcomes(work.busy, [0.0, 30.0, 0.0])}
+        found = {o.index: o for o in engine.outcomes(work.busy, [0.0, 600.0, 0.0])}
     finally:
         engine.seconds = None
         if not isinstance(engine, Inline):
             engine.close()
     assert found[0].value == found[2].value == 0.0
-    with pytest.raises(EngineError, match=r"within 0.5 s.*time limit"):
+    with pytest.raises(EngineError, match=r"within 4.* s.*time limit"):
         found[1].get()
-    assert found[1].seconds < 10
+    assert 3.5 < found[1].seconds < 300
 
 
 def test_no_memory_is_tried_again_and_then_a_clear_error(engine: Engine, tmp_path: Path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from suture.bounds import kernels
 from suture.bounds.affine import Boxes
+from suture.bounds.network import Op
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +39,10 @@ def _known(part: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Relu:
+class Relu(Op):
     """ReLU, or leaky ReLU with ``slope`` on the negative side (0 <= slope < 1)."""
+
+    relaxed: ClassVar[bool] = True
 
     slope: float = 0.0
 
@@ -89,8 +92,10 @@ class Relu:
 
 
 @dataclass(frozen=True)
-class SShaped:
+class SShaped(Op):
     """Sigmoid or tanh: convex left of zero, concave right of it, odd about its centre."""
+
+    relaxed: ClassVar[bool] = True
 
     name: str
 

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 from suture.bounds import kernels
 from suture.bounds.boxes import through_conv, through_linear
 from suture.bounds.coefficients import Patches
+from suture.bounds.network import Op
 from suture.bounds.transposed import suits, transposed
 
 _LARGEST_MATRIX = 1_000_000
@@ -33,13 +34,17 @@ def _cast(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Op):
     """``y = W x + b``.
 
     Attributes:
         weight: ``(out, in)``, or ``(n, out, in)``: one matrix per example.
         bias: ``(out,)`` or ``(n, out)``, or ``None``.
     """
+
+    affine: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     weight: Tensor
     bias: Tensor | None = None
@@ -107,7 +112,7 @@ class Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Op):
     """2-D convolution with zero padding; average pooling is one of these.
 
     Attributes:
@@ -115,6 +120,10 @@ class Conv:
         bias: ``(out,)`` or ``None``.
         stride, padding, dilation: per spatial axis.
     """
+
+    affine: ClassVar[bool] = True
+    windowed: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     weight: Tensor
     bias: Tensor | None
@@ -253,12 +262,15 @@ class Conv:
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class Scale(Op):
     """``y = scale·x + shift``, element by element: normalisation, batch norm in eval mode.
 
     Attributes:
         scale, shift: tensors that broadcast against one example, or ``None`` for 1 and 0.
     """
+
+    affine: ClassVar[bool] = True
+    windowed: ClassVar[bool] = True
 
     scale: Tensor | None
     shift: Tensor | None
@@ -297,7 +309,7 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class BatchNorm:
+class BatchNorm(Op):
     """Batch norm as it works in eval mode; its statistics are read when used, as training moves
     them.
 
@@ -305,6 +317,9 @@ class BatchNorm:
         layer: the module.
         axes: spatial axes of its input.
     """
+
+    affine: ClassVar[bool] = True
+    windowed: ClassVar[bool] = True
 
     layer: Any
     axes: int

@@ -144,7 +144,7 @@ class _SlopeSearch:
         relaxations = {
             index: node.op.relaxation(*known[node.inputs[0]], self.slopes.get((target, index)))
             for index, node in enumerate(self.network.nodes[: start + 1])
-            if hasattr(node.op, "relaxation")
+            if node.op.relaxed
         }
         coefficients, total = back_substitute(self.network, start, rows, known, relaxations, add)
         return concretise(coefficients, torch.as_tensor(total), self.box.lower, self.box.upper)

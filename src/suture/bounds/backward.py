@@ -107,7 +107,7 @@ def _patches_through(
     if isinstance(op, MaxPool):
         found = op.bound_backward_patches(rows, *known[node.inputs[0]])
         return None if found is None else ([found[0]], _flat(found[1]))
-    if hasattr(op, "bound_backward_patches"):
+    if op.windowed:
         out, constant = op.bound_backward_patches(rows)
         return [out], _flat(constant)
     if len(node.inputs) == 2:
@@ -181,7 +181,7 @@ def unit_rows(
     op: Any = node.op
     if isinstance(op, Conv):
         return node.inputs[0], *_kernels(op, node, channel, place)
-    if hasattr(op, "rows"):
+    if op.dense:
         weight, bias = op.rows(place)
         return node.inputs[0], torch.cat([weight, -weight], 1), torch.cat([bias, -bias], 1)
     unit = like.new_zeros(1, len(place), size_of(node))

@@ -18,7 +18,7 @@ from suture.bounds.activations import Relaxation, Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.backward import Rows, back_substitute, concretise, size_of, unit_rows
 from suture.bounds.ibp import Interval
-from suture.bounds.network import Network
+from suture.bounds.network import Network, Op
 from suture.bounds.pooling import MaxPool
 from suture.bounds.shapes import PermuteOp, ReshapeOp
 from suture.types import Box
@@ -96,13 +96,12 @@ def _entry(network: Network, box: Box) -> tuple[int, Interval]:
     return index, interval
 
 
-def _mixings(op: object, before: list[int]) -> int:
+def _mixings(op: Op, before: list[int]) -> int:
     """How often values were mixed since the input, 2 for "too often": after the first time,
     intervals are still exact."""
     if isinstance(op, Relu | SShaped | MaxPool) or len(before) > 1:
         return 2
-    mixes = hasattr(op, "rows") or hasattr(op, "windows") or type(op).__name__ == "Mean"
-    return min(2, before[0] + mixes)
+    return min(2, before[0] + op.mixes)
 
 
 def _tightened(state: State, source: int, interval: Interval, reader: int) -> Interval:
@@ -208,15 +207,11 @@ def lower_bounds(state: State, rows: Tensor, add: Tensor | float = 0.0) -> Tenso
 def interval_lower_bounds(state: State, rows: Tensor) -> Tensor:
     """The same from intervals: rows are substituted through the last affine operations only."""
     index, total = len(state.network.nodes) - 1, torch.zeros((), dtype=rows.dtype)
-    while len(state.network.nodes[index].inputs) == 1 and _is_affine(state.network.nodes[index].op):
+    while len(state.network.nodes[index].inputs) == 1 and state.network.nodes[index].op.affine:
         node = state.network.nodes[index]
         (rows,), add = node.op.bound_backward(rows)  # type: ignore[attr-defined]
         index, total = node.inputs[0], total.to(rows.device) + add
     return known_only(concretise(rows, total, *state.known[index]))
-
-
-def _is_affine(op: object) -> bool:
-    return hasattr(op, "bound_backward") and not isinstance(op, MaxPool)
 
 
 def known_only(bounds: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,21 +15,51 @@ from suture.errors import ModelError
 Shape = tuple[int, ...]
 
 
-class Op(Protocol):
-    """An operation on values ``(n, *shape)``; the batch axis comes first everywhere."""
+class Op(ABC):
+    """An operation on values ``(n, *shape)``; the batch axis comes first everywhere.
 
+    Class attributes say what else it can do:
+        affine: ``bound_backward(rows)`` substitutes rows through it, exactly.
+        relaxed: ``relaxation(lower, upper, alpha)`` bounds it by linear functions.
+        windowed: ``bound_backward_patches(patches)`` keeps windows small.
+        dense: ``rows(places)`` gives its own coefficients.
+        mixes: an output reads several inputs, so that intervals lose what they share.
+    """
+
+    affine: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = False
+    windowed: ClassVar[bool] = False
+    dense: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
+
+    @abstractmethod
     def forward(self, *values: Tensor) -> Tensor:
         """What the network computes."""
 
+    @abstractmethod
     def interval(self, lower: Sequence[Tensor], upper: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Smallest box that interval arithmetic gives for the output (IBP)."""
 
+    @abstractmethod
     def to(self, dtype: torch.dtype) -> Any:
         """The same operation with constants of that type."""
 
+    @property
+    def examples(self) -> int:
+        """Networks that it stands for, where each example has constants of its own."""
+        return 1
+
+    def relaxation(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Any:
+        """Linear lower and upper bounds over the interval, where it is ``relaxed``."""
+        raise NotImplementedError(type(self).__name__)
+
+    def part(self, examples: slice) -> Op:
+        """That of some examples; itself where constants are shared."""
+        return self
+
 
 @dataclass(frozen=True)
-class Input:
+class Input(Op):
     """Stands for the network's input; it computes nothing."""
 
     def forward(self, *values: Tensor) -> Tensor:
@@ -94,16 +125,11 @@ class Network:
     def own_numbers(self) -> int:
         """Constants that one example has for itself, where examples have weights of their own."""
         ops: list[Any] = [node.op for node in self.nodes]
-        return sum(op.weight[0].numel() for op in ops if getattr(op, "examples", 1) > 1)
+        return sum(op.weight[0].numel() for op in ops if op.examples > 1)
 
     def part(self, examples: slice) -> Network:
         """The networks of some examples; shared constants stay shared."""
-        return Network(
-            tuple(
-                replace(node, op=node.op.part(examples)) if hasattr(node.op, "part") else node
-                for node in self.nodes
-            )
-        )
+        return Network(tuple(replace(node, op=node.op.part(examples)) for node in self.nodes))
 
 
 def chain(ops: Sequence[Op], in_shape: Shape) -> Network:
@@ -120,7 +146,7 @@ def chain(ops: Sequence[Op], in_shape: Shape) -> Network:
 
 def shape_after(op: Op, shapes: Sequence[Shape]) -> Shape:
     """Shape of one output, found by running the operation on zeros."""
-    count = int(getattr(op, "examples", 1))
+    count = op.examples
     try:
         with torch.no_grad():
             like = next(_tensors(op), torch.zeros(0))

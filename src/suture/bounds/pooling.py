@@ -10,10 +10,11 @@ from torch import Tensor
 
 from suture.bounds.affine import Boxes
 from suture.bounds.coefficients import Patches
+from suture.bounds.network import Op
 
 
 @dataclass(frozen=True)
-class MaxPool:
+class MaxPool(Op):
     """2-D max pooling with windows of ``kernel``, moved by ``stride``."""
 
     kernel: tuple[int, int]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from suture.bounds.affine import BackwardBound, Boxes
+from suture.bounds.network import Op
 
 
-class _Moves:
+class _Moves(Op):
     """Shared by what only rearranges: a box is rearranged like a value."""
+
+    affine: ClassVar[bool] = True
 
     def forward(self, *values: Tensor) -> Tensor:
         """The rearranged value."""
@@ -98,8 +101,11 @@ class Slice(_Moves):
 
 
 @dataclass(frozen=True)
-class Mean:
+class Mean(Op):
     """The mean over the spatial axes, as global average pooling takes it."""
+
+    affine: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     before: tuple[int, ...]
 
@@ -122,8 +128,10 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Add:
+class Add(Op):
     """The sum of two nodes (residual links) or the difference, with ``sign=-1``."""
+
+    affine: ClassVar[bool] = True
 
     sign: int = 1
 

@@ -197,7 +197,7 @@ class _Tree:
                 relaxations[index] = node.op.relaxation(  # type: ignore[attr-defined]
                     case.lower[source], case.upper[source], slope[source]
                 )
-            elif hasattr(node.op, "relaxation"):
+            elif node.op.relaxed:
                 lower, upper = _wide(self.known[node.inputs[0]], len(case))
                 relaxations[index] = node.op.relaxation(lower, upper)
         return relaxations

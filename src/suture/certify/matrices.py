@@ -84,7 +84,7 @@ def _step(node: Node, shapes: tuple[tuple[int, ...], ...]) -> Step:
     if isinstance(node.op, MaxPool):
         return Step(node.inputs, windows=_windows(node.op, shapes[0]))
     op = node.op.to(torch.float64)
-    if not hasattr(op, "bound_backward"):
+    if not op.affine:
         raise TooLargeError(type(op).__name__)
     zeros = [torch.zeros(1, *shape, dtype=torch.float64) for shape in shapes]
     with torch.no_grad():

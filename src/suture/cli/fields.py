@@ -41,9 +41,17 @@ class FieldsCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Fields among the options become ``--set``."""
         self._kinds = type(self).kinds(args)
+        return super().parse_args(ctx, self.translated(args))
+
+    def translated(self, args: list[str]) -> list[str]:
+        """The words as typer understands them.
+
+        Raises:
+            ArgumentError: an option that neither the command nor its methods have.
+        """
         own = {word for param in self.params for word in (*param.opts, *param.secondary_opts)}
-        own |= set(ctx.help_option_names)
-        return super().parse_args(ctx, list(_translated(args, own, self._kinds, self._takes_value)))
+        own |= {"-h", "--help"}
+        return list(_translated(args, own, type(self).kinds(args), self._takes_value))
 
     def _takes_value(self, word: str) -> bool:
         for param in self.params:

@@ -13,8 +13,8 @@ from torch import nn
 
 from suture.attacks import AIGENT
 from suture.attacks.aigent import SearchOutcome
+from suture.attacks.aigent import imitate as imitating
 from suture.attacks.aigent.bounding import middle_rows
-from suture.attacks.aigent.imitate import imitate
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.program import InputProgram, PixelMoves, smallest_change
 from suture.attacks.aigent.region import property_rows, step
@@ -66,9 +66,16 @@ def test_the_input_imitates_the_patch_of_the_first_layer():
     task = TargetSearch(
         network, HALF.images[0].double().numpy(), 0, 1, True, Settings(marking=False)
     )
-    image = imitate(task)
+    here = network.at(task.clean)
+    patches = imitating._chain(task, here)
+    assert patches is not None and patches.status is SolverStatus.OPTIMAL
+    image = imitating.imitate(task)
     assert image is not None and task.fooled(image)
     assert image.min() >= 0 and image.max() <= 1
+    before, now = here.values(here.first), network.look(image)
+    weights, least = imitating._targets(patches, before, task.settings.relaxed)
+    assert np.abs(least).max() > 0.1, "the patch wants something"
+    assert (weights @ (now.values(now.first) - before) >= least - 1e-6).all()
 
 
 def test_no_adversarial_input_within_a_small_change():

@@ -119,10 +119,11 @@ def test_offline_stops_at_once_where_nothing_is_to_do():
 def test_offline_goes_on_where_it_was(tmp_path):
     batch, method = test_images()[:30], A5Offline(eps=EPS, defence=DEFENCE, steps=4)
     engine = Recorded(Inline(), Ledger(tmp_path))
-    first = method.robustify(robust(), batch, engine=engine)
+    first = method.robustify(robust(), batch, Context.of(engine=engine))
     kept = list(tmp_path.glob("robustify-*"))
     assert len(kept) == 1
-    again = method.robustify(robust(), batch, engine=Recorded(Inline(), Ledger(tmp_path)))
+    context = Context.of(engine=Recorded(Inline(), Ledger(tmp_path)))
+    again = method.robustify(robust(), batch, context)
     assert torch.equal(first.batch.images, again.batch.images)
 
 

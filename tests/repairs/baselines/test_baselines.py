@@ -14,6 +14,7 @@ from suture.attacks import BIM, CW, FGSM, JSMA, PGD
 from suture.engine import Inline
 from suture.errors import ArgumentError
 from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Status, repair
+from suture.repairs.base import Context
 from suture.repairs.baselines.adversarial import CrossEntropyFit
 from suture.repairs.dare import DARE, Grid
 from suture.repairs.dare.search import accuracy, halves
@@ -48,9 +49,9 @@ def test_fine_tuning_helps_against_its_own_images(attack):
 
 def test_only_images_that_fool_the_model_are_tuned_on():
     method = AdversarialTuning(attack=FGSM(eps=0.1), grid=GRID, clean=0.5)
-    parts = {"stream": Stream(3), "engine": Inline(), "batch_size": 64, "tell": lambda *_: None}
+    context = Context.of(Stream(3), Inline(), 64)
     looked, held = images(120), digits().validation.batch(60)
-    fit, facts = method.fit(trained(), looked, held, **parts)
+    fit, facts = method.fit(trained(), looked, held, context)
     count = facts["adversarial"]
     adversarial = fit.batch[:count]
     assert accuracy(trained(), adversarial, 64) == 0.0
@@ -156,9 +157,9 @@ def test_all_hold_out_the_same_images():
     batches = []
     original = AdversarialTuning.fit
 
-    def spy(self, model, a, b, **rest):
+    def spy(self, model, a, b, context):
         batches.append((a, b))
-        return original(self, model, a, b, **rest)
+        return original(self, model, a, b, context)
 
     AdversarialTuning.fit = spy
     try:

@@ -46,7 +46,12 @@ class AdvRepair(PatchSettings, Repair):
         return replace(result, trace=facts | result.trace)
 
     def of_regions(
-        self, model: nn.Module, regions: Regions, wrong: Tensor, region: Tensor, context: Context
+        self,
+        model: nn.Module,
+        regions: Regions,
+        wrong: Tensor,
+        region: Tensor,
+        context: Context | None = None,
     ) -> RepairResult:
         """Repair regions that somebody else has chosen: balls, or the boxes of a property.
 
@@ -67,7 +72,7 @@ class AdvRepair(PatchSettings, Repair):
                 got=f"guidance={self.guidance!r}, at={self.at!r}",
                 remedy="Leave both at their defaults.",
             )
-        started = time.monotonic()
+        started, context = time.monotonic(), context or Context.of()
         made = patch_regions(model, regions, self, context)
         states = made.judged(wrong, region, context.batch_size)
         trace = made.trace | {
