@@ -70,6 +70,13 @@ def test_imports_point_up():
     assert wrong == []
 
 
+def test_a_module_is_found_without_importing_the_methods(monkeypatch):
+    """``from suture import memory`` asks the package first; methods import what asks."""
+    asked = []
+    monkeypatch.setattr(suture, "import_module", asked.append)
+    assert suture.__getattr__("memory") is None and asked == ["suture.memory"]
+
+
 def test_no_two_classes_share_a_name():
     places = defaultdict(list)
     for path in ROOT.rglob("*.py"):

@@ -64,7 +64,7 @@ _METHODS = ("attacks", "repairs")
 
 def __getattr__(name: str) -> Any:
     """Modules and their main names are imported when they are first asked for."""
-    if name in _MODULES:
+    if name in _MODULES or find_spec(f"suture.{name}") is not None:
         return import_module(f"suture.{name}")
     if name in _NAMES:
         return getattr(import_module(f"suture.{_NAMES[name]}"), name)

@@ -24,7 +24,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-GENERATORS = ("generate_commands", "generate_attacks", "generate_methods")
+GENERATORS = ("generate_attacks", "generate_commands", "generate_methods", "generate_speed")
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -57,6 +57,12 @@ def test_architectures_and_operators_are_listed():
 
 
 def test_generators_write_beside_themselves():
-    assert {
-        script(n).PAGE.parent for n in ("generate_commands", "generate_attacks", "generate_methods")
-    } == {Path(DOCS)}
+    assert {script(name).PAGE.parent for name in GENERATORS} == {Path(DOCS)}
+
+
+def test_every_record_stands_on_the_page_of_speeds():
+    speed = script("generate_speed")
+    kept = sorted(path.stem for path in speed.RECORDS.glob("*.json"))
+    assert kept == sorted(speed.WHAT)
+    text = speed.PAGE.read_text(encoding="utf-8")
+    assert all(f"## {name}\n" in text for name in kept)

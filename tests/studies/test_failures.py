@@ -12,8 +12,9 @@ import pytest
 
 from suture.engine import Processes, Run
 from suture.errors import DataError, EngineError
+from suture.report.table import Column, Table
 from suture.rng import Stream
-from suture.studies import Cell, Row, Sheet, Study, run_study
+from suture.studies import Cell, Row, Study, run_study
 
 
 def measure(marker: str, key: str, stream: Stream) -> list[Row]:
@@ -33,8 +34,8 @@ class Fragile(Study):
     def cells(self) -> list[Cell]:
         return [Cell(key, partial(measure, self.marker, key)) for key in self.keys]
 
-    def sheets(self, rows: list[Row]) -> list[Sheet]:
-        return [Sheet("Rows", ("what",), tuple((row["what"],) for row in rows))]
+    def tables(self, rows: list[Row]) -> list[Table]:
+        return [Table((Column("what", "what"),), rows, "Rows")]
 
 
 def fresh(folder: Path) -> Run:

@@ -11,8 +11,9 @@ import pytest
 
 from suture.engine import Processes, Run
 from suture.errors import ArgumentError, BundleError
+from suture.report.table import Column, Table, rate, share
 from suture.rng import Stream
-from suture.studies import Cell, Row, Sheet, Study, rate, run_study, study
+from suture.studies import STUDIES, Cell, Row, Study, run_study
 
 MEASURED: list[str] = []
 
@@ -33,9 +34,9 @@ class Toy(Study):
     def cells(self) -> list[Cell]:
         return [Cell(key, partial(draw, key, self.n)) for key in self.keys]
 
-    def sheets(self, rows: list[Row]) -> list[Sheet]:
-        body = tuple((row["what"], rate(row["right"], row["n"])) for row in rows)
-        return [Sheet("Numbers", ("what", "share"), body)]
+    def tables(self, rows: list[Row]) -> list[Table]:
+        columns = (Column("what", "what"), share("right", "share", "n"))
+        return [Table(columns, rows, "Numbers")]
 
 
 def fresh(folder, toy, **facts) -> Run:
@@ -84,4 +85,4 @@ def test_settings_are_read_like_their_defaults():
 
 def test_an_unknown_study_is_an_error():
     with pytest.raises(ArgumentError, match="study"):
-        study("nonesuch")
+        STUDIES.find("nonesuch")

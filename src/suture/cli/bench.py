@@ -56,12 +56,12 @@ def command(
     Example: suture bench vnncomp --out runs/vnncomp
     """
     if name is None:
-        emit(as_json, {"studies": studies.names()}, _listing())
+        emit(as_json, {"studies": list(studies.STUDIES)}, _listing())
         return
     given = dict(_pair(text) for text in settings or ())
     given |= {"data": data} if data is not None else {}
     given |= {"full": "true"} if full else {}
-    study = studies.study(name).with_settings(given)
+    study = studies.STUDIES.find(name)().with_settings(given)
     run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
     spread = make_engine(engine, workers, address, threads=1)
     with run, spread, timed() as clock, Bars() as bars:
@@ -84,8 +84,7 @@ def show(
 
 
 def _listing() -> str:
-    made = [studies.study(name) for name in studies.names()]
-    return "\n".join(f"{study.name:20} {study.title}" for study in made)
+    return "\n".join(f"{name:20} {study.title}" for name, study in studies.STUDIES.items())
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -129,15 +128,5 @@ def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:
 
 
 def _text(study: Study, rows: list[studies.Row], page: Path) -> str:
-    parts = []
-    for sheet in study.sheets(rows):
-        widths = [
-            max(len(row[i]) for row in (sheet.header, *sheet.rows))
-            for i in range(len(sheet.header))
-        ]
-        lines = [
-            "  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
-            for row in (sheet.header, *sheet.rows)
-        ]
-        parts.append("\n".join([sheet.title, *lines]))
+    parts = [table.terminal() for table in study.tables(rows)]
     return "\n\n".join([*parts, *study.notes(rows), f"page: {page}"])

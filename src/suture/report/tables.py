@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from suture.evaluate.records import Kind, Record, Role
 from suture.report.cells import AccuracyCell, MeasuredCell, measure, on_curve
 from suture.report.pairing import likeness, partner
+from suture.report.table import Column, Table, unpiped
 from suture.report.wording import MISSING, percent, points
 
 GROUPS = {
@@ -136,7 +137,7 @@ def text(records: list[Record]) -> str:
         if row.group != group:
             lines.append([group_title(row.group, has_defence=has_defence)])
             group = row.group
-        cells = [_plain(row.undefended), _plain(row.defended), _change(row)]
+        cells = _cells(row)
         flag = " !" if row.warnings else ""
         lines.append([f"  {row.name}{flag}", *(cells if has_defence else cells[:1])])
     notes = [f"! {row.name}: {sentence}" for row in rows for sentence in row.warnings]
@@ -156,24 +157,20 @@ def markdown(records: list[Record]) -> str:
     """The table in GitHub's Markdown; failed sanity checks follow as a list."""
     rows = accuracy_rows(records)
     has_defence = any(row.defended for row in rows)
-    head = ["", "undefended", "defended", "change"] if has_defence else ["", "accuracy"]
-    lines = [_piped(head), _piped(["---"] * len(head))]
+    heads = ("", "undefended", "defended", "change") if has_defence else ("", "accuracy")
+    columns = [Column(head, head) for head in heads]
+    lines = []
     for row in rows:
         flag = " ⚠" if row.warnings else ""
         title = group_title(row.group, has_defence=has_defence)
-        cells = [_plain(row.undefended), _plain(row.defended), _change(row)]
-        lines.append(_piped([f"{title}: {row.name}{flag}", *cells][: len(head)]))
-    notes = [f"- ⚠ {_unpiped(row.name)}: {_unpiped(w)}" for row in rows for w in row.warnings]
-    return "\n".join([*lines, "", *notes] if notes else lines) + "\n"
+        cells = (f"{title}: {row.name}{flag}", *_cells(row))
+        lines.append(dict(zip(heads, cells, strict=False)))
+    notes = [f"- ⚠ {unpiped(row.name)}: {unpiped(w)}\n" for row in rows for w in row.warnings]
+    return Table(columns, lines).markdown() + "".join(["\n", *notes] if notes else [])
 
 
-def _piped(cells: list[str]) -> str:
-    return "| " + " | ".join(_unpiped(cell) for cell in cells) + " |"
-
-
-def _unpiped(content: str) -> str:
-    escaped = content.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return " ".join(escaped.split())
+def _cells(row: TableRow) -> tuple[str, str, str]:
+    return _plain(row.undefended), _plain(row.defended), _change(row)
 
 
 def _plain(cell: AccuracyCell | None) -> str:

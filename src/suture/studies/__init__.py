@@ -1,18 +1,24 @@
-"""The papers' tables, measured again, cell by cell: ``suture bench NAME``."""
+"""The papers' tables, measured again, cell by cell: ``suture bench NAME``.
 
-from suture.studies.base import Cell, Row, Study
-from suture.studies.registry import names, study
+A study measures rows (``cells.py``), says what its tables show of them (``columns.py``), and has
+the paper's own numbers beside (``paper.toml``); ``suture.report`` renders them. A new study is a
+class under ``@STUDIES.add("its-name")``, and its import here.
+"""
+
+# ruff: noqa: F401 - entered in STUDIES
+
+from suture.studies.a5.cells import A5Cifar, A5Fashion, A5Mnist
+from suture.studies.a5.glyphs import A5Glyphs
+from suture.studies.advrepair.acasxu import AdvRepairAcasXu
+from suture.studies.advrepair.cells import AdvRepairFeatures, AdvRepairMnist
+from suture.studies.aigent.cells import AigentCifar, AigentMnist
+from suture.studies.aigent.layers import AigentLayers
+from suture.studies.aigent.transfer import AigentTransfer
+from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.certified import Certified
+from suture.studies.dare.cells import DareTables
+from suture.studies.defensyn.cells import DefEnSynTables
 from suture.studies.running import run_study
-from suture.studies.sheets import Sheet, interval, rate
+from suture.studies.vnncomp import VnnComp
 
-__all__ = [
-    "Cell",
-    "Row",
-    "Sheet",
-    "Study",
-    "interval",
-    "names",
-    "rate",
-    "run_study",
-    "study",
-]
+__all__ = ["STUDIES", "Cell", "Row", "Study", "run_study"]

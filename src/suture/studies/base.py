@@ -1,4 +1,4 @@
-"""What a study is: cells that can be measured one by one, and sheets made from their rows."""
+"""What a study is: cells that can be measured one by one, and tables made from their rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from suture.errors import ArgumentError, unknown_name
+from suture.registry import Registry
 from suture.report import Drawing
+from suture.report.table import Row, Table
 from suture.rng import Stream
-from suture.studies.sheets import Sheet
-
-Row = dict[str, Any]
-"""One measurement as flat JSON: numbers as numbers, the counts behind every percentage."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,22 @@ class Study(ABC):
         full: the paper's own sizes, also where two cores need hours for them.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
     full: bool = False
+
+    @property
+    def name(self) -> str:
+        """What ``suture bench`` calls it."""
+        return STUDIES.name_of(type(self)) or type(self).__name__
 
     @abstractmethod
     def cells(self) -> list[Cell]:
         """What has to be measured, in order."""
 
     @abstractmethod
-    def sheets(self, rows: list[Row]) -> list[Sheet]:
-        """Tables from the rows measured so far, the paper's figures beside ours."""
+    def tables(self, rows: list[Row]) -> list[Table]:
+        """From the rows measured so far, the paper's figures beside ours."""
 
     def figures(self, rows: list[Row]) -> list[Drawing]:
         """Pictures from the rows measured so far."""
@@ -77,6 +79,10 @@ class Study(ABC):
                 )
             changes[key] = _like(known[key], text, key)
         return dataclasses.replace(self, **changes)
+
+
+STUDIES: Registry[type[Study]] = Registry("study", "suture.studies")
+"""All studies by their names."""
 
 
 def _like(value: Any, text: str, key: str) -> Any:

@@ -17,7 +17,7 @@ def render(study: Study, rows: list[Row], info: dict[str, Any]) -> str:
         study=study,
         settings=repr(study),
         notes=study.notes(rows),
-        sheets=study.sheets(rows),
+        tables=study.tables(rows),
         figures=study.figures(rows),
         info=info,
         rows=len(rows),

@@ -19,16 +19,17 @@ from suture.certify.branching import ABOVE, Branching, prove_by_cases
 from suture.certify.proving import network64
 from suture.certify.verifying import verify
 from suture.data import acasxu
-from suture.errors import DataError
+from suture.report.table import Column, Table, number, rated
 from suture.rng import Stream
-from suture.studies.base import Cell, Row, Study
-from suture.studies.sheets import Sheet, rate
+from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.networks import in_folder
 from suture.types import Batch, Box
 
 _HOLDS = ("unsat", "unsat_1_dissent")
 _BROKEN = ("sat", "sat_1_dissent")
 
 
+@STUDIES.add("vnncomp")
 @dataclass(frozen=True, kw_only=True)
 class VnnComp(Study):
     """How many instances that others proved are proved here, and that none they refuted is.
@@ -40,7 +41,6 @@ class VnnComp(Study):
         benchmarks: which; empty for all.
     """
 
-    name: ClassVar[str] = "vnncomp"
     title: ClassVar[str] = "VNN-COMP 2021: proofs against other people's verdicts"
     paper: ClassVar[str] = (
         "Bak, Liu, Johnson: The Second International Verification of Neural Networks Competition "
@@ -62,26 +62,19 @@ class VnnComp(Study):
             and (row["test_index"] or row["benchmark"] == "acasxu")
         ]
 
-    def sheets(self, rows: list[Row]) -> list[Sheet]:
+    def tables(self, rows: list[Row]) -> list[Table]:
         """One line a benchmark and network."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
             net = "45 networks" if row["benchmark"] == "acasxu" else row["net"]
             groups.setdefault((row["benchmark"], net), []).append(row)
-        body = [(*key, *_line(own)) for key, own in groups.items()]
         others = [row for row in rows if row["benchmark"] != "acasxu"]
         if others:
-            body.append(("all but acasxu", "", *_line(others)))
-        header = (
-            "benchmark",
-            "network",
-            "unsat, proved here",
-            "unsat with one dissenter, proved",
-            "sat, refuted here",
-            "sat, PROVED here (must be 0)",
-            "median s",
-            "most s",
-        )
+            groups["all but acasxu", ""] = others
+        lines = [
+            {"benchmark": benchmark, "network": net, **_counts(own)}
+            for (benchmark, net), own in groups.items()
+        ]
         caption = (
             "ACAS Xu: CROWN with input splitting, within the competition's time limit. Images: "
             "α-CROWN, then cases by ReLU (β-CROWN), within "
@@ -89,7 +82,7 @@ class VnnComp(Study):
             "refuted by attacks elsewhere, here it only counts that none is proved in 10 s. "
             "verivital is missing: its images are not in the data folder."
         )
-        return [Sheet("Instances by benchmark", header, tuple(body), caption)]
+        return [Table(_COLUMNS, lines, "Instances by benchmark", caption)]
 
     def notes(self, rows: list[Row]) -> list[str]:
         """What contradicts the others, by name."""
@@ -99,36 +92,35 @@ class VnnComp(Study):
         return told + [f"Refuted here although proved by others: {name}" for name in missed]
 
 
-def _line(rows: list[Row]) -> tuple[str, ...]:
-    def share(verdict: str, answer: str) -> str:
-        own = [row for row in rows if row["verdict"] == verdict]
-        return rate(sum(row["answer"] == answer for row in own), len(own))
+_COLUMNS = (
+    Column("benchmark", "benchmark"),
+    Column("network", "network"),
+    Column("unsat", "unsat, proved here", rated),
+    Column("unsat_1_dissent", "unsat with one dissenter, proved", rated),
+    Column("refuted", "sat, refuted here", rated),
+    Column("wrong", "sat, PROVED here (must be 0)"),
+    Column("median", "median s", number(".2f")),
+    Column("most", "most s", number(".1f")),
+)
 
-    broken = [row for row in rows if row["verdict"] in _BROKEN]
+
+def _counts(rows: list[Row]) -> Row:
+    def answered(answer: str, *verdicts: str) -> tuple[int, int]:
+        own = [row for row in rows if row["verdict"] in verdicts]
+        return sum(row["answer"] == answer for row in own), len(own)
+
     spent = sorted(row["seconds"] for row in rows)
-    return (
-        share("unsat", "unsat"),
-        share("unsat_1_dissent", "unsat"),
-        rate(sum(row["answer"] == "sat" for row in broken), len(broken)),
-        f"{sum(row['answer'] == 'unsat' for row in broken)} of {len(broken)}",
-        f"{spent[len(spent) // 2]:.2f}",
-        f"{spent[-1]:.1f}",
-    )
-
-
-def _folder() -> Path:
-    folder = data.folder()
-    if folder is None or not (folder / "vnncomp2021_verdicts.csv").is_file():
-        raise DataError(
-            expected="the data folder with vnncomp2021_verdicts.csv",
-            got="none",
-            remedy="Set SUTURE_DATA to the data folder.",
-        )
-    return folder
+    return {
+        **{verdict: answered("unsat", verdict) for verdict in _HOLDS},
+        "refuted": answered("sat", *_BROKEN),
+        "wrong": "{} of {}".format(*answered("unsat", *_BROKEN)),
+        "median": spent[len(spent) // 2],
+        "most": spent[-1],
+    }
 
 
 def _verdicts() -> list[dict[str, str]]:
-    with (_folder() / "vnncomp2021_verdicts.csv").open(newline="") as file:
+    with in_folder("vnncomp2021_verdicts.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -148,11 +140,11 @@ def _measure(study: VnnComp, items: tuple[tuple[str, str], ...], stream: Stream)
 
 
 def _acasxu(study: VnnComp, row: dict[str, str]) -> tuple[str, int]:
-    number = int(Path(row["property"]).stem.removeprefix("prop_"))
+    which = int(Path(row["property"]).stem.removeprefix("prop_"))
     limits = {(acasxu.network(i.a, i.b).name, i.property): i.seconds for i in acasxu.instances()}
-    path = _folder() / row["net"]
-    limit = study.seconds or limits[path.name, number]
-    claim = acasxu.acas_property(number)
+    path = in_folder(row["net"])
+    limit = study.seconds or limits[path.name, which]
+    claim = acasxu.acas_property(which)
     found = verify(models.load(path), (1, 1, 5), claim, seconds=limit)
     return found.answer, found.pieces
 
@@ -162,7 +154,7 @@ def _image(study: VnnComp, row: dict[str, str]) -> tuple[str, int]:
     test = data.load("mnist" if "mnist" in row["net"] else "cifar10-exact").test
     place = {int(index): position for position, index in enumerate(test.index.tolist())}
     batch = test.select(torch.tensor([place[int(row["test_index"])]])).batch()
-    model = models.load(_folder() / row["net"])
+    model = models.load(in_folder(row["net"]))
     claim, eps = _claim(row, batch), float(row["eps_times_255"]) / 255
     images = batch.images.double()
     box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))

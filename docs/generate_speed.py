@@ -1,0 +1,67 @@
+"""Write ``docs/speed.md`` from ``benchmarks/records``: ``python docs/generate_speed.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from suture.report.table import Column, Row, Table, number
+
+PAGE = Path(__file__).with_name("speed.md")
+RECORDS = PAGE.parents[1] / "benchmarks" / "records"
+HEAD = """# Speed
+
+<!-- Written by docs/generate_speed.py from benchmarks/records. -->
+
+Every benchmark measures a ratio against something plain, in the same process and in turns with it:
+times slower than a floor that nobody could go below, or times faster than a reference that does the
+same work the obvious way. The ratio is the median of the turns; in brackets the smallest and the
+largest. `make bench` runs them all and writes the records that this page is made of.
+"""
+WHAT = {
+    "a5": "A5: a whole CROWN-IBP step over a natural one; R before C over C alone.",
+    "attacks": "Attacks on a network for CIFAR-10, beside the forwards and backwards they need.",
+    "bounds": "Bounds, batches of 64; per example: a hundred small networks at once.",
+    "defensyn": "DefEnSyn: the paper's whole search; programs before 1 000 classes; ResNet-18 with "
+    "programs over ResNet-18 without.",
+    "engine": "Engines: two workers beside one; the price of an item that does nothing.",
+    "slicing": "DARE: slices of all classes, of VGG16 and of a small network.",
+    "square": "Square with 1 000 queries.",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    records = [json.loads(path.read_text("utf-8")) for path in sorted(RECORDS.glob("*.json"))]
+    return "\n".join([HEAD, *map(_section, records)])
+
+
+def _section(record: dict[str, Any]) -> str:
+    name, hardware, versions = record["name"], record["hardware"], record["versions"]
+    columns = [
+        Column("case", "case"),
+        Column("seconds", "seconds", number(".3g")),
+        Column(_ratio, "ratio"),
+        Column(lambda row: row.get("floor") or row.get("reference"), "against"),
+    ]
+    if any("microseconds_per_item" in row for row in record["rows"]):
+        columns.append(Column("microseconds_per_item", "µs an item", number(".1f")))
+    where = (
+        f"`make bench NAME={name}`; {hardware['processor']}, {hardware['cores']} cores, "
+        f"torch {versions['torch']}, Numba {versions['numba']}."
+    )
+    table = Table(columns, record["rows"]).markdown()
+    return f"## {name}\n\n{WHAT[name]}\n\n{table}\n{where}\n"
+
+
+def _ratio(row: Row) -> str | None:
+    if "spread" not in row:
+        return None
+    ratio = f"{row['speedup']:.3g} × faster" if "speedup" in row else f"{row['overhead']:.3g}"
+    low, high = row["spread"]
+    return f"{ratio} [{low:.3g}–{high:.3g}]"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""AIGENT (Khan et al.): Tables I to III."""
