@@ -59,6 +59,18 @@ def test_a_stopped_run_measures_only_what_is_missing(tmp_path):
     assert len((run.folder / "rows.jsonl").read_text().splitlines()) == 2
 
 
+def test_patterns_choose_cells_and_the_page_shows_what_there_is(tmp_path):
+    run, toy = fresh(tmp_path / "a", Toy()), Toy(keys=("a", "b/c", "b/d", "e"))
+    MEASURED.clear()
+    rows, _ = run_study(toy, run, only=["b/*"])
+    assert MEASURED == ["b/c", "b/d"] == [row["cell"] for row in rows]
+    rows, page = run_study(toy, run, only=["?"])
+    assert MEASURED[2:] == ["a", "e"] and [row["cell"] for row in rows] == ["a", "b/c", "b/d", "e"]
+    assert page.is_file()
+    with pytest.raises(ArgumentError, match=r"cells of the study: a, b/c, b/d, e; got --cells x\*"):
+        run_study(toy, run, only=["a", "x*"])
+
+
 def test_cells_are_the_same_in_other_processes(tmp_path):
     inline, _ = run_study(Toy(), fresh(tmp_path / "a", Toy()))
     with Processes(2) as engine:

@@ -43,6 +43,10 @@ def command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of a study's setting; repeatable.")
     ] = None,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells that fit this pattern, such as '*-autoattack'; repeatable."),
+    ] = None,
     engine: EngineName = "inline",
     workers: Workers = None,
     address: Address = None,
@@ -65,7 +69,9 @@ def command(
     run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
     spread = make_engine(engine, workers, address, threads=1)
     with run, spread, timed() as clock, Bars() as bars:
-        rows, page = studies.run_study(study, run, seed=seed, engine=spread, on_progress=bars)
+        rows, page = studies.run_study(
+            study, run, seed=seed, only=cells or (), engine=spread, on_progress=bars
+        )
     show(as_json, study, rows, run, page, clock["seconds"])
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from suture.engine import Engine, Failure, Inline, Run
-from suture.errors import BundleError, EngineError
+from suture.errors import ArgumentError, BundleError, EngineError
 from suture.provenance import peak_memory_mb
 from suture.rng import Stream
 from suture.storage import write_json, write_text
@@ -24,10 +25,13 @@ def run_study(
     run: Run,
     *,
     seed: int = 0,
+    only: Sequence[str] = (),
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[list[Row], Path]:
     """Measure all cells that the run does not hold yet; return all rows, and the page.
+
+    Patterns in ``only`` (``*-autoattack``) choose some of them; the page shows what there is.
 
     Every finished cell is a file in ``checkpoints/cells``: a run that was stopped goes on where it
     was, and a cell's stream depends on its key alone, so its rows do not depend on what ran before.
@@ -35,10 +39,12 @@ def run_study(
     of the rest, and the same run goes on with what failed.
 
     Raises:
+        ArgumentError: a pattern that fits no cell.
         EngineError: some cells failed; the first one's own error if none could be measured.
     """
-    cells = study.cells()
     keep = run.folder / "checkpoints" / "cells"
+    wanted = _chosen(study.cells(), only)
+    cells = [cell for cell in study.cells() if cell.key in wanted or _file(keep, cell).exists()]
     missing = [cell for cell in cells if not _file(keep, cell).exists()]
     done = len(cells) - len(missing)
     if on_progress is not None:
@@ -68,6 +74,19 @@ def run_study(
     if failed:
         raise _incomplete(run, failed, len(cells))
     return rows, page
+
+
+def _chosen(cells: list[Cell], patterns: Sequence[str]) -> list[str]:
+    """Keys of the cells that fit one of the patterns; of all where there are none."""
+    keys = [cell.key for cell in cells]
+    for pattern in patterns:
+        if not fnmatch.filter(keys, pattern):
+            raise ArgumentError(
+                expected=f"cells of the study: {', '.join(keys)}",
+                got=f"--cells {pattern}",
+                remedy="A pattern may hold * and ?.",
+            )
+    return [k for k in keys if not patterns or any(fnmatch.fnmatch(k, p) for p in patterns)]
 
 
 def _incomplete(run: Run, failed: list[tuple[Cell, Failure]], cells: int) -> EngineError:
