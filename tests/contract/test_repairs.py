@@ -81,7 +81,7 @@ REPAIRS: list[Repair] = [
         certificates=3,
     ),
     A5Physical(
-        recipe="P", eps=0.01, defence=Defence(0.1), schedule=BRIEF, draws=2, judged=1,
+        recipe="PC", eps=0.01, defence=Defence(0.1), schedule=BRIEF, draws=2, judged=1,
         certificates=3,
     ),
     PGDTraining(eps=0.1, steps=3, grid=Grid(rates=(1e-3,), epochs=1), judged=60),
