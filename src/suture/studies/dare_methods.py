@@ -12,8 +12,7 @@ from torch import nn
 
 from suture.attacks import PGD
 from suture.evaluate.left import Left, what_is_left
-from suture.repairs import Repair, RepairResult, repair
-from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
+from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Repair, RepairResult, repair
 from suture.repairs.dare import DARE, Grid
 from suture.rng import Stream
 from suture.studies.base import Row
@@ -49,14 +48,15 @@ def method(name: str, plan: SubjectSettings, budget: Budget) -> Repair:
     """A method by its column's name, with a history that is named, not placed."""
     eps, grid = radius(plan.data), budget.grid()
     dare = DARE(history="history", grid=grid)
+    online: dict[str, Any] = {"grid": budget.online(), "held_out": dare.held_out, "judged": 256}
     known: dict[str, Repair] = {
         OURS: dare,
         JUDGED: replace(dare, judge=attacks(eps, plan.full)["FGSM"]),
         "DARE_-s": replace(dare, slicing=False),
         "DARE_-sl": replace(dare, slicing=False, loss="classification"),
         "DARE_rand": replace(dare, tutors="random"),
-        "PGD training": PGDTraining(eps=eps, steps=5, grid=budget.online()),
-        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, grid=budget.online()),
+        "PGD training": PGDTraining(eps=eps, steps=5, **online),
+        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, **online),
     }
     for attack in ATTACKS:
         known[attack] = AdversarialTuning(attack=attacks(eps, plan.full)[attack], grid=grid)

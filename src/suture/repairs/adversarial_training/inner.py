@@ -1,0 +1,46 @@
+"""The inner maximisation: images that raise a loss inside the L∞ ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+InnerLoss = Callable[[Tensor], Tensor]
+
+
+def ascend(
+    images: Tensor, start: Tensor, loss: InnerLoss, *, eps: float, step: float, steps: int
+) -> Tensor:
+    """Signed gradient steps, ``x ← Π(x + step · sign ∇ loss(x))``; ``(n, c, h, w)``, detached.
+
+    Π projects onto the ball around the images and onto [0, 1]. Only the gradient with respect to
+    the images is computed.
+
+    Args:
+        images: clean ones, in [0, 1].
+        start: offset of the first point.
+        loss: of images; a scalar.
+        eps, step: radius and step, pixel values.
+    """
+    low, high = (images - eps).clamp_(min=0), (images + eps).clamp_(max=1)
+    here = (images + start).clamp_(low, high)
+    for _ in range(steps):
+        here.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(here), here)
+        here = here.detach().add_(gradient.sign_(), alpha=step).clamp_(low, high)
+    return here
+
+
+@contextmanager
+def held_fixed(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these while images are sought: nothing is kept for them."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
