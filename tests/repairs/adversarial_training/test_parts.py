@@ -16,7 +16,7 @@ from suture.repairs.adversarial_training.averaging import Average, decay_after
 from suture.repairs.adversarial_training.inner import ascend, held_fixed
 from suture.repairs.adversarial_training.perturbation import perturbed
 from suture.repairs.adversarial_training.planning import fitting
-from suture.repairs.adversarial_training.progress import Epoch, Progress
+from suture.repairs.adversarial_training.progress import Epoch, Standing
 from suture.repairs.adversarial_training.rates import rate
 from suture.repairs.adversarial_training.suffix import part_of
 from suture.testing.small import digits, trained
@@ -170,14 +170,14 @@ def test_how_many_epochs_fit():
 
 
 def test_only_epochs_within_the_limit_are_kept():
-    progress, floor = Progress(), 0.9
+    progress, floor = Standing(), 0.9
     for epoch, clean, robust in ((1, 0.95, 0.3), (2, 0.89, 0.9), (3, 0.9, 0.4), (4, 1.0, 0.4)):
         row = Epoch(epoch, 0.0, 0.0, clean, robust, None, 0.0)
         progress.epochs.append(row)
         progress.offer(row, {"w": torch.tensor(float(epoch))}, floor)
     assert progress.best_epoch == 3, "the first of equals, and never one beyond the limit"
     assert float(progress.best["w"]) == 3.0
-    assert Progress.of(progress.plain()) == progress
+    assert Standing.of(progress.plain()) == progress
 
 
 def test_the_step_by_default():

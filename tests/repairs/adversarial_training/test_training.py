@@ -14,8 +14,8 @@ from suture.attacks import PGD
 from suture.engine import Inline, Recorded, Run
 from suture.errors import ModelError
 from suture.repairs import NFGSM, TRADES, PGDTraining, Status, repair
-from suture.repairs.adversarial_training.judging import Judge, Judged
-from suture.repairs.adversarial_training.loop import STAGE, Training
+from suture.repairs.adversarial_training.judging import HeldOut, Judge
+from suture.repairs.adversarial_training.loop import STAGE, AdversarialLoop
 from suture.testing.small import digits, trained
 from suture.types import Batch
 
@@ -95,26 +95,26 @@ def test_planned_epochs_repeat(tmp_path):
     assert models.fingerprint(found.model) == models.fingerprint(fixed.model)
 
 
-def watching(monkeypatch, watched: list[float], judged: Judged) -> list[dict]:
+def watching(monkeypatch, watched: list[float], judged: HeldOut) -> list[dict]:
     """A judge that says what it is told to; gives the averages as they were after each epoch."""
     states: list[dict] = []
     answers = iter(watched)
     monkeypatch.setattr(Judge, "watch", lambda self, model: next(answers))
     monkeypatch.setattr(Judge, "__call__", lambda self, model: judged)
-    original = Training._trained
+    original = AdversarialLoop._trained
 
     def spy(self, epoch):
         loss = original(self, epoch)
         states.append({k: v.clone() for k, v in self.average.state.items()})
         return loss
 
-    monkeypatch.setattr(Training, "_trained", spy)
+    monkeypatch.setattr(AdversarialLoop, "_trained", spy)
     return states
 
 
 def test_a_collapse_ends_the_training_with_the_last_good_weights(monkeypatch):
-    scores = iter([Judged(1.0, 0.1)] + [Judged(1.0, 0.6)] * 9)
-    states = watching(monkeypatch, [0.5, 0.6, 0.29], Judged(1.0, 0.0))
+    scores = iter([HeldOut(1.0, 0.1)] + [HeldOut(1.0, 0.6)] * 9)
+    states = watching(monkeypatch, [0.5, 0.6, 0.29], HeldOut(1.0, 0.0))
     monkeypatch.setattr(Judge, "__call__", lambda self, model: next(scores))
     result = repair(trained(), images(), NFGSM(**BRIEF | {"epochs": 9}), generator=1)
     assert result.status is Status.COLLAPSED and result.trace["collapsed"]
@@ -126,7 +126,7 @@ def test_a_collapse_ends_the_training_with_the_last_good_weights(monkeypatch):
 
 
 def test_no_collapse_is_seen_where_there_is_none(monkeypatch):
-    states = watching(monkeypatch, [0.5, 0.3, 0.3, 0.26], Judged(1.0, 0.0))
+    states = watching(monkeypatch, [0.5, 0.3, 0.3, 0.26], HeldOut(1.0, 0.0))
     result = repair(trained(), images(), NFGSM(**BRIEF), generator=1)
     assert len(states) == 4 and result.status is Status.UNCHANGED
     assert not result.trace["collapsed"]
@@ -134,7 +134,7 @@ def test_no_collapse_is_seen_where_there_is_none(monkeypatch):
 
 
 def test_beyond_the_limit_the_given_model_comes_back(monkeypatch):
-    scores = iter([Judged(0.95, 0.1)] + [Judged(0.949, 0.9)] * 9)
+    scores = iter([HeldOut(0.95, 0.1)] + [HeldOut(0.949, 0.9)] * 9)
     monkeypatch.setattr(Judge, "__call__", lambda self, model: next(scores))
     result = repair(trained(), images(), replace(METHOD, limit=0.0), generator=1)
     assert result.status is Status.BEYOND_LIMIT and result.trace["chosen"] is None
@@ -151,7 +151,7 @@ def with_norm() -> nn.Module:
 
 @pytest.mark.parametrize("layers", [1, 2, "all"])
 def test_layers_before_the_last_stay_to_the_bit(layers, monkeypatch):
-    scores = iter([Judged(0.5, 0.0)] + [Judged(1.0, 0.9)] * 9)
+    scores = iter([HeldOut(0.5, 0.0)] + [HeldOut(1.0, 0.9)] * 9)
     monkeypatch.setattr(Judge, "__call__", lambda self, model: next(scores))
     model = with_norm()
     way = replace(METHOD, layers=layers, epochs=2, awp=0.01)

@@ -16,7 +16,7 @@ from suture.types import Batch
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOut:
     """Shares of the held-out images, in [0, 1].
 
     Attributes:
@@ -47,10 +47,10 @@ class Judge:
     stream: Stream
     batch_size: int
 
-    def __call__(self, model: nn.Module) -> Judged:
+    def __call__(self, model: nn.Module) -> HeldOut:
         """Of a model in eval mode."""
         clean = accuracy(model, self.held, self.batch_size)
-        return Judged(clean, self._left(model, self._attacks(model)))
+        return HeldOut(clean, self._left(model, self._attacks(model)))
 
     def watch(self, model: nn.Module) -> float:
         """Accuracy under PGD alone: cheap, for every epoch."""

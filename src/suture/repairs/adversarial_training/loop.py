@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from suture.errors import ModelError
 from suture.repairs.adversarial_training.averaging import Average
-from suture.repairs.adversarial_training.judging import Judge, Judged
-from suture.repairs.adversarial_training.progress import Epoch, Progress, copied
+from suture.repairs.adversarial_training.judging import HeldOut, Judge
+from suture.repairs.adversarial_training.progress import Epoch, Standing, copied
 from suture.repairs.adversarial_training.steps import Steps
-from suture.repairs.adversarial_training.suffix import Part, part_of
+from suture.repairs.adversarial_training.suffix import Suffix, part_of
 from suture.repairs.base import Context
 from suture.training.fitting import own_random_state
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
@@ -34,7 +34,7 @@ STAGE = "adversarial training"
 
 
 @dataclass
-class Training:
+class AdversarialLoop:
     """A training run.
 
     Args:
@@ -58,13 +58,13 @@ class Training:
     work: str
 
     def __post_init__(self) -> None:
-        self.part: Part = part_of(self.model, self.method.layers, self.images.images[:2])
+        self.part: Suffix = part_of(self.model, self.method.layers, self.images.images[:2])
         self.steps = Steps(self.method, self.part, self.images, self.context.stream)
         self.average = Average(self.model, self.method.average)
-        self.progress = Progress()
+        self.progress = Standing()
         self.watched: float | None = None
 
-    def run(self) -> Progress:
+    def run(self) -> Standing:
         """Train, from the last epoch that was kept.
 
         Raises:
@@ -123,7 +123,7 @@ class Training:
         if not progress.collapsed:
             progress.good = copied(self.average.state)
 
-    def _judged(self, epoch: int) -> Judged | None:
+    def _judged(self, epoch: int) -> HeldOut | None:
         """Of the averaged weights, in the last epochs."""
         if self.progress.collapsed or epoch <= self.epochs - self.method.judged_epochs:
             return None
@@ -171,7 +171,7 @@ class Training:
             point: dict[str, Any] | None
             point = self.context.engine.recall(f"{STAGE} {epoch}", self.work)
             if point is not None:
-                self.progress = Progress.of(point["progress"])
+                self.progress = Standing.of(point["progress"])
                 self.model.load_state_dict(point["weights"])
                 self.average.restore(point["average"], point["average_steps"])
                 restore_optimiser(self.steps.optimiser, point["optimiser"])

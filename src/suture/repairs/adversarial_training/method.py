@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from suture.errors import require
-from suture.repairs.adversarial_training.judging import Judge, Judged
-from suture.repairs.adversarial_training.loop import Training
+from suture.repairs.adversarial_training.judging import HeldOut, Judge
+from suture.repairs.adversarial_training.loop import AdversarialLoop
 from suture.repairs.adversarial_training.planning import epochs_within
-from suture.repairs.adversarial_training.progress import Progress
+from suture.repairs.adversarial_training.progress import Standing
 from suture.repairs.adversarial_training.rates import Course
 from suture.repairs.adversarial_training.searched import Searched
 from suture.repairs.adversarial_training.suffix import Layers
@@ -178,7 +178,7 @@ class AdversarialTraining(Repair):
         looked, held = halves(data, self.held_out, context.stream.child("held out"))
         judge = self._judge(held, context)
         before = judge(model)
-        run = Training(self, copy.deepcopy(model), looked, judge, 0.0, 1, context, work)
+        run = AdversarialLoop(self, copy.deepcopy(model), looked, judge, 0.0, 1, context, work)
         run.floor = before.clean - self.limit / 100
         run.epochs = self._planned(run, started)
         progress = run.run()
@@ -190,7 +190,7 @@ class AdversarialTraining(Repair):
             attacked = halves(held, self.judged / len(held), stream)[1]
         return Judge(held, attacked, self.eps, self.judge_steps, stream, context.batch_size)
 
-    def _planned(self, run: Training, started: float) -> int:
+    def _planned(self, run: AdversarialLoop, started: float) -> int:
         """The epochs; those that fit into the minutes, or that a run has planned before."""
         if self.minutes is None:
             return self.epochs
@@ -201,7 +201,12 @@ class AdversarialTraining(Repair):
         return int(kept["epochs"])
 
     def _result(
-        self, model: nn.Module, run: Training, progress: Progress, before: Judged, started: float
+        self,
+        model: nn.Module,
+        run: AdversarialLoop,
+        progress: Standing,
+        before: HeldOut,
+        started: float,
     ) -> RepairResult:
         repaired, best = copy.deepcopy(model), progress.best_row
         better = best is not None and (best.robust or 0.0) > before.robust
@@ -222,7 +227,7 @@ class AdversarialTraining(Repair):
         return RepairResult(repaired, _status(progress, better), trace)
 
 
-def _status(progress: Progress, better: bool) -> Status:
+def _status(progress: Standing, better: bool) -> Status:
     if progress.collapsed:
         return Status.COLLAPSED
     if progress.best is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 
-from suture.repairs.adversarial_training.loop import Training
+from suture.repairs.adversarial_training.loop import AdversarialLoop
 from suture.repairs.adversarial_training.steps import Steps
 from suture.repairs.adversarial_training.suffix import part_of
 
@@ -13,7 +13,7 @@ SPARE = 0.95
 """Share of the time that is planned: the rest is for what cannot be measured beforehand."""
 
 
-def epochs_within(seconds: float, run: Training, started: float) -> int:
+def epochs_within(seconds: float, run: AdversarialLoop, started: float) -> int:
     """How many epochs fit, at least one, by the time that some steps and one judgement take.
 
     Args:

@@ -32,7 +32,7 @@ class Epoch:
 
 
 @dataclass
-class Progress:
+class Standing:
     """Where a training stands: what a point to resume from holds, beside the weights.
 
     Attributes:
@@ -77,9 +77,9 @@ class Progress:
         return vars(self) | {"epochs": [asdict(row) for row in self.epochs]}
 
     @staticmethod
-    def of(plain: dict[str, Any]) -> Progress:
+    def of(plain: dict[str, Any]) -> Standing:
         """The inverse of ``plain``."""
-        return Progress(**plain | {"epochs": [Epoch(**row) for row in plain["epochs"]]})
+        return Standing(**plain | {"epochs": [Epoch(**row) for row in plain["epochs"]]})
 
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:

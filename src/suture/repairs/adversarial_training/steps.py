@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from suture.repairs.adversarial_training.perturbation import perturbed
 from suture.repairs.adversarial_training.rates import rate
-from suture.repairs.adversarial_training.suffix import Part
+from suture.repairs.adversarial_training.suffix import Suffix
 from suture.repairs.dare.search import orders
 from suture.rng import Stream
 from suture.training.augment import augmented
@@ -32,7 +32,7 @@ class Steps:
     """
 
     def __init__(
-        self, method: AdversarialTraining, part: Part, images: Batch, stream: Stream
+        self, method: AdversarialTraining, part: Suffix, images: Batch, stream: Stream
     ) -> None:
         self.method, self.part, self.images, self.stream = method, part, images, stream
         self.optimiser = method.optimiser_of(list(part.parameters))

@@ -15,7 +15,7 @@ Layers = Literal["all"] | int
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Suffix:
     """What learns of a model.
 
     Attributes:
@@ -38,7 +38,7 @@ class Part:
             module.eval()
 
 
-def part_of(model: nn.Module, layers: Layers, images: Tensor) -> Part:
+def part_of(model: nn.Module, layers: Layers, images: Tensor) -> Suffix:
     """The last layers with weights, with all that is computed after the first of them.
 
     Layers are counted in the order in which a forward reaches them; one with weights has a
@@ -73,7 +73,7 @@ def part_of(model: nn.Module, layers: Layers, images: Tensor) -> Part:
         parameter.requires_grad_(id(parameter) in ids)
     unique = tuple({id(p): p for p in learning}.values())
     count = len(weighty) if layers == "all" else layers
-    return Part(model, tuple(frozen), unique, (count, len(weighty)))
+    return Suffix(model, tuple(frozen), unique, (count, len(weighty)))
 
 
 def _reached(model: nn.Module, images: Tensor) -> list[nn.Module]:
