@@ -194,6 +194,7 @@ def test_the_step_by_default():
      (PGDTraining, {"schedule": "cyclic"}), (PGDTraining, {"step_images": 1}),
      (PGDTraining, {"average": 1.0}), (PGDTraining, {"label_smoothing": 1.0}),
      (PGDTraining, {"augment": "flip"}), (PGDTraining, {"clip": -1.0}), (TRADES, {"awp": -0.1}),
+     (PGDTraining, {"reach": 0.0}), (PGDTraining, {"warm_up": 1.1}),
      (TRADES, {"held_out": 0.0}), (TRADES, {"limit": -1.0}), (TRADES, {"samples": 3}),
      (NFGSM, {"steps": 2}), (NFGSM, {"k": -1.0}), (NFGSM, {"judged_epochs": 0})],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from suture.errors import ModelError
 from suture.repairs import NFGSM, TRADES, PGDTraining, Status, repair
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.loop import STAGE, AdversarialLoop
+from suture.repairs.adversarial_training.steps import Steps
 from suture.testing.small import digits, trained
 from suture.types import Batch
 
@@ -131,6 +132,35 @@ def test_no_collapse_is_seen_where_there_is_none(monkeypatch):
     assert len(states) == 4 and result.status is Status.UNCHANGED
     assert not result.trace["collapsed"]
     assert models.fingerprint(result.model) == models.fingerprint(trained())
+
+
+def test_a_collapse_ends_the_warm_up(monkeypatch):
+    """Epoch 3 falls below half of 0.6: on with PGD, from the averaged weights after epoch 2."""
+    states = watching(monkeypatch, [0.5, 0.6, 0.29], HeldOut(1.0, 0.9))
+    single: dict[int, bool] = {}
+    began: dict[int, dict] = {}
+    original = Steps.take
+
+    def spy(self, piece, epoch, *rest, **more):
+        if epoch not in single:
+            began[epoch] = {k: v.clone() for k, v in self.part.model.state_dict().items()}
+        single[epoch] = more["single"]
+        return original(self, piece, epoch, *rest, **more)
+
+    monkeypatch.setattr(Steps, "take", spy)
+    way = replace(METHOD, epochs=6, warm_up=0.7)
+    result = repair(trained(), images(), way, generator=1)
+    assert single == {1: True, 2: True, 3: True, 4: False, 5: False, 6: False}
+    assert result.trace["warm_up"] == 3 and not result.trace["collapsed"]
+    assert [row["watched"] for row in result.trace["curve"]] == [0.5, 0.6, 0.29, None, None, None]
+    assert all(torch.equal(began[4][name], value) for name, value in states[1].items())
+
+
+def test_trained_at_the_widened_radius():
+    method = PGDTraining(eps=0.1, reach=1.5, step_size=0.02)
+    assert method.widened.eps == pytest.approx(0.15) and method.widened.step_size == 0.02
+    assert PGDTraining(eps=0.9).widened.eps == 1.0
+    assert PGDTraining(eps=0.1, reach=1.5).widened.step == pytest.approx(0.075)
 
 
 def test_beyond_the_limit_the_given_model_comes_back(monkeypatch):

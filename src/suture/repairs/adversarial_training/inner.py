@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 InnerLoss = Callable[[Tensor], Tensor]
 
@@ -32,6 +33,23 @@ def ascend(
         (gradient,) = torch.autograd.grad(loss(here), here)
         here = here.detach().add_(gradient.sign_(), alpha=step).clamp_(low, high)
     return here
+
+
+def uniform(shape: tuple[int, ...], width: float, generator: torch.Generator) -> Tensor:
+    """Noise in ±width."""
+    return torch.rand(shape, generator=generator).mul_(2 * width).sub_(width)
+
+
+def single_step(
+    model: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, step: float
+) -> Tensor:
+    """``x + η + step · sign ∇ CE(f(x + η), y)``, clipped to [0, 1] and not to a ball; detached.
+
+    N-FGSM's inner step (de Jorge et al. 2022, Algorithm 1).
+    """
+    here = (images + noise).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(cross_entropy(model(here), labels), here)
+    return here.detach().add_(gradient.sign_(), alpha=step).clamp_(0, 1)
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class AdversarialLoop:
         Raises:
             ModelError: a loss that is no longer a number.
         """
+        self.progress.warm_up = int(self.method.warm_up * self.epochs)
         self._restore()
         while len(self.progress.epochs) < self.epochs and not self.progress.collapsed:
             self._epoch(len(self.progress.epochs) + 1)
@@ -80,7 +81,7 @@ class AdversarialLoop:
         began, before = time.perf_counter(), self.progress.seconds
         loss = self._trained(epoch)
         self.model.eval()
-        self._watch()
+        self._watch(epoch)
         judged = self._judged(epoch)
         row = Epoch(
             epoch=epoch,
@@ -100,11 +101,11 @@ class AdversarialLoop:
         """One pass; the mean loss."""
         device, pieces = self.images.images.device, self.steps.pieces(epoch)
         total, label = self.epochs * len(pieces), self._label(epoch)
-        sum_ = torch.zeros((), device=device)
+        sum_, single = torch.zeros((), device=device), epoch <= self.progress.warm_up
         with own_random_state(self.context.stream.child("dropout").child(epoch), device):
             for index, piece in enumerate(pieces):
                 done = (epoch - 1) * len(pieces) + index
-                sum_ += self.steps.take(piece, epoch, index, done / total)
+                sum_ += self.steps.take(piece, epoch, index, done / total, single=single)
                 self.average.update()
                 self.context.tell(label, done + 1, total)
         loss = float(sum_) / len(pieces)
@@ -112,16 +113,23 @@ class AdversarialLoop:
             raise _diverged(epoch, self.method.lr)
         return loss
 
-    def _watch(self) -> None:
-        """What PGD leaves of the weights, where the method watches; sets ``collapsed``."""
-        if not self.method.watched:
+    def _watch(self, epoch: int) -> None:
+        """What PGD leaves of the weights after epochs with a single step.
+
+        A collapse ends the training, or the warm-up: then it goes on from the last good weights.
+        """
+        progress, self.watched = self.progress, None
+        if not (self.method.watched or epoch <= progress.warm_up):
             return
-        progress = self.progress
         most = max((row.watched or 0.0 for row in progress.epochs), default=0.0)
         self.watched = self.judge.watch(self.model)
-        progress.collapsed = self.watched < self.method.collapse * most
-        if not progress.collapsed:
+        if self.watched >= self.method.collapse * most:
             progress.good = copied(self.average.state)
+            return
+        progress.collapsed, progress.warm_up = self.method.watched, epoch
+        if not self.method.watched and progress.good is not None:
+            self.model.load_state_dict(progress.good)
+            self.average.restore(progress.good, self.average.steps)
 
     def _judged(self, epoch: int) -> HeldOut | None:
         """Of the averaged weights, in the last epochs."""

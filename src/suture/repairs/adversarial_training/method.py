@@ -7,7 +7,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -40,7 +40,10 @@ class AdversarialTraining(Repair):
         steps: of the inner maximisation.
         step_size: of it, pixel values; ``None`` for half the radius, or ``2.5·eps/steps`` where
             that is less.
+        reach: the radius that is trained at, in radii; the judge attacks with eps itself.
         epochs: passes over the training images.
+        warm_up: share of the epochs, the first ones, whose images are made by a single step
+            (N-FGSM), at half the time. A sign of catastrophic overfitting ends it at once.
         minutes: plan as many epochs as fit into so much time, from the time of the first steps;
             the number is in the trace, and ``epochs`` set to it repeats the training. Another
             machine plans another number. ``None`` leaves it to ``epochs``.
@@ -73,7 +76,9 @@ class AdversarialTraining(Repair):
     eps: float = 8 / 255
     steps: int = 3
     step_size: float | None = None
-    epochs: int = 18
+    reach: float = 1.15
+    epochs: int = 40
+    warm_up: float = 0.85
     minutes: float | None = None
     layers: Layers = "all"
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -109,6 +114,8 @@ class AdversarialTraining(Repair):
             "eps in (0, 1]": 0 < self.eps <= 1,
             "steps, epochs, judged, judged_epochs, judge_steps >= 1": min(counts) >= 1,
             "step_size > 0, or None": self.step_size is None or self.step_size > 0,
+            "reach > 0": 0 < self.reach < math.inf,
+            "warm_up in [0, 1]": 0 <= self.warm_up <= 1,
             "minutes > 0, or None": self.minutes is None or self.minutes > 0,
             'layers "all", or >= 1': self.layers == "all" or self.layers >= 1,
             'optimiser "adam" or "sgd"': self.optimiser in ("adam", "sgd"),
@@ -123,6 +130,11 @@ class AdversarialTraining(Repair):
             "limit >= 0, in points": self.limit >= 0,
             "samples >= 20, or None": self.samples is None or self.samples >= 20,
         }
+
+    @property
+    def widened(self) -> AdversarialTraining:
+        """The method at the radius that is trained at."""
+        return replace(self, eps=min(1.0, self.reach * self.eps))
 
     @property
     def step(self) -> float:
@@ -221,6 +233,7 @@ class AdversarialTraining(Repair):
             "floor": run.floor,
             "chosen": asdict(best) if best is not None and better else None,
             "collapsed": progress.collapsed,
+            "warm_up": progress.warm_up,
             "curve": [asdict(epoch) for epoch in progress.epochs],
             "seconds": round(time.perf_counter() - started, 3),
         }

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from suture.repairs.adversarial_training.inner import held_fixed
+from suture.repairs.adversarial_training.inner import held_fixed, single_step, uniform
 from suture.repairs.adversarial_training.method import AdversarialTraining
 from suture.repairs.base import REPAIRS
 
@@ -29,9 +28,11 @@ class NFGSM(AdversarialTraining):
         steps: one; more are refused.
         step_size: α, pixel values; ``None`` for eps (the paper's).
         k: width of the noise, in radii (paper: 2).
+        warm_up: without meaning here: all epochs are of that kind.
     """
 
     steps: int = 1
+    warm_up: float = 0.0
     k: float = 2.0
 
     watched: ClassVar[bool] = True
@@ -46,8 +47,7 @@ class NFGSM(AdversarialTraining):
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Uniform in ±k·eps."""
-        width = self.k * self.eps
-        return torch.rand(shape, generator=generator).mul_(2 * width).sub_(width)
+        return uniform(shape, self.k * self.eps, generator)
 
     def attacked(
         self,
@@ -58,7 +58,5 @@ class NFGSM(AdversarialTraining):
         fixed: Sequence[nn.Parameter] = (),
     ) -> Tensor:
         """The single step."""
-        here = (images + noise).requires_grad_(True)
         with held_fixed(fixed):
-            (gradient,) = torch.autograd.grad(cross_entropy(model(here), labels), here)
-        return here.detach().add_(gradient.sign_(), alpha=self.step).clamp_(0, 1)
+            return single_step(model, images, labels, noise, self.step)

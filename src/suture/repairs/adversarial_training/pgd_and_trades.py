@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from suture.repairs.adversarial_training.inner import ascend, held_fixed
+from suture.repairs.adversarial_training.inner import ascend, held_fixed, uniform
 from suture.repairs.adversarial_training.method import AdversarialTraining
 from suture.repairs.base import REPAIRS
 
@@ -28,7 +28,7 @@ class PGDTraining(AdversarialTraining):
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Uniform in the ball."""
-        return torch.rand(shape, generator=generator).mul_(2 * self.eps).sub_(self.eps)
+        return uniform(shape, self.eps, generator)
 
     def attacked(
         self,
@@ -63,6 +63,8 @@ class TRADES(AdversarialTraining):
     """
 
     beta: float = 6.0
+    warm_up: float = 0.0
+    reach: float = 1.0
 
     @classmethod
     def cifar10(cls, **fields: Any) -> TRADES:

@@ -24,7 +24,10 @@ def epochs_within(seconds: float, run: AdversarialLoop, started: float) -> int:
     model = copy.deepcopy(run.model)
     part = part_of(model, run.method.layers, run.images.images[:2])
     steps = Steps(run.method, part, run.images, run.context.stream)
-    epoch = len(steps.pieces(1)) * steps.timed(0.02 * seconds)
+    share, count = run.method.warm_up, len(steps.pieces(1))
+    epoch = count * (1 - share) * steps.timed(0.02 * seconds)
+    if share:
+        epoch += count * share * steps.timed(0.02 * seconds, single=True)
     before = time.perf_counter()
     run.judge(model.eval())
     judgement = time.perf_counter() - before

@@ -41,6 +41,7 @@ class Standing:
         best_epoch: that epoch, 0 while there is none.
         good: averaged weights of the last epoch that had not collapsed, where somebody watches.
         collapsed: whether training ended because of that.
+        warm_up: epochs with a single step; cut short by a collapse.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Standing:
     best_epoch: int = 0
     good: dict[str, Tensor] | None = None
     collapsed: bool = False
+    warm_up: int = 0
 
     @property
     def seconds(self) -> float:
