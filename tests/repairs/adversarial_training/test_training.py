@@ -17,6 +17,8 @@ from suture.repairs import NFGSM, TRADES, PGDTraining, Status, repair
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.loop import STAGE, AdversarialLoop
 from suture.repairs.adversarial_training.steps import Steps
+from suture.repairs.adversarial_training.suffix import part_of
+from suture.rng import Stream
 from suture.testing.small import digits, trained
 from suture.types import Batch
 
@@ -161,6 +163,18 @@ def test_trained_at_the_widened_radius():
     assert method.widened.eps == pytest.approx(0.15) and method.widened.step_size == 0.02
     assert PGDTraining(eps=0.9).widened.eps == 1.0
     assert PGDTraining(eps=0.1, reach=1.5).widened.step == pytest.approx(0.075)
+    model, batch, far = copy.deepcopy(trained()), images(64), list[float]()
+    steps = Steps(replace(METHOD, reach=1.5), part_of(model, "all", batch.images), batch, Stream(0))
+    (piece,) = steps.pieces(1)
+    clean = batch.images[piece]
+    model.register_forward_pre_hook(
+        lambda _, args: far.append(float((args[0] - clean).abs().max()))
+    )
+    steps.take(piece, 1, 0, 0.5)
+    assert max(far) == pytest.approx(0.15, abs=1e-6)
+    far.clear()
+    steps.take(piece, 1, 0, 0.5, single=True)
+    assert 0.4 < max(far) <= 0.45 + 1e-6, "noise of twice the radius, and a step of it"
 
 
 def test_beyond_the_limit_the_given_model_comes_back(monkeypatch):
