@@ -168,7 +168,7 @@ def test_trained_at_the_widened_radius():
     (piece,) = steps.pieces(1)
     clean = batch.images[piece]
     model.register_forward_pre_hook(
-        lambda _, args: far.append(float((args[0] - clean).abs().max()))
+        lambda _, args: far.append(float((args[0] - clean).detach().abs().max()))
     )
     steps.take(piece, 1, 0, 0.5)
     assert max(far) == pytest.approx(0.15, abs=1e-6)

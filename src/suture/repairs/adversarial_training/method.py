@@ -82,7 +82,7 @@ class AdversarialTraining(Repair):
     minutes: float | None = None
     layers: Layers = "all"
     optimiser: Literal["adam", "sgd"] = "adam"
-    lr: float = 3e-3
+    lr: float = 8e-3
     schedule: Course = "one-cycle"
     step_images: int = 256
     average: float = 0.995
