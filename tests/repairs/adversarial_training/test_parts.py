@@ -107,12 +107,12 @@ def test_the_noise_of_n_fgsm():
 
 
 def test_the_step_of_n_fgsm_leaves_the_ball():
-    """``x + η + α·sign``, clipped to [0, 1] only: 0.5 - 0.2 - 0.1, and 0.1 + 0.15 - 0.1."""
+    """``x + η + α·sign``, not clipped: 0.5 - 0.2 - 0.1, 0.1 + 0.15 - 0.1, and 0.9 + 0.15 + 0.1."""
     method, model = NFGSM(eps=0.1), linear()
     images, labels = pixels(0.5, 0.1, 0.9), torch.tensor([0, 0, 1])
     noise = pixels(-0.2, 0.15, 0.15)
     found = method.attacked(model, images, labels, noise, list(model.parameters()))
-    torch.testing.assert_close(found, pixels(0.2, 0.15, 1.0))
+    torch.testing.assert_close(found, pixels(0.2, 0.15, 1.15))
     assert all(p.requires_grad for p in model.parameters())
 
 

@@ -43,13 +43,14 @@ def uniform(shape: tuple[int, ...], width: float, generator: torch.Generator) ->
 def single_step(
     model: nn.Module, images: Tensor, labels: Tensor, noise: Tensor, step: float
 ) -> Tensor:
-    """``x + η + step · sign ∇ CE(f(x + η), y)``, clipped to [0, 1] and not to a ball; detached.
+    """``x + η + step · sign ∇ CE(f(x + η), y)``, not clipped at all; detached.
 
-    N-FGSM's inner step (de Jorge et al. 2022, Algorithm 1).
+    N-FGSM's inner step (de Jorge et al. 2022, Algorithm 1). Clipping to [0, 1] would take half of
+    the noise from black and white pixels.
     """
     here = (images + noise).requires_grad_(True)
     (gradient,) = torch.autograd.grad(cross_entropy(model(here), labels), here)
-    return here.detach().add_(gradient.sign_(), alpha=step).clamp_(0, 1)
+    return here.detach().add_(gradient.sign_(), alpha=step)
 
 
 @contextmanager

@@ -154,7 +154,7 @@ class AdversarialTraining(Repair):
         noise: Tensor,
         fixed: Sequence[nn.Parameter] = (),
     ) -> Tensor:
-        """The inner maximisation; images ``(n, c, h, w)`` in [0, 1], detached.
+        """The inner maximisation; images ``(n, c, h, w)``, detached.
 
         Args:
             model: in eval mode.

@@ -19,8 +19,8 @@ from suture.repairs.base import REPAIRS
 class NFGSM(AdversarialTraining):
     """N-FGSM (de Jorge et al. 2022, arXiv:2202.01181): ``x' = x + η + α·sign ∇ CE(f(x + η), y)``.
 
-    One step from strong noise, η uniform in ±k·eps, not clipped to the ball (Algorithm 1), only to
-    [0, 1]. Half the time of PGD training a step. Every epoch is checked for catastrophic
+    One step from strong noise, η uniform in ±k·eps, clipped neither to the ball nor to [0, 1]
+    (Algorithm 1). Half the time of PGD training a step. Every epoch is checked for catastrophic
     overfitting by PGD on held-out images: when that leaves less than half of what it left before,
     training ends, and the averaged weights of the epoch before are judged and kept.
 
