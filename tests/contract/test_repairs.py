@@ -8,6 +8,7 @@ from suture import repairs as package
 from suture.attacks import PGD, Square
 from suture.repairs import (
     DARE,
+    NFGSM,
     TRADES,
     A5CoTraining,
     A5Offline,
@@ -85,6 +86,9 @@ REPAIRS: list[Repair] = [
         certificates=3,
     ),
     PGDTraining(eps=0.1, steps=3, grid=Grid(rates=(1e-3,), epochs=1), judged=60),
+    PGDTraining(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
+    TRADES(eps=0.1, epochs=3, layers=2, awp=0.005, held_out=0.15, judged=40, step_images=64),
+    NFGSM(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
 ]  # fmt: skip
 known = {type(method) for method in REPAIRS}
 REPAIRS += [kind() for kind in package.REPAIRS.values() if kind not in known]

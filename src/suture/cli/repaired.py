@@ -26,6 +26,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             if state in result.trace
         },
         "held_out": result.trace.get("held_out", {}),
+        "trade_off": _trade_off(result.trace),
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -53,7 +54,22 @@ def repair_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
         )
+    lines += _sentences(facts["trade_off"])
     counted = bool(facts["programs"] or facts["regions"])
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
     return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])
+
+
+def _trade_off(trace: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of adversarial training: the given model as epoch 0, and every judged epoch."""
+    rows = [row for row in trace.get("curve", []) if row.get("robust") is not None]
+    return [{"epoch": 0, **trace["before"]}, *rows] if rows else []
+
+
+def _sentences(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"  epoch {row['epoch']}: held-out images clean {100 * row['clean']:.2f} %, "
+        f"under APGD {100 * row['robust']:.2f} %"
+        for row in rows
+    ]

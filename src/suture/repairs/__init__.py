@@ -7,9 +7,10 @@ A new method is a file with a class under ``@REPAIRS.add("its-name")``, and its 
 
 from suture.registry import exported
 from suture.repairs.a5 import A5CoTraining, A5Offline, A5Physical, A5Robustifier
+from suture.repairs.adversarial_training import NFGSM, TRADES, PGDTraining
 from suture.repairs.advrepair import AdvRepair
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status, repair
-from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
+from suture.repairs.baselines import AdversarialTuning
 from suture.repairs.certified_training import CrownIBP
 from suture.repairs.dare import DARE
 from suture.repairs.defensyn import DefEnSyn

@@ -45,6 +45,11 @@ class Status(Enum):
         "No setting keeps the accuracy within the limit; the model is as it was. Allow more points "
         "to be lost, try lower learning rates, or give more images."
     )
+    COLLAPSED = (
+        "Training collapsed: it learned the single step and not the attack (catastrophic "
+        "overfitting). What is given back is from before. Use more inner steps, more noise, or a "
+        "lower learning rate."
+    )
     OUT_OF_TIME = "Time ran out; the best found so far is kept. Raise the time limit."
 
 

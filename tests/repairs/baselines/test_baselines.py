@@ -132,7 +132,10 @@ def test_inner_images_stay_in_the_ball(method):
 
 @pytest.mark.parametrize(
     "method",
-    [PGDTraining(eps=0.1, steps=3, judged=40), TRADES(eps=0.1, steps=3, judged=40)],
+    [
+        PGDTraining(eps=0.1, steps=3, judged=40, held_out=0.25),
+        TRADES(eps=0.1, steps=3, judged=40, held_out=0.25),
+    ],
     ids=lambda m: type(m).__name__,
 )
 def test_online_training_is_judged_on_the_model_itself(method):
@@ -145,8 +148,8 @@ def test_online_training_is_judged_on_the_model_itself(method):
 
 
 def test_the_authors_settings():
-    assert (TRADES().beta, TRADES().eps, TRADES().steps, TRADES().step_size) == (6.0, 0.031, 10,
-                                                                                 0.007)  # fmt: skip
+    cifar = TRADES.cifar10()
+    assert (cifar.beta, cifar.eps, cifar.steps, cifar.step_size) == (6.0, 0.031, 10, 0.007)
     mnist = TRADES.mnist()
     assert (mnist.beta, mnist.eps, mnist.steps, mnist.step_size) == (1.0, 0.3, 40, 0.01)
 

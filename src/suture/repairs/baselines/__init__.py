@@ -1,6 +1,5 @@
-"""What DARE is compared with: adversarial fine-tuning, PGD adversarial training, TRADES."""
+"""What DARE is compared with: fine-tuning on images that an attack made once."""
 
 from suture.repairs.baselines.adversarial import AdversarialTuning
-from suture.repairs.baselines.pgd_and_trades import TRADES, PGDTraining
 
-__all__ = ["TRADES", "AdversarialTuning", "PGDTraining"]
+__all__ = ["AdversarialTuning"]

@@ -11,8 +11,7 @@ from torch import nn
 
 from suture.attacks import PGD
 from suture.evaluate.left import Left, what_is_left
-from suture.repairs import Repair, RepairResult, repair
-from suture.repairs.baselines import TRADES, AdversarialTuning, PGDTraining
+from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Repair, RepairResult, repair
 from suture.repairs.dare import DARE, Grid
 from suture.report.table import Row
 from suture.rng import Stream
@@ -34,16 +33,17 @@ def method(name: str, plan: DarePlan, history: str = "history") -> Repair:
     study, eps, attacks = plan.study, plan.eps, plan.attacks
     grid = Grid(rates=study.rates, epochs=study.tuning_epochs, patience=2, limit=study.limit)
     # Methods that attack in every step cost several times as much.
-    online = replace(grid, optimisers=("adam",))
+    searched = replace(grid, optimisers=("adam",))
     dare = DARE(history=history, grid=grid)
+    online: dict[str, Any] = {"grid": searched, "held_out": dare.held_out, "judged": 256}
     known: dict[str, Repair] = {
         OURS: dare,
         JUDGED: replace(dare, judge=attacks["FGSM"]),
         "DARE_-s": replace(dare, slicing=False),
         "DARE_-sl": replace(dare, slicing=False, loss="classification"),
         "DARE_rand": replace(dare, tutors="random"),
-        "PGD training": PGDTraining(eps=eps, steps=5, grid=online),
-        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, grid=online),
+        "PGD training": PGDTraining(eps=eps, steps=5, **online),
+        "TRADES": TRADES(eps=eps, steps=5, step_size=eps / 2, **online),
     }
     for attack in ATTACKS:
         known[attack] = AdversarialTuning(attack=attacks[attack], grid=grid)

@@ -1,0 +1,92 @@
+"""What an epoch is worth: accuracy on held-out images, clean and under APGD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import APGD, PGD, Attack
+from suture.repairs.dare.search import accuracy
+from suture.rng import Stream
+from suture.types import Batch
+
+WATCHED = 256
+"""Images that are watched; a collapse is seen in fewer."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Shares of the held-out images, in [0, 1].
+
+    Attributes:
+        clean: right.
+        robust: right still under every one of the attacks.
+    """
+
+    clean: float
+    robust: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Held-out images, and what attacks them.
+
+    Attributes:
+        held: all of them: the clean accuracy.
+        attacked: those of them that are attacked.
+        eps, steps: of APGD with the cross entropy and, from three classes on, the DLR loss.
+        stream: the same for every epoch, so that epochs can be compared.
+        batch_size: images per forward.
+    """
+
+    held: Batch
+    attacked: Batch
+    eps: float
+    steps: int
+    stream: Stream
+    batch_size: int
+
+    def __call__(self, model: nn.Module) -> HeldOut:
+        """Of a model in eval mode."""
+        clean = accuracy(model, self.held, self.batch_size)
+        return HeldOut(clean, self._left(model, self._attacks(model)))
+
+    def watch(self, model: nn.Module) -> float:
+        """Accuracy of the first of them under PGD alone: cheap, for every epoch."""
+        some = replace(self, attacked=self.attacked[:WATCHED])
+        return some._left(model, [PGD(eps=self.eps, steps=self.steps)])
+
+    def _attacks(self, model: nn.Module) -> list[Attack]:
+        with torch.no_grad():
+            classes = model(self.attacked.images[:1]).shape[1]
+        losses = ("ce", "dlr") if classes > 2 else ("ce",)
+        return [APGD(eps=self.eps, steps=self.steps, loss=loss) for loss in losses]  # type: ignore[arg-type]
+
+    def _left(self, model: nn.Module, attacks: Sequence[Attack]) -> float:
+        """Share that no attack turns; each sees those that are left."""
+        left = torch.arange(len(self.attacked))
+        for index, attack in enumerate(attacks):
+            if len(left):
+                left = left[self._robust(model, attack, left, index)]
+        return len(left) / len(self.attacked)
+
+    def _robust(self, model: nn.Module, attack: Attack, rows: Tensor, index: int) -> Tensor:
+        found = attack(
+            model,
+            self.attacked[rows],
+            generator=self.stream.child(index),
+            batch_size=self.batch_size,
+        )
+        return found.robust.cpu()
+
+    def facts(self) -> dict[str, Any]:
+        """For a trace."""
+        return {
+            "held_out": len(self.held),
+            "attacked": len(self.attacked),
+            "attack": f"APGD, cross entropy and DLR, {self.steps} steps, L∞ {self.eps:g}",
+        }

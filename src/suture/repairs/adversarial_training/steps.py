@@ -1,0 +1,130 @@
+"""One step of adversarial training: attack a batch, and move the weights."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from suture.repairs.adversarial_training.inner import held_fixed, single_step, uniform
+from suture.repairs.adversarial_training.perturbation import perturbed
+from suture.repairs.adversarial_training.rates import rate
+from suture.repairs.adversarial_training.suffix import Suffix
+from suture.repairs.dare.search import orders
+from suture.rng import Stream
+from suture.training.augment import augmented
+from suture.training.fitting import own_random_state
+from suture.types import Batch
+
+if TYPE_CHECKING:
+    from suture.repairs.adversarial_training.method import AdversarialTraining
+
+NOISE = 2.0
+"""Width of N-FGSM's noise, in radii (de Jorge et al. 2022)."""
+
+
+class Steps:
+    """Batches of images, and an optimiser over the part that learns.
+
+    Args:
+        method: its attack, its loss, its settings; images are attacked with its reach.
+        part: what learns.
+        images: clean ones to train on.
+        stream: order, augmentation and starts are functions of it, the epoch and the step.
+    """
+
+    def __init__(
+        self, method: AdversarialTraining, part: Suffix, images: Batch, stream: Stream
+    ) -> None:
+        self.method, self.part, self.images, self.stream = method.widened, part, images, stream
+        self.optimiser = method.optimiser_of(list(part.parameters))
+        self.device = images.images.device
+
+    def pieces(self, epoch: int) -> list[Tensor]:
+        """Positions of the images of each step."""
+        order = self.stream.child("order").child(epoch)
+        return orders(len(self.images), order, self.method.step_images)
+
+    def take(
+        self, piece: Tensor, epoch: int, index: int, done: float, *, single: bool = False
+    ) -> Tensor:
+        """One step; the batch's mean loss, detached.
+
+        Args:
+            piece: the images' positions, int64 ``(n,)``.
+            epoch: counted from 1.
+            index: of the step in the epoch.
+            done: share of all steps that are done.
+            single: attack by N-FGSM's single step, whatever the method.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.method.schedule, self.method.lr, done)
+        images, labels = self._batch(piece, epoch)
+        starts = self.stream.child("start").child(epoch).child(index).generator()
+        attacked = (self._by_one_step if single else self._attacked)(images, labels, starts)
+        loss, gradients = self._gradients(images, attacked, labels)
+        for parameter, gradient in zip(self.part.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if self.method.clip:
+            nn.utils.clip_grad_norm_(self.part.parameters, self.method.clip)
+        self.optimiser.step()
+        return loss
+
+    def timed(self, seconds: float, *, single: bool = False) -> float:
+        """Wall-clock seconds of a step: the median of twenty, or of as many as the time allows.
+
+        The weights move; use a copy.
+        """
+        times, start = list[float](), time.perf_counter()
+        with own_random_state(self.stream.child("timing"), self.device):
+            for index, piece in enumerate(self.pieces(1)[:20]):
+                before = time.perf_counter()
+                float(
+                    self.take(piece, 1, index, 0.5, single=single)
+                )  # a number: the device has finished
+                times.append(time.perf_counter() - before)
+                if time.perf_counter() - start > seconds:
+                    break
+        return sorted(times)[len(times) // 2]
+
+    def _batch(self, piece: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        where = piece.to(self.device)
+        images, labels = self.images.images[where], self.images.labels[where]
+        if self.method.augment != "none":
+            draws = self.stream.child("augment").child(epoch)
+            images = augmented(images.cpu(), piece, self.method.augment, draws).to(self.device)
+        return images, labels
+
+    def _attacked(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
+        noise = self.method.noise(tuple(images.shape), starts).to(images)
+        model = self.part.model.eval()
+        return self.method.attacked(model, images, labels, noise, self.part.parameters)
+
+    def _by_one_step(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
+        noise = uniform(tuple(images.shape), NOISE * self.method.eps, starts).to(images)
+        model = self.part.model.eval()
+        with held_fixed(self.part.parameters):
+            return single_step(model, images, labels, noise, self.method.eps)
+
+    def _gradients(
+        self, images: Tensor, attacked: Tensor, labels: Tensor
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """The loss and its gradients in train mode, at perturbed weights where asked for."""
+        parameters, gamma = self.part.parameters, self.method.awp
+        if not gamma:
+            self.part.learns()
+            return self._differentiated(images, attacked, labels)
+        # Uphill in eval mode: batch norm's statistics move once a step.
+        _, uphill = self._differentiated(images, attacked, labels)
+        self.part.learns()
+        with perturbed(parameters, uphill, gamma):
+            return self._differentiated(images, attacked, labels)
+
+    def _differentiated(
+        self, images: Tensor, attacked: Tensor, labels: Tensor
+    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        loss = self.method.loss(self.part.model, images, attacked, labels)
+        found = torch.autograd.grad(loss, self.part.parameters, allow_unused=True)
+        return loss.detach(), found
