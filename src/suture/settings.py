@@ -316,5 +316,5 @@ def _unknown(path: str, name: str, known: tuple[str, ...], where: str) -> Argume
     return ArgumentError(
         expected=f"a field of {where}: {', '.join(known)}",
         got=unknown_name("field", name, known) + (f" in {path}" if path != name else ""),
-        remedy="Correct the name; `suture methods` lists what each method can be told.",
+        remedy="Correct the name, or leave it out.",
     )

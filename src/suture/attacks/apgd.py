@@ -103,7 +103,7 @@ class APGD(Attack):
         state.before, state.best = state.here, state.here
         state.step = torch.full_like(state.here[:, 0, 0, 0], 2.0 * self.eps)
         state.top = torch.full_like(state.step, float("-inf"))
-        schedule = _Schedule(self.steps, self.rho)
+        schedule = _StepSizes(self.steps, self.rho)
         for index in range(self.steps + 1):
             ask(oracle, state, loss_of)
             gone = oracle.finished(state.logits, state.rows)
@@ -134,7 +134,7 @@ class APGD(Attack):
         return _project(self.norm, self.eps, state.clean, mixed)
 
 
-class _Schedule:
+class _StepSizes:
     """Checkpoints w_j (paper, section 3.2), and both conditions for halving the step."""
 
     def __init__(self, steps: int, rho: float) -> None:

@@ -28,7 +28,8 @@ from suture.cli.engines import (
     resumed,
 )
 from suture.engine import Run
-from suture.errors import ArgumentError, BundleError, StorageError
+from suture.errors import BundleError, StorageError
+from suture.settings import assignments
 from suture.studies import Study
 
 
@@ -62,7 +63,7 @@ def command(
     if name is None:
         emit(as_json, {"studies": list(studies.STUDIES)}, _listing())
         return
-    given = dict(_pair(text) for text in settings or ())
+    given = assignments(settings or [])
     given |= {"data": data} if data is not None else {}
     given |= {"full": "true"} if full else {}
     study = studies.STUDIES.find(name)().with_settings(given)
@@ -91,15 +92,6 @@ def show(
 
 def _listing() -> str:
     return "\n".join(f"{name:20} {study.title}" for name, study in studies.STUDIES.items())
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise ArgumentError(
-            expected="--set NAME=VALUE", got=repr(text), remedy="For example --set n=500."
-        )
-    return key, value
 
 
 def _opened(folder: Path, study: Study, seed: int, force: bool) -> Run:

@@ -87,7 +87,7 @@ class _Rate(ProgressColumn):
         return Text(f"{1 / task.speed:.1f} s each" if slow else f"{task.speed:.1f}/s")
 
 
-class _Memory(ProgressColumn):
+class _MemoryColumn(ProgressColumn):
     """Resident memory of this process and its workers."""
 
     max_refresh = 1.0
@@ -106,7 +106,7 @@ class Bars:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            _Memory(),
+            _MemoryColumn(),
             console=stderr,
             transient=True,
         )

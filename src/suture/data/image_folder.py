@@ -36,7 +36,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _FolderKind:
     """What all pictures of a set share: grey or not, and ``(height, width)``."""
 
     grey: bool
@@ -47,7 +47,7 @@ class _Kind:
 class FolderImages(Decoded):
     """Pictures in files, decoded one by one."""
 
-    def __init__(self, files: Sequence[Path], kind: _Kind) -> None:
+    def __init__(self, files: Sequence[Path], kind: _FolderKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
         self._files, self._kind = files, kind
 
@@ -128,12 +128,12 @@ def _check_classes(
             )
 
 
-def _common_kind(files: list[Path], size: int | Size | None) -> _Kind:
+def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
     """Grey if every picture is; the common size, from headers alone."""
     headers = [_header(path) for path in files]
     grey = all(mode in _GREY for mode, _ in headers)
     if size is not None:
-        return _Kind(grey, _checked_size(size), resize=True)
+        return _FolderKind(grey, _checked_size(size), resize=True)
     first = headers[0][1]
     for path, (_, found) in zip(files, headers, strict=True):
         if found != first:
@@ -142,7 +142,7 @@ def _common_kind(files: list[Path], size: int | Size | None) -> _Kind:
                 got=f"{found[1]}x{found[0]} in {path}",
                 remedy="Give size=(height, width) to resize them all.",
             )
-    return _Kind(grey, first, resize=False)
+    return _FolderKind(grey, first, resize=False)
 
 
 def _header(path: Path) -> tuple[str, Size]:
@@ -169,7 +169,7 @@ def _checked_size(size: int | Size) -> Size:
     return height, width
 
 
-def _part(files: dict[str, list[Path]], names: tuple[str, ...], kind: _Kind) -> Part:
+def _part(files: dict[str, list[Path]], names: tuple[str, ...], kind: _FolderKind) -> Part:
     labels = [names.index(name) for name, found in files.items() for _ in found]
     store = FolderImages([path for found in files.values() for path in found], kind)
     return Part(store, torch.tensor(labels, dtype=torch.int64))

@@ -6,13 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from suture.errors import ArgumentError, unknown_name
 from suture.registry import Registry
 from suture.report import Drawing
 from suture.report.table import Row, Table
 from suture.rng import Stream
+from suture.settings import made
 
 
 @dataclass(frozen=True)
@@ -68,36 +68,9 @@ class Study(ABC):
         Raises:
             ArgumentError: no such field, or text that is not a value of its type.
         """
-        known = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        changes = {}
-        for key, text in given.items():
-            if key not in known:
-                raise ArgumentError(
-                    expected=f"a setting of {self.name}: {', '.join(sorted(known))}",
-                    got=unknown_name("setting", key, sorted(known)),
-                    remedy="Give it as --set NAME=VALUE.",
-                )
-            changes[key] = _like(known[key], text, key)
-        return dataclasses.replace(self, **changes)
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return made(type(self), own | given, self.name)
 
 
 STUDIES: Registry[type[Study]] = Registry("study", "suture.studies")
 """All studies by their names."""
-
-
-def _like(value: Any, text: str, key: str) -> Any:
-    """Text read as a value of the same type; tuples are separated by commas."""
-    try:
-        if isinstance(value, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                text.lower()
-            ]
-        if isinstance(value, tuple):
-            return tuple(type(value[0])(part) for part in text.split(","))
-        return str(text) if value is None else type(value)(text)
-    except (ValueError, KeyError, IndexError):
-        raise ArgumentError(
-            expected=f"a value like {value!r} for {key}",
-            got=repr(text),
-            remedy="Lists are written with commas: 0.05,0.1",
-        ) from None

@@ -156,7 +156,7 @@ def _begin(
     device: torch.device,
     on_progress: OnProgress | None,
     share: Share,
-) -> _Run:
+) -> _TrainingRun:
     trained = copy.deepcopy(model).to(device)
     fitting = Fitting(
         model=trained,
@@ -172,11 +172,11 @@ def _begin(
     written = None
     if history is not None:
         written = History(Path(history), repr(config), seed, fingerprint(dataset))
-    return _Run(fitting, dataset, written)
+    return _TrainingRun(fitting, dataset, written)
 
 
 @dataclass
-class _Run:
+class _TrainingRun:
     """Where a training run stands."""
 
     fitting: Fitting

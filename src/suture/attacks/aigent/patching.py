@@ -118,7 +118,7 @@ def chain(
     top, patches = len(tail), list[EdgeLayerPatch]()
     while True:
         layer = (top + 1) // 2
-        step = _Step(tail, inputs, values, signs, layer, top)
+        step = _PatchStep(tail, inputs, values, signs, layer, top)
         patch, status = step.patch(goal, marking, solver, seconds)
         marks = step.marks(goal)
         if patch is None:
@@ -148,7 +148,7 @@ def _met(values: np.ndarray, ways: np.ndarray, marks: np.ndarray, relaxed: bool)
     return Goal(matrix, right, marks)
 
 
-class _Step:
+class _PatchStep:
     """One call of the paper's ``modifyEdgeLayer``: a layer of the network that ends at ``top``."""
 
     def __init__(

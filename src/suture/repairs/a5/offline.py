@@ -140,7 +140,7 @@ def _robustified(
 ) -> dict[str, Any]:
     """One batch of images that share the loop; each ends as it would alone."""
     network = bounds.read(handle.get(), batch.shape)
-    state = _State(batch, method.defence)
+    state = _FreeImages(batch, method.defence)
     for step in range(method.steps + 1):
         losses, slopes = state.ask(network, method.eps, batch_size)
         state.leave(step, losses, network, method.eps, batch_size)
@@ -154,7 +154,7 @@ def _robustified(
     }
 
 
-class _State:
+class _FreeImages:
     """All images of a piece, and the free vectors of those that are still in work."""
 
     def __init__(self, batch: Batch, defence: Defence) -> None:

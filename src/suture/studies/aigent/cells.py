@@ -21,7 +21,7 @@ from suture.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Images(Study):
+class _ImageStudy(Study):
     """Every attack on every network.
 
     Attributes:
@@ -76,14 +76,14 @@ class _Images(Study):
         ]
 
 
-def _measure(study: _Images, net: str, what: str, stream: Stream) -> list[Row]:
+def _measure(study: _ImageStudy, net: str, what: str, stream: Stream) -> list[Row]:
     rows = measured(what, study.radii, network(net), study.batch(), stream)
     return [{"network": net, **row} for row in rows]
 
 
 @STUDIES.add("aigent-mnist")
 @dataclass(frozen=True, kw_only=True)
-class AigentMnist(_Images):
+class AigentMnist(_ImageStudy):
     """The first ``per_class`` MNIST test images of every class (the paper's Pielou set).
 
     Attributes:
@@ -104,7 +104,7 @@ class AigentMnist(_Images):
 
 @STUDIES.add("aigent-cifar")
 @dataclass(frozen=True, kw_only=True)
-class AigentCifar(_Images):
+class AigentCifar(_ImageStudy):
     """The first ``n`` pixel-exact CIFAR-10 test images.
 
     Attributes:
