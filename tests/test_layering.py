@@ -30,6 +30,7 @@ ORDER = [
     "repairs",
     "loading",
     "evaluate",
+    "auto",
     "testing",
     "report",
     "pipeline",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         training,
     )
     from suture.attacks import *  # noqa: F403
+    from suture.auto import *  # noqa: F403
     from suture.loading import load
     from suture.models import cut, save
     from suture.repairs import *  # noqa: F403
@@ -58,7 +59,7 @@ _NAMES = {
     "Box": "types",
     "ThreatModel": "types",
 }
-_METHODS = ("attacks", "repairs")
+_METHODS = ("attacks", "repairs", "auto")
 """Whatever these export is exported here too."""
 
 

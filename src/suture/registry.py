@@ -8,7 +8,7 @@ suites. Other people's packages add theirs by an entry point of the registry's g
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -26,10 +26,13 @@ class Registry(Mapping[str, T]):
         what: one of the things, in words: "attack", "repair method".
         room: the package whose import fills the registry.
         group: entry points of this group are read too; each gives its thing under its own name.
+        also: packages further down the list that have some more.
     """
 
-    def __init__(self, what: str, room: str, group: str | None = None) -> None:
-        self.what, self.room, self.group = what, room, group
+    def __init__(
+        self, what: str, room: str, group: str | None = None, also: Sequence[str] = ()
+    ) -> None:
+        self.what, self.rooms, self.group = what, (room, *also), group
         self._entries: dict[str, T] = {}
         self._complete = False
 
@@ -75,7 +78,8 @@ class Registry(Mapping[str, T]):
 
     def _all(self) -> dict[str, T]:
         if not self._complete:
-            import_module(self.room)
+            for room in self.rooms:
+                import_module(room)
             self._complete = True
             for point in entry_points(group=self.group) if self.group else ():
                 self._plug(point)

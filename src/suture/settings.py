@@ -114,6 +114,8 @@ def made(kind: type[T], given: Mapping[str, Any], where: str = "", before: str =
 
 def _changed(start: Any, hint: Any, settings: dict[str, Any], where: str, name: str) -> Any:
     """A part with some of its own fields set; made anew where there was none."""
+    if isinstance(start, tuple):
+        return _members(start, settings, where, name)
     if not dataclasses.is_dataclass(start):
         part = _part(hint)
         if part is None or inspect.isabstract(part):
@@ -126,6 +128,34 @@ def _changed(start: Any, hint: Any, settings: dict[str, Any], where: str, name: 
     kind: type = type(start)
     kept = {f.name: getattr(start, f.name) for f in dataclasses.fields(kind) if f.init}
     return made(kind, kept | settings, f"{where}, {name}", f"{name}.")
+
+
+def _members(
+    start: tuple[Any, ...], settings: dict[str, Any], where: str, name: str
+) -> tuple[Any, ...]:
+    """Several parts, some with fields set: ``{"0.epochs": 3}``, or by a part's registered name."""
+    members, deeper = list(start), dict[int, dict[str, Any]]()
+    for path, value in settings.items():
+        which, _, rest = path.partition(".")
+        deeper.setdefault(_which(which, start, f"{name}.{path}"), {})[rest] = value
+    for index, own in deeper.items():
+        members[index] = _changed(start[index], type(start[index]), own, where, f"{name}.{index}")
+    return tuple(members)
+
+
+def _which(text: str, members: tuple[Any, ...], path: str) -> int:
+    """The place of a part, given as a number from 0 or by its name, if that is there once."""
+    names = [_text(member) for member in members]
+    known = [str(index) for index in range(len(members))]
+    if text in known:
+        return int(text)
+    if names.count(text) == 1:
+        return names.index(text)
+    raise ArgumentError(
+        expected=f"one of {', '.join([*known, *dict.fromkeys(names)])} in {path}",
+        got=repr(text),
+        remedy="Parts are counted from 0; a name is understood where it stands once.",
+    )
 
 
 def has(kind: type, path: str) -> bool:
@@ -167,6 +197,8 @@ def read(text: str, hint: Any, name: str) -> Any:
     """
     try:
         return _read(text, hint, name)
+    except ArgumentError:
+        raise
     except (ValueError, ZeroDivisionError, OverflowError):
         pass
     raise ArgumentError(

@@ -287,6 +287,19 @@ def undefended_of(model: nn.Module) -> nn.Module | None:
     return before if device is None else before.to(device)
 
 
+def stages_of(model: nn.Module) -> list[nn.Module]:
+    """The classifiers between the repairs of a chain: without the last repair, the last two, ….
+
+    The classifier before all of them is not among them: that is ``undefended_of(model)``.
+    """
+    found: list[nn.Module] = []
+    inner = model
+    while isinstance(inner, RepairedModel):
+        inner = inner.undefended()
+        found.append(inner)
+    return found if remembered(model) is not None else found[:-1]
+
+
 def check_linf(eps: float) -> None:
     """Raise ``ArgumentError`` for an L∞ radius above 1, saying which fraction was meant."""
     if 1 < eps < float("inf"):

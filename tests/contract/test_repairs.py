@@ -6,6 +6,8 @@ import pytest
 
 from suture import repairs as package
 from suture.attacks import PGD, Square
+from suture.auto import Auto
+from suture.evaluate import Tier
 from suture.repairs import (
     DARE,
     NFGSM,
@@ -16,6 +18,7 @@ from suture.repairs import (
     A5Robustifier,
     AdversarialTuning,
     AdvRepair,
+    Chain,
     CrownIBP,
     DefEnSyn,
     PGDTraining,
@@ -89,6 +92,14 @@ REPAIRS: list[Repair] = [
     PGDTraining(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
     TRADES(eps=0.1, epochs=3, layers=2, awp=0.005, held_out=0.15, judged=40, step_images=64),
     NFGSM(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
+    Chain(methods=(
+        NFGSM(eps=0.1, epochs=2, held_out=0.15, judged=40, step_images=64),
+        DefEnSyn(
+            attack=Square(eps=0.1, queries=30), samples=60, k=3, max_length=1,
+            programs_per_length=500,
+        ),
+    )),
+    Auto(eps=0.1, epochs=1, judged=10, attacker=Tier(steps=2, queries=5)),
 ]  # fmt: skip
 known = {type(method) for method in REPAIRS}
 REPAIRS += [kind() for kind in package.REPAIRS.values() if kind not in known]
@@ -99,7 +110,7 @@ every_repair = pytest.mark.parametrize(
 
 class TestRepairs(RepairContract):
     repairs = REPAIRS
-    seedless = (A5Offline,)
+    seedless = (A5Offline, Auto)
 
 
 @every_repair

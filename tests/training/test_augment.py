@@ -18,7 +18,7 @@ def images():
     return torch.rand(40, 3, 16, 12, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "shift"])
 def test_an_images_draw_does_not_depend_on_its_batch(images, kind):
     positions, stream = torch.arange(40) + 7, Stream(1)
     together = augmented(images, positions, kind, stream)
@@ -56,6 +56,14 @@ def test_shifts_are_shifts_by_at_most_an_eighth():
     offsets = {(int(row) - 4, int(column) - 8) for _, _, row, column in found}
     assert offsets == {(down, across) for down in (-1, 0, 1) for across in (-2, -1, 0, 1, 2)}
     assert len(found) == 2000
+
+
+def test_a_small_shift_goes_one_pixel_of_twenty_eight_in_every_direction():
+    images = torch.zeros(500, 1, 28, 60)
+    images[:, :, 14, 30] = 1
+    found = augmented(images, torch.arange(500), "shift", Stream(3)).nonzero()
+    offsets = {(int(row) - 14, int(column) - 30) for _, _, row, column in found}
+    assert offsets == {(down, across) for down in (-1, 0, 1) for across in (-2, -1, 0, 1, 2)}
 
 
 def test_half_of_the_images_are_mirrored():

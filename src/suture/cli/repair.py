@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from suture import report
 from suture.cli.choices import (
     Eps,
     Model,
@@ -32,6 +33,7 @@ from suture.repairs import REPAIRS
 from suture.settings import assignments
 
 Command = fields_of_chosen("--method", REPAIRS, "defensyn")
+_MEASURE = "What the result is worth, `suture evaluate` measures on held-out images."
 
 
 @grouped
@@ -88,6 +90,8 @@ def command(
             batch_size=batch_size,
             on_progress=bars,
         )
+    run.info["notes"] = [text for text in (result.trace.get("why"), _MEASURE) if text]
     run.finish()
+    report.write(run.folder)
     facts = repair_facts(result, str(run.folder), clock["seconds"], keeping.seed) | {"data": data}
     emit(keeping.as_json, facts, repair_text(facts))

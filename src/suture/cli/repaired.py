@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from suture.repairs import RepairResult
+from suture.report.figures.trade_off import candidate_table
 
 
 def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -> dict[str, Any]:
@@ -27,6 +28,12 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
         },
         "held_out": result.trace.get("held_out", {}),
         "trade_off": _trade_off(result.trace),
+        "candidates": result.trace.get("candidates", []),
+        "why": result.trace.get("why", ""),
+        "stages": [
+            {key: stage[key] for key in ("method", "sentence")}
+            for stage in result.trace.get("stages", [])
+        ],
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -55,6 +62,9 @@ def repair_text(facts: dict[str, Any]) -> str:
             f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
         )
     lines += _sentences(facts["trade_off"])
+    lines += [f"  {stage['method']}: {stage['sentence']}" for stage in facts["stages"]]
+    lines += [candidate_table(facts["candidates"]).terminal()] if facts["candidates"] else []
+    lines += [facts["why"]] if facts["why"] else []
     counted = bool(facts["programs"] or facts["regions"])
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")

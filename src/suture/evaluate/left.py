@@ -20,7 +20,7 @@ from suture.evaluate.plan import Plan, View, rows_of, through_of
 from suture.evaluate.records import Kind, Role
 from suture.evaluate.rows import Measured, Subject, fresh_logits, share_right
 from suture.evaluate.strongest import strongest, transferred
-from suture.evaluate.tiers import tier_of
+from suture.evaluate.tiers import Tier, tier_of
 from suture.models import untouched
 from suture.rng import Stream
 from suture.types import Batch, check_classes
@@ -94,7 +94,7 @@ def what_is_left(
     *,
     undefended: nn.Module | None = None,
     before: Left | None = None,
-    tier: str = "standard",
+    tier: str | Tier = "standard",
     draws: int = 50,
     seed: int = 0,
     batch_size: int = 256,
@@ -109,7 +109,7 @@ def what_is_left(
             radius hold for all attacks, and it joins them as an ``adaptive`` one.
         undefended: what the model was made from, whose gradients are followed too.
         before: what is left of it on the same images: the adversarial ones are tried too.
-        tier: how much is tried besides ``attack`` (see ``TIERS``).
+        tier: how much is tried besides ``attack``; a name out of ``TIERS``, or one of your own.
         draws: that a query averages where not everything that the model draws from is known.
         seed: of all attacks.
         batch_size: images attacked at a time; a matter of memory, not of results.
@@ -119,7 +119,7 @@ def what_is_left(
     plan = Plan(
         attack=attack,
         protocols=("adaptive",),
-        tier=tier_of(tier),
+        tier=tier if isinstance(tier, Tier) else tier_of(tier),
         eot=(draws,),
         radii=(),
         sanity=False,

@@ -14,7 +14,7 @@ from suture.errors import ArgumentError
 from suture.evaluate.records import Kind, Role
 from suture.evaluate.rows import Row, Subject, fixed_models
 from suture.evaluate.tiers import TIERS, Tier
-from suture.types import Batch, described, is_randomised
+from suture.types import Batch, described, is_randomised, stages_of
 
 Position = Literal["after", "before"]
 
@@ -215,4 +215,6 @@ def through_of(subject: Subject, first: Subject) -> dict[str, nn.Module]:
     found = described(subject.model).surrogates()
     if subject.whose[0] is Role.DEFENDED and first.model is not subject.model:
         found.setdefault("undefended", first.model)
+    for index, inner in enumerate(stages_of(subject.model), 1):
+        found.setdefault(f"inner {index}", inner)
     return {name: model for name, model in found.items() if model is not subject.model}

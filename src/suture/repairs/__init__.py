@@ -12,6 +12,7 @@ from suture.repairs.advrepair import AdvRepair
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status, repair
 from suture.repairs.baselines import AdversarialTuning
 from suture.repairs.certified_training import CrownIBP
+from suture.repairs.chain import Chain
 from suture.repairs.dare import DARE
 from suture.repairs.defensyn import DefEnSyn
 from suture.repairs.weight_patch import WeightPatch

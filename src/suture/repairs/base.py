@@ -127,7 +127,9 @@ class Context:
         return f"{method!r} {self.stream.key} {self.batch_size} {identity(model, data)}"
 
 
-REPAIRS: Registry[type[Repair]] = Registry("repair method", "suture.repairs", "suture.repairs")
+REPAIRS: Registry[type[Repair]] = Registry(
+    "repair method", "suture.repairs", "suture.repairs", also=("suture.auto",)
+)
 """Name on the command line → method; others join by an entry point ``suture.repairs``."""
 
 

@@ -52,18 +52,25 @@ class RunData:
     Attributes:
         info: the content of ``run.json``.
         records: every measurement, in order.
-        examples, programs, trace: what ``artifacts/`` held, ``None`` where it held nothing.
+        examples, programs: what ``artifacts/`` held, ``None`` where it held nothing.
+        told: the repair's trace, empty where nothing was repaired.
     """
 
     info: dict[str, Any]
     records: list[Record] = field(default_factory=list)
     examples: Examples | None = None
     programs: dict[str, Any] | None = None
-    trace: list[dict[str, Any]] | None = None
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trace(self) -> list[dict[str, Any]] | None:
+        """DefEnSyn's search, length by length."""
+        return self.told.get("lengths")
 
 
 def load(run_folder: Path) -> RunData:
-    """Read and check a run folder; only ``run.json`` and ``records.jsonl`` must be there.
+    """Read and check a run folder; only ``run.json`` must be there, and of anything but a repair
+    ``records.jsonl``.
 
     Raises:
         BundleError: for a missing, cut off or altered file, or another schema.
@@ -79,10 +86,10 @@ def load(run_folder: Path) -> RunData:
     artifacts = folder / "artifacts"
     return RunData(
         info=info,
-        records=read_records(folder / "records.jsonl"),
+        records=_records(folder, str(info.get("kind"))),
         examples=_read_examples(artifacts / "examples.npz"),
         programs=_read_listing(artifacts / "programs.json", "programs"),
-        trace=_read_trace(artifacts / "trace.json"),
+        told=_read_trace(artifacts / "trace.json"),
     )
 
 
@@ -108,19 +115,36 @@ def _read_listing(path: Path, key: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     data = _read_object(path)
-    entries = data.get(key)
+    _check_listing(path, key, data.get(key))
+    return data
+
+
+def _check_listing(path: Path, key: str, entries: Any) -> None:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise BundleError(
             expected=f"a list of objects under {key!r} in {path}",
             got=type(entries).__name__,
             remedy=_REMEDY,
         )
-    return data
 
 
-def _read_trace(path: Path) -> list[dict[str, Any]] | None:
-    data = _read_listing(path, "lengths")
-    return None if data is None else data["lengths"]
+def _records(folder: Path, kind: str) -> list[Record]:
+    """A repair has measured nothing yet."""
+    path = folder / "records.jsonl"
+    return [] if kind == "repair" and not path.exists() else read_records(path)
+
+
+_LISTS = ("lengths", "candidates", "curve")
+
+
+def _read_trace(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    told = _read_object(path)
+    for key in _LISTS:
+        if key in told:
+            _check_listing(path, key, told[key])
+    return told
 
 
 def _read_examples(path: Path) -> Examples | None:

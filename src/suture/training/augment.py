@@ -25,12 +25,15 @@ def augmented(images: Tensor, positions: Tensor, kind: Augment, stream: Stream) 
     Args:
         images: float32 ``(n, channels, height, width)`` in [0, 1].
         positions: int64 ``(n,)``, each image's position in the training split.
-        kind: "none", "flip-crop" or "crop-rotate".
+        kind: "none", "shift" (by up to a 28th of the side: one pixel of 28), "flip-crop" or
+            "crop-rotate".
         stream: the epoch's.
     """
     if kind == "none":
         return images
     keys = bits(positions, stream.key & _POSITIVE)
+    if kind == "shift":
+        return shifted(images, keys, 28)
     if kind == "flip-crop":
         mirror = (integers(bits(keys, 0), 2) == 1)[:, None, None, None]
         return shifted(torch.where(mirror, images.flip(3), images), keys)
@@ -38,21 +41,20 @@ def augmented(images: Tensor, positions: Tensor, kind: Augment, stream: Stream) 
     return shifted(rotated(images, angles), keys)
 
 
-def shifted(images: Tensor, keys: Tensor) -> Tensor:
-    """A random crop of the zero-padded images; the padding is an eighth of the side (4 of 28, 32).
+def shifted(images: Tensor, keys: Tensor, part: int = 8) -> Tensor:
+    """A random crop of the zero-padded images.
 
     Args:
         images: ``(n, channels, height, width)``.
         keys: int64 ``(n,)``.
+        part: the padding is so small a part of the side, rounded: an eighth is 4 of 28 or 32.
     """
     height, width = images.shape[2:]
-    down, across = (height + 4) // 8, (width + 4) // 8
+    down, across = ((side + part // 2) // part for side in (height, width))
     padded = F.pad(images, (across, across, down, down))
     top, left = integers(bits(keys, 1), 2 * down + 1), integers(bits(keys, 2), 2 * across + 1)
-    rows = (top[:, None] + torch.arange(height))[:, :, None]
-    columns = (left[:, None] + torch.arange(width))[:, None, :]
-    sample = torch.arange(len(images))[:, None, None]
-    return padded.permute(0, 2, 3, 1)[sample, rows, columns].permute(0, 3, 1, 2).contiguous()
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return crops[torch.arange(len(images)), :, top, left]
 
 
 def rotated(images: Tensor, angles: Tensor) -> Tensor:

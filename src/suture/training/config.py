@@ -10,7 +10,7 @@ from suture.errors import ArgumentError
 
 Optimiser = Literal["adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "step", "none"]
-Augment = Literal["none", "flip-crop", "crop-rotate"]
+Augment = Literal["none", "shift", "flip-crop", "crop-rotate"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class TrainConfig:
         step_at: epochs (counted from 1) after which "step" lowers the rate.
         step_factor: by how much.
         patience: stop after so many epochs without a better validation accuracy; 0 never stops.
-        augment: "flip-crop" (mirror, shift by up to an eighth of the side: CIFAR-10), "crop-rotate"
-            (shift, turn by up to 10°: MNIST), "none"; drawn anew for every image and epoch.
+        augment: "shift" (by up to a 28th of the side), "flip-crop" (mirror, shift by up to an
+            eighth of the side: CIFAR-10), "crop-rotate" (shift as far, turn by up to 10°: MNIST),
+            "none"; drawn anew for every image and epoch.
         label_smoothing: share of the target spread over all classes, in [0, 1).
         keep_best: return the epoch with the best validation accuracy (the first of equals, judged
             by loss) instead of the last one.

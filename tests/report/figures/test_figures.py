@@ -20,7 +20,7 @@ from ..builders import curve, defended_run, info, programs, record, trace
 
 
 def test_a_run_gets_the_figures_it_has_numbers_for():
-    run = RunData(info(), [*defended_run(), *curve()], None, programs(), trace()["lengths"])
+    run = RunData(info(), [*defended_run(), *curve()], None, programs(), trace())
     assert [f.key for f in figures(run)] == [
         "radius-linf-square",
         "queries-linf-square",
@@ -91,3 +91,24 @@ def test_labels_keep_their_distance_and_order(positions):
     assert max(placed) <= 97.0
     order = sorted(range(3), key=lambda i: positions[i])
     assert [placed[i] for i in order] == ranked
+
+
+def test_candidates_and_epochs_are_drawn_against_their_clean_accuracy():
+    candidates = [
+        {"name": "as given", "n": 50, "clean": 49, "robust": 5, "certified": None,
+         "seconds": 0.0, "forward": 1.0, "chosen": False},
+        {"name": "pgd-training", "n": 50, "clean": 48, "robust": 40.5, "certified": 20,
+         "seconds": 61.2, "forward": 1.01, "chosen": True},
+        {"name": "broken", "n": 50, "failed": "expected layers", "seconds": 0.1},
+    ]  # fmt: skip
+    curve = [{"epoch": 1, "robust": None}, {"epoch": 2, "clean": 0.97, "robust": 0.8}]
+    told = {"candidates": candidates, "curve": curve, "before": {"clean": 0.99, "robust": 0.1}}
+    tried, epochs = figures(RunData(info(), [], told=told))
+    assert tried.rows[1][:3] == (
+        "pgd-training ★",
+        "96.0 % [86.3, 99.5] (48/50)",
+        "81.0 % [67.5, 90.6] (40.5/50)",
+    )
+    assert tried.rows[2][-1] == "expected layers" and tried.rows[0][-1] == "—"
+    assert epochs.rows == (("as given", "99.00 %", "10.00 %"), ("2", "97.00 %", "80.00 %"))
+    assert "pgd-training: clean 96.0 %, robust 81.0 %" in tried.alt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.network import Linearised
-from suture.attacks.aigent.patching import Chain, chain, sides, wanted
+from suture.attacks.aigent.patching import PatchChain, chain, sides, wanted
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, TargetSearch
 
@@ -24,7 +24,7 @@ def imitate(task: TargetSearch) -> np.ndarray | None:
     return None if made is None else _translated(task, here, made)
 
 
-def _chain(task: TargetSearch, here: Linearised) -> Chain | None:
+def _chain(task: TargetSearch, here: Linearised) -> PatchChain | None:
     """The patches: with marking, and without where that is too strict.
 
     Where no patches meet every goal those that come nearest are given back.
@@ -34,7 +34,7 @@ def _chain(task: TargetSearch, here: Linearised) -> Chain | None:
     classes = len(here.logits)
     others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
     goal = wanted(task.target, others, classes, settings.margin)
-    best: Chain | None = None
+    best: PatchChain | None = None
     for marking in (True, False) if settings.marking else (False,):
         made = chain(
             tail,
@@ -53,7 +53,7 @@ def _chain(task: TargetSearch, here: Linearised) -> Chain | None:
     return best
 
 
-def _translated(task: TargetSearch, here: Linearised, made: Chain) -> np.ndarray | None:
+def _translated(task: TargetSearch, here: Linearised, made: PatchChain) -> np.ndarray | None:
     """Values of layer 1 as rows on the input; those that the last input misses are added.
 
     Rows that the patch changes come first. Where no input can have these values the nearest one
@@ -85,7 +85,7 @@ def _translated(task: TargetSearch, here: Linearised, made: Chain) -> np.ndarray
     return image
 
 
-def _targets(made: Chain, values: np.ndarray, relaxed: bool) -> tuple[np.ndarray, np.ndarray]:
+def _targets(made: PatchChain, values: np.ndarray, relaxed: bool) -> tuple[np.ndarray, np.ndarray]:
     """``weights @ (z_1 - values) >= least``: bounds along the change, or equations, as two."""
     change = made.targets - values
     ways = sides(change, made.marks)

@@ -65,7 +65,7 @@ class EdgeLayerPatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class PatchChain:
     """Patches from the middle layer to the first, and what the first layer's values should be.
 
     Attributes:
@@ -101,7 +101,7 @@ def chain(
     relaxed: bool = True,
     solver: str = "highs",
     seconds: float | None = None,
-) -> Chain:
+) -> PatchChain:
     """Middle-layer patch, reduced network, and so on until the first layer is patched.
 
     Args:
@@ -122,11 +122,11 @@ def chain(
         patch, status = step.patch(goal, marking, solver, seconds)
         marks = step.marks(goal)
         if patch is None:
-            return Chain(tuple(patches), status, values[0], marks)
+            return PatchChain(tuple(patches), status, values[0], marks)
         patches.append(patch)
         reached = values[layer - 1] + patch.change
         if layer == 1:
-            return Chain(tuple(patches), _overall(patches), reached, marks)
+            return PatchChain(tuple(patches), _overall(patches), reached, marks)
         top, goal = layer, _met(reached, sides(patch.change, marks), marks, relaxed)
 
 

@@ -56,7 +56,7 @@ class AdversarialTraining(Repair):
         step_images: images per step.
         average: decay per step of the exponential moving average of the weights; 0 for none.
         label_smoothing: share of the target spread over all classes, in [0, 1).
-        augment: "flip-crop" (CIFAR-10), "crop-rotate" (MNIST) or "none".
+        augment: "shift" (one pixel of 28), "flip-crop" (CIFAR-10), "crop-rotate" or "none".
         clip: largest norm of a gradient; 0 for none.
         awp: γ of adversarial weight perturbation (Wu et al. 2020, arXiv:2004.05884), relative to
             each layer's norm; 0 for none. A third more time a step with three inner steps.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Schedule:
         ramp: how the radius grows.
         crown: bound by CROWN-IBP while the radius grows; otherwise by intervals alone.
         clip: largest norm of a gradient; 0 for none.
-        augment: "crop-rotate" (MNIST), "flip-crop" (CIFAR-10) or "none".
+        augment: "crop-rotate" (MNIST), "flip-crop" (CIFAR-10), "shift" or "none".
         validation: share of the training images that judges the epochs.
 
     Raises:
@@ -68,8 +68,7 @@ class Schedule:
             "step_at: epochs from 1 on": all(at >= 1 for at in self.step_at),
             "step_factor in (0, 1]": 0 < self.step_factor <= 1,
             "clip >= 0": self.clip >= 0,
-            'augment "none", "crop-rotate" or "flip-crop"': self.augment
-            in ("none", "crop-rotate", "flip-crop"),
+            f"augment out of {', '.join(get_args(Augment))}": self.augment in get_args(Augment),
             "validation in (0, 0.5]": 0 < self.validation <= 0.5,
             "a ramp that ends before the last epoch": self.ramp.full_from <= self.epochs,
         }

@@ -1,0 +1,92 @@
+"""What is worth a try against a threat, from cheap to dear, each with its share of the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from suture.attacks import SparseRS, Square
+from suture.repairs import NFGSM, DefEnSyn, PGDTraining, Repair
+from suture.repairs.adversarial_training import AdversarialTraining
+from suture.training.config import Augment
+from suture.types import Batch, Norm
+
+MANY = 10_000
+"""Training images from which on a step takes 256 of them; 64 of fewer."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A method, and what speaks for it.
+
+    Attributes:
+        name: for the table.
+        method: with its settings.
+        why: a sentence.
+    """
+
+    name: str
+    method: Repair
+    why: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Time, or a number of epochs that repeats to the bit.
+
+    Attributes:
+        minutes: for all candidates together.
+        epochs: of every training; ``None`` plans by the minutes.
+    """
+
+    minutes: float
+    epochs: int | None
+
+    def of(self, method: AdversarialTraining, share: float) -> AdversarialTraining:
+        """The method with its share of the time."""
+        if self.epochs is not None:
+            return replace(method, epochs=self.epochs)
+        return replace(method, minutes=share * self.minutes)
+
+
+def candidates(
+    norm: Norm, eps: float, data: Batch, limit: float, budget: Budget
+) -> Iterator[Proposal]:
+    """Against a norm and a radius.
+
+    In L∞ nothing but training on attacked images withstands an attacker who knows the defence
+    (docs, "Which repair for me"), so that is what is tried, with more and more of the network and
+    of the time. In L2 and L1 it is the same training in an L∞ ball, and programs beside it; in L0
+    programs alone.
+
+    Args:
+        data: the training images; their shape and number decide details.
+        limit: points of clean accuracy that may be lost.
+        budget: what may be spent.
+    """
+    if norm != "l0":
+        augment: Augment = "flip-crop" if data.shape[0] == 3 else "shift"
+        radius = within(norm, eps, math.prod(data.shape))
+        size = 256 if len(data) >= MANY else 64
+        yield from _trained(budget, eps=radius, limit=limit, augment=augment, step_images=size)
+    if norm != "linf":
+        attack = SparseRS(eps=eps) if norm == "l0" else Square(norm=norm, eps=eps)
+        programs = DefEnSyn(attack=attack, temperature=20.0, programs_per_length=100_000)
+        yield Proposal("defensyn", programs, "programs that are drawn at random")
+
+
+def within(norm: Norm, eps: float, pixels: int) -> float:
+    """The L∞ radius to train at: ``2·eps / pixels^(1/p)``, twice the mean change of a pixel."""
+    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[norm]
+    return min(1.0, eps if norm == "linf" else 2 * eps / pixels**power)
+
+
+def _trained(budget: Budget, **common: Any) -> Iterator[Proposal]:
+    last = budget.of(PGDTraining(layers=1, warm_up=0.0, reach=1.0, **common), 0.08)
+    yield Proposal("pgd-training, last layer", last, "the cheapest: one layer learns")
+    single = budget.of(NFGSM(**common), 0.25)
+    yield Proposal("n-fgsm", single, "single steps: many epochs in little time")
+    whole = budget.of(PGDTraining(**common), 0.67)
+    yield Proposal("pgd-training", whole, "all layers, with most of the time")

@@ -1,0 +1,178 @@
+"""``suture repair --method auto``: tries what fits, and says which is best, or that nothing is."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from suture.auto.candidates import Budget, Proposal, candidates
+from suture.auto.judging import SHARE, Judgement, Jury, affordable
+from suture.auto.words import why
+from suture.errors import SutureError, require
+from suture.evaluate.tiers import TIERS, Tier
+from suture.repairs import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.dare.search import halves
+from suture.types import Batch, Norm, check_linf
+
+GIVEN = "as given"
+_AS_IT_WAS = (Status.UNCHANGED, Status.BEYOND_LIMIT, Status.INFEASIBLE)
+
+
+@REPAIRS.add("auto")
+@dataclass(frozen=True, kw_only=True)
+class Auto(Repair):
+    """Try the methods that fit, from cheap to dear, and give back the best.
+
+    Some training images are held out. On them every candidate meets the attacker who knows the
+    defence; the best within the limit is given back if it beats the given model by
+    more than chance, else the given model, with a plain word. The figures choose; they are no
+    claim: the given model may have seen these images. ``suture evaluate`` measures on others.
+
+    Args:
+        norm: what the attacker is bounded in: "linf", "l2", "l1", "l0".
+        eps: his radius, pixel values in [0, 1]; pixels for "l0".
+        minutes: for all of it. Another machine gets further in that time.
+        epochs: in place of minutes: so many for every training, which repeats to the bit.
+        choose: by "robust" or by "certified" accuracy.
+        limit: points of clean accuracy on the held-out images that may be lost.
+        judged: held-out images, at most; fewer where a judgement would take too long.
+        attacker: how much he tries on each of them; by default the tier "quick".
+    """
+
+    norm: Norm = "linf"
+    eps: float = 8 / 255
+    minutes: float = 10.0
+    epochs: int | None = None
+    choose: Literal["robust", "certified"] = "robust"
+    limit: float = 10.0
+    judged: int = 500
+    attacker: Tier = TIERS["quick"]
+
+    def __post_init__(self) -> None:
+        if self.norm == "linf":
+            check_linf(self.eps)
+        checks = {
+            "norm linf, l2, l1 or l0": self.norm in ("linf", "l2", "l1", "l0"),
+            "eps > 0": 0 < self.eps < float("inf"),
+            "minutes > 0": 0 < self.minutes < float("inf"),
+            "epochs >= 1, or None": self.epochs is None or self.epochs >= 1,
+            'choose "robust" or "certified"': self.choose in ("robust", "certified"),
+            "limit >= 0, in points": self.limit >= 0,
+            "judged >= 10": self.judged >= 10,
+        }
+        require(checks, self, "For example --norm linf --eps 8/255 --minutes 10.")
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """The norm and the radius."""
+        return {"norm": self.norm, "eps": self.eps}
+
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        started, work = time.perf_counter(), context.work(self, model, data)
+        context = context.child("auto")
+        budget = Budget((1 - SHARE) * self.minutes, self.epochs)
+        tried = list(candidates(self.norm, self.eps, data, self.limit, budget))
+        count = self._count(model, data, context, work, len(tried) + 1)
+        looked, held = halves(data, count / len(data), context.stream.child("held out"))
+        jury = Jury(model, held, self.norm, self.eps, self.attacker, context)
+        rows = [_row(GIVEN, "", jury(model), 0.0)]
+        results: list[RepairResult | None] = [None]
+        for index, candidate in enumerate(tried):
+            context.tell("candidates", index, len(tried))
+            row, result = self._try(candidate, model, looked, jury, context, f"{work} {index}")
+            rows.append(row)
+            results.append(result)
+        context.tell("candidates", len(tried), len(tried))
+        best = chosen(rows, self.choose, self.limit)
+        trace = {
+            "candidates": [row | {"chosen": at == best} for at, row in enumerate(rows)],
+            "choose": self.choose,
+            "why": why(rows, best, self.choose, self.limit),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        found = results[best]
+        if found is None:
+            return RepairResult(copy.deepcopy(model), Status.UNCHANGED, trace)
+        return replace(found, trace=trace | {"best": found.trace})
+
+    def _count(
+        self, model: nn.Module, data: Batch, context: Context, work: str, judgements: int
+    ) -> int:
+        """How many images judge; what a run has planned before is planned again."""
+        most = min(self.judged, max(1, len(data) // 10))
+        if self.epochs is not None:
+            return most
+        kept = context.engine.recall("auto plan", work)
+        if kept is None:
+            seconds = 60 * self.minutes * SHARE / judgements
+            kept = {"judged": affordable(model, data, seconds, most)}
+            context.engine.note("auto plan", kept, work=work)
+        return int(kept["judged"])
+
+    def _try(
+        self,
+        candidate: Proposal,
+        model: nn.Module,
+        data: Batch,
+        jury: Jury,
+        context: Context,
+        work: str,
+    ) -> tuple[dict[str, Any], RepairResult | None]:
+        """A row of the table, and the result; none where the method failed or changed nothing."""
+        own, before = context.child(candidate.name), time.perf_counter()
+        try:
+            result = candidate.method(
+                model,
+                data,
+                generator=own.stream,
+                engine=own.engine,
+                batch_size=own.batch_size,
+                on_progress=own.tell,
+            )
+        except SutureError as error:
+            return _failed(candidate, str(error), time.perf_counter() - before), None
+        row = context.engine.recall("auto row", work)
+        if row is None:
+            seconds = time.perf_counter() - before
+            # A method that gives the model back as it was needs no judge.
+            judged = model if result.status in _AS_IT_WAS else result.model
+            row = _row(candidate.name, candidate.why, jury(judged), seconds)
+            row |= {"parameters": repr(candidate.method), "ended": result.status.name.lower()}
+            context.engine.note("auto row", row, work=work)
+        return row, result
+
+
+def chosen(rows: list[dict[str, Any]], by: str, limit: float) -> int:
+    """Which row is given back; 0, the given model, where none surely beats it.
+
+    Args:
+        rows: the given model first.
+        by: "robust" or "certified".
+        limit: points of clean accuracy that may be lost.
+    """
+    best, given = 0, rows[0]
+    for index, row in enumerate(rows[1:], 1):
+        if "failed" in row or row["clean"] < given["clean"] - limit / 100 * row["n"]:
+            continue
+        beats = row["sure"] if by == "robust" else True
+        if beats and (row[by] or 0) > (rows[best][by] or 0):
+            best = index
+    return best
+
+
+def _row(name: str, about: str, verdict: Judgement, seconds: float) -> dict[str, Any]:
+    return {"name": name, "about": about, "seconds": round(seconds, 1), **asdict(verdict)}
+
+
+def _failed(candidate: Proposal, sentence: str, seconds: float) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "about": candidate.why,
+        "seconds": round(seconds, 1),
+        "failed": sentence,
+        "parameters": repr(candidate.method),
+    }

@@ -1,0 +1,111 @@
+"""The repair that chooses: its rules by hand, one whole search, and its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from suture.auto import Auto
+from suture.auto.candidates import Budget, candidates, within
+from suture.auto.judging import affordable, better
+from suture.auto.method import chosen
+from suture.auto.words import why
+from suture.engine import Inline, Recorded, Run
+from suture.errors import ArgumentError
+from suture.evaluate import Tier
+from suture.repairs import Status
+from suture.testing.repairs import Finished, trained
+from suture.testing.small import digits
+
+BRIEF = Tier(steps=10, queries=20)
+METHOD = Auto(eps=0.15, epochs=15, judged=60, attacker=BRIEF)
+
+
+def row(name: str, clean: float, robust: float, *, sure: bool = True, **more: Any) -> dict:
+    return {"name": name, "n": 100, "clean": clean, "robust": robust, "certified": None,
+            "sure": sure, "forward": 1.0, **more}  # fmt: skip
+
+
+GIVEN = row("as given", 98, 20, sure=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "by", "best"),
+    [
+        ([row("a", 95, 50), row("b", 94, 60)], "robust", 2),
+        ([row("a", 95, 50), row("b", 87, 60)], "robust", 1),  # loses eleven points
+        ([row("a", 95, 25, sure=False)], "robust", 0),
+        ([row("a", 0, 0, failed="expected …")], "robust", 0),
+        ([row("a", 95, 50, certified=10), row("b", 95, 40, certified=30)], "certified", 2),
+        ([row("a", 95, 50)], "certified", 0),
+    ],
+)
+def test_the_best_within_the_limit_is_chosen_and_nothing_that_may_be_chance(rows, by, best):
+    assert chosen([GIVEN, *rows], by, 10.0) == best
+
+
+def test_chance_is_a_paired_matter():
+    """Five more right of five changed: 5 > 1.645·√5. Five more of thirteen: 5 < 1.645·√13."""
+    before = torch.zeros(40)
+    up = before.clone()
+    up[:5] = 1
+    assert better(up, before)
+    mixed, held = before.clone(), before.clone()
+    mixed[:9], held[9:13] = 1, 1
+    assert not better(mixed, held)
+    assert not better(before, before)
+
+
+def test_radii_of_other_norms():
+    assert within("linf", 0.1, 784) == 0.1
+    assert within("l2", 1.4, 784) == pytest.approx(0.1)
+    assert within("l1", 10, 784) == pytest.approx(20 / 784)
+
+
+@pytest.mark.parametrize(("norm", "count"), [("linf", 3), ("l2", 4), ("l1", 4), ("l0", 1)])
+def test_what_is_tried_shares_the_time(norm, count):
+    found = list(candidates(norm, 2.0 if norm == "l0" else 0.1, digits().train.batch(50), 5.0,
+                            Budget(10.0, None)))  # fmt: skip
+    assert len(found) == count
+    minutes = [c.method.minutes for c in found if hasattr(c.method, "minutes")]
+    assert sum(minutes) == pytest.approx(10.0 if minutes else 0.0)
+
+
+def test_a_judgement_that_would_take_too_long_has_fewer_images():
+    batch = digits().train.batch(200)
+    assert affordable(trained(), batch, 1e9, 200) == 200
+    assert affordable(trained(), batch, 1e-9, 200) == 50
+
+
+def test_words_say_why_or_that_nothing_helps():
+    assert "a: 50.0 % [39.8–60.2]" in why([GIVEN, row("a", 95, 50)], 1, "robust", 10)
+    assert "3.0 points" in why([GIVEN, row("a", 95, 50)], 1, "robust", 10)
+    assert why([GIVEN, row("a", 95, 21)], 0, "robust", 10).startswith("Nothing helps:")
+    assert "more than 1 points" in why([GIVEN, row("a", 95, 50)], 0, "robust", 1)
+    assert "every method failed" in why([GIVEN, row("a", 0, 0, failed="x")], 0, "robust", 1)
+
+
+@pytest.mark.parametrize("wrong", [{"eps": 8}, {"minutes": 0}, {"norm": "l3"}, {"choose": "any"}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ArgumentError):
+        Auto(**wrong)
+
+
+def test_a_search_finds_what_helps_and_is_not_done_again(tmp_path):
+    run = Run.create(tmp_path, kind="repair", title="", command="", seed=3, options={})
+    data = digits().train.batch()
+    with run:
+        found = METHOD(trained(), data, generator=3, engine=Recorded(Inline(), run.ledger))
+        again = METHOD(trained(), data, generator=3, engine=Finished(Inline(), run.ledger))
+    assert found.status is Status.TUNED
+    rows = found.trace["candidates"]
+    assert [r["chosen"] for r in rows].count(True) == 1 and not rows[0]["chosen"]
+    best = next(r for r in rows if r["chosen"])
+    assert best["robust"] > 2 * rows[0]["robust"]
+    assert again.trace["candidates"] == [r | {"forward": s["forward"], "seconds": s["seconds"]}
+                                         for r, s in zip(rows, again.trace["candidates"],
+                                                         strict=True)]  # fmt: skip
+    states = (found.model.state_dict(), again.model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
