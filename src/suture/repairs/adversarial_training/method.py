@@ -77,8 +77,8 @@ class AdversarialTraining(Repair):
     steps: int = 3
     step_size: float | None = None
     reach: float = 1.15
-    epochs: int = 40
-    warm_up: float = 0.85
+    epochs: int = 30
+    warm_up: float = 0.5
     minutes: float | None = None
     layers: Layers = "all"
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -87,7 +87,7 @@ class AdversarialTraining(Repair):
     step_images: int = 256
     average: float = 0.995
     label_smoothing: float = 0.0
-    augment: Augment = "none"
+    augment: Augment = "shift"
     clip: float = 0.0
     awp: float = 0.0
     held_out: float = 0.05
