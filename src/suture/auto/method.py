@@ -15,7 +15,7 @@ from suture.auto.words import why
 from suture.errors import SutureError, require
 from suture.evaluate.tiers import TIERS, Tier
 from suture.repairs import REPAIRS, Context, Repair, RepairResult, Status
-from suture.repairs.dare.search import halves
+from suture.repairs.tuning import halves
 from suture.types import Batch, Norm, check_linf
 
 GIVEN = "as given"

@@ -17,7 +17,7 @@ from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Status, repai
 from suture.repairs.base import Context
 from suture.repairs.baselines.adversarial import CrossEntropyFit
 from suture.repairs.dare import DARE, Grid
-from suture.repairs.dare.search import accuracy, halves
+from suture.repairs.tuning import accuracy, halves
 from suture.rng import Stream
 from suture.testing.small import digits, trained
 from suture.types import Batch

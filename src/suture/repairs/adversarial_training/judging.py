@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import APGD, PGD, Attack
-from suture.repairs.dare.search import accuracy
+from suture.repairs.tuning import accuracy
 from suture.rng import Stream
 from suture.types import Batch
 

@@ -23,7 +23,7 @@ from suture.repairs.adversarial_training.rates import Course
 from suture.repairs.adversarial_training.searched import Searched
 from suture.repairs.adversarial_training.suffix import Layers
 from suture.repairs.base import Context, Repair, RepairResult, Status
-from suture.repairs.dare.search import Grid, halves
+from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
 from suture.types import Batch, check_linf
 

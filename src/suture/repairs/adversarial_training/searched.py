@@ -12,7 +12,7 @@ from suture.attacks import PGD
 from suture.repairs.base import Context
 from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.tuning import Tuning
-from suture.repairs.dare.search import Fit, Grid, orders
+from suture.repairs.tuning import Fit, Grid, orders
 from suture.rng import Stream
 from suture.types import Batch
 

@@ -12,7 +12,7 @@ from suture.repairs.adversarial_training.inner import held_fixed, single_step, u
 from suture.repairs.adversarial_training.perturbation import perturbed
 from suture.repairs.adversarial_training.rates import rate
 from suture.repairs.adversarial_training.suffix import Suffix
-from suture.repairs.dare.search import orders
+from suture.repairs.tuning import orders
 from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.fitting import own_random_state

@@ -15,7 +15,7 @@ from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.baselines.tuning import Tuning
-from suture.repairs.dare.search import Fit, accuracy, orders
+from suture.repairs.tuning import Fit, accuracy, orders
 from suture.rng import Stream
 from suture.types import Batch
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from suture.errors import ArgumentError
 from suture.repairs.base import Context, Repair, RepairResult, Status
-from suture.repairs.dare.search import Fit, Grid, halves, search
+from suture.repairs.tuning import Fit, Grid, halves, search
 from suture.types import Batch
 
 

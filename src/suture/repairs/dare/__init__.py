@@ -1,7 +1,7 @@
 """DARE: slice a classifier by class, remember its better selves, tune it towards them."""
 
 from suture.repairs.dare.method import DARE
-from suture.repairs.dare.search import Grid
 from suture.repairs.dare.slicing import Slices, slice_classes
+from suture.repairs.tuning import Grid
 
 __all__ = ["DARE", "Grid", "Slices", "slice_classes"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from suture.repairs.dare.collecting import Collected
 from suture.repairs.dare.regression import Mask, Regression
-from suture.repairs.dare.search import accuracy, orders
+from suture.repairs.tuning import accuracy, orders
 from suture.rng import Stream
 from suture.types import Batch
 

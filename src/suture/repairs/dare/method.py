@@ -29,8 +29,8 @@ from suture.repairs.dare.fitting import RegressionFit
 from suture.repairs.dare.graph import sliceable, units
 from suture.repairs.dare.memory import Remembered, from_history, no_history, opened, retrained
 from suture.repairs.dare.regression import Mask, Watch, masks, no_masks, watch
-from suture.repairs.dare.search import Grid, accuracy, halves, search
 from suture.repairs.dare.slicing import slice_classes
+from suture.repairs.tuning import Grid, accuracy, halves, search
 from suture.training import History
 from suture.training.loop import fingerprint
 from suture.types import Batch

@@ -18,7 +18,7 @@ from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, cross_entropies
 from suture.data import Dataset
 from suture.data.splits import stratified
-from suture.repairs.dare.search import halves
+from suture.repairs.tuning import halves
 from suture.rng import Stream
 from suture.training import TrainConfig, train
 from suture.types import Batch

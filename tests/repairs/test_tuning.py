@@ -12,7 +12,7 @@ from torch import nn
 from suture.engine import Inline
 from suture.errors import ArgumentError
 from suture.repairs.base import Status
-from suture.repairs.dare.search import Grid, accuracy, halves, orders, search
+from suture.repairs.tuning import Grid, accuracy, halves, orders, search
 from suture.rng import Stream
 from suture.testing.small import digits
 from suture.types import Batch
