@@ -15,8 +15,8 @@ from suture.attacks import FGSM
 from suture.engine import Inline, Ledger, Recorded
 from suture.errors import ArgumentError
 from suture.repairs import DARE, Status, repair
-from suture.repairs.dare import Grid
 from suture.repairs import tuning as searching
+from suture.repairs.dare import Grid
 from suture.testing.small import digits
 from suture.training import History
 from suture.types import Batch
