@@ -15,7 +15,7 @@ from suture.auto.words import why
 from suture.engine import Inline, Recorded, Run
 from suture.errors import ArgumentError
 from suture.evaluate import Tier
-from suture.repairs import Status
+from suture.repairs import PGDTraining, Status
 from suture.testing.repairs import Finished, trained
 from suture.testing.small import digits
 
@@ -67,16 +67,26 @@ def test_radii_of_other_norms():
 @pytest.mark.parametrize(("norm", "count"), [("linf", 3), ("l2", 4), ("l1", 4), ("l0", 1)])
 def test_what_is_tried_shares_the_time(norm, count):
     found = list(candidates(norm, 2.0 if norm == "l0" else 0.1, digits().train.batch(50), 5.0,
-                            Budget(10.0, None)))  # fmt: skip
+                            Budget(10.0, None, 1e-6)))  # fmt: skip
     assert len(found) == count
     minutes = [c.method.minutes for c in found if hasattr(c.method, "minutes")]
     assert sum(minutes) == pytest.approx(10.0 if minutes else 0.0)
 
 
 def test_a_judgement_that_would_take_too_long_has_fewer_images():
-    batch = digits().train.batch(200)
-    assert affordable(trained(), batch, 1e9, 200) == 200
-    assert affordable(trained(), batch, 1e-9, 200) == 50
+    """400 forwards with backwards an image: in 4 s at 0.1 ms an image a hundred images fit."""
+    assert affordable(1e-4, 4.0, 500) == 100
+    assert affordable(1e-4, 1e9, 500) == 500
+    assert affordable(1.0, 1.0, 500) == 50 and affordable(1.0, 1.0, 30) == 30
+
+
+def test_a_slow_network_learns_from_fewer_images():
+    """Six epochs of four passes an image: in 240 s at 10 ms an image a thousand fit."""
+    method = Budget(8.0, None, 1e-2).of(PGDTraining(), 0.5, 50_000)
+    assert method.samples == 1000 and method.minutes == 4.0
+    assert method.judged == 60 and method.judged_epochs == 2
+    quick = Budget(8.0, None, 1e-6).of(PGDTraining(), 0.5, 50_000)
+    assert quick.samples is None and quick.judged == 1000 and quick.judged_epochs == 5
 
 
 def test_words_say_why_or_that_nothing_helps():

@@ -15,6 +15,8 @@ from suture.types import Batch, Norm
 
 MANY = 10_000
 """Training images from which on a step takes 256 of them; 64 of fewer."""
+FEW, COST, LEAST = 6, 4, 100
+"""Epochs that should fit; forwards with backwards an image and epoch; images at least."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,31 @@ class Budget:
     Attributes:
         minutes: for all candidates together.
         epochs: of every training; ``None`` plans by the minutes.
+        one: seconds of a forward with its backward, an image.
     """
 
     minutes: float
     epochs: int | None
+    one: float
 
-    def of(self, method: AdversarialTraining, share: float) -> AdversarialTraining:
-        """The method with its share of the time."""
+    def of(self, method: AdversarialTraining, share: float, images: int) -> AdversarialTraining:
+        """The method with its share of the time.
+
+        Where the network is so slow that not even ``FEW`` epochs of all images fit, it gets fewer
+        images and fewer judgements.
+        """
         if self.epochs is not None:
             return replace(method, epochs=self.epochs)
-        return replace(method, minutes=share * self.minutes)
+        seconds = 60 * share * self.minutes
+        fits = int(seconds / (FEW * COST * self.one))
+        judged = int(0.05 * seconds / (2 * method.judge_steps * self.one))
+        return replace(
+            method,
+            minutes=share * self.minutes,
+            samples=max(LEAST, fits) if fits < images else None,
+            judged=max(20, min(method.judged, judged)),
+            judged_epochs=method.judged_epochs if judged >= method.judged else 2,
+        )
 
 
 def candidates(
@@ -70,7 +87,8 @@ def candidates(
         augment: Augment = "flip-crop" if data.shape[0] == 3 else "shift"
         radius = within(norm, eps, math.prod(data.shape))
         size = 256 if len(data) >= MANY else 64
-        yield from _trained(budget, eps=radius, limit=limit, augment=augment, step_images=size)
+        common = {"eps": radius, "limit": limit, "augment": augment, "step_images": size}
+        yield from _trained(budget, len(data), common)
     if norm != "linf":
         attack = SparseRS(eps=eps) if norm == "l0" else Square(norm=norm, eps=eps)
         programs = DefEnSyn(attack=attack, temperature=20.0, programs_per_length=100_000)
@@ -83,10 +101,20 @@ def within(norm: Norm, eps: float, pixels: int) -> float:
     return min(1.0, eps if norm == "linf" else 2 * eps / pixels**power)
 
 
-def _trained(budget: Budget, **common: Any) -> Iterator[Proposal]:
-    last = budget.of(PGDTraining(layers=1, warm_up=0.0, reach=1.0, **common), 0.08)
-    yield Proposal("pgd-training, last layer", last, "the cheapest: one layer learns")
-    single = budget.of(NFGSM(**common), 0.25)
-    yield Proposal("n-fgsm", single, "single steps: many epochs in little time")
-    whole = budget.of(PGDTraining(**common), 0.67)
-    yield Proposal("pgd-training", whole, "all layers, with most of the time")
+def _trained(budget: Budget, images: int, common: dict[str, Any]) -> Iterator[Proposal]:
+    last = PGDTraining(layers=1, warm_up=0.0, reach=1.0, **common)
+    yield Proposal(
+        "pgd-training, last layer",
+        budget.of(last, 0.08, images),
+        "the cheapest: one layer learns",
+    )
+    yield Proposal(
+        "n-fgsm",
+        budget.of(NFGSM(**common), 0.25, images),
+        "single steps: many epochs in little time",
+    )
+    yield Proposal(
+        "pgd-training",
+        budget.of(PGDTraining(**common), 0.67, images),
+        "all layers, with most of the time",
+    )

@@ -116,8 +116,8 @@ def better(share: Tensor, before: Tensor) -> bool:
     return float(change.sum()) > SURE * float(change.square().sum().sqrt())
 
 
-def affordable(model: nn.Module, batch: Batch, seconds: float, most: int) -> int:
-    """How many images a judgement can have in so many seconds, at least ``LEAST``."""
+def per_image(model: nn.Module, batch: Batch) -> float:
+    """Seconds of a forward with its backward, an image: the least of three."""
     images = batch.images[:LEAST].clone().requires_grad_(True)
 
     def step() -> None:
@@ -125,7 +125,15 @@ def affordable(model: nn.Module, batch: Batch, seconds: float, most: int) -> int
             torch.autograd.grad(model(images).sum(), images)
 
     step()
-    one = min(_timed(step) for _ in range(3)) / len(images)
+    return min(_timed(step) for _ in range(3)) / len(images)
+
+
+def affordable(one: float, seconds: float, most: int) -> int:
+    """How many images a judgement can have in so many seconds, at least ``LEAST``.
+
+    Args:
+        one: seconds of a forward with its backward, an image.
+    """
     return max(min(LEAST, most), min(most, int(seconds / (PASSES * one))))
 
 

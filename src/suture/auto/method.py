@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from suture.auto.candidates import Budget, Proposal, candidates
-from suture.auto.judging import SHARE, Judgement, Jury, affordable
+from suture.auto.judging import SHARE, Judgement, Jury, affordable, per_image
 from suture.auto.words import why
 from suture.errors import SutureError, require
 from suture.evaluate.tiers import TIERS, Tier
@@ -74,9 +74,10 @@ class Auto(Repair):
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         started, work = time.perf_counter(), context.work(self, model, data)
         context = context.child("auto")
-        budget = Budget((1 - SHARE) * self.minutes, self.epochs)
+        one = self._one(model, data, context, work)
+        budget = Budget((1 - SHARE) * self.minutes, self.epochs, one)
         tried = list(candidates(self.norm, self.eps, data, self.limit, budget))
-        count = self._count(model, data, context, work, len(tried) + 1)
+        count = self._judges(len(data), one, len(tried) + 1)
         looked, held = halves(data, count / len(data), context.stream.child("held out"))
         jury = Jury(model, held, self.norm, self.eps, self.attacker, context)
         rows = [_row(GIVEN, "", jury(model), 0.0)]
@@ -99,19 +100,22 @@ class Auto(Repair):
             return RepairResult(copy.deepcopy(model), Status.UNCHANGED, trace)
         return replace(found, trace=trace | {"best": found.trace})
 
-    def _count(
-        self, model: nn.Module, data: Batch, context: Context, work: str, judgements: int
-    ) -> int:
-        """How many images judge; what a run has planned before is planned again."""
-        most = min(self.judged, max(1, len(data) // 10))
+    def _one(self, model: nn.Module, data: Batch, context: Context, work: str) -> float:
+        """Seconds an image; what a run has measured before is planned with again."""
         if self.epochs is not None:
-            return most
+            return 0.0
         kept = context.engine.recall("auto plan", work)
         if kept is None:
-            seconds = 60 * self.minutes * SHARE / judgements
-            kept = {"judged": affordable(model, data, seconds, most)}
+            kept = {"one": per_image(model, data)}
             context.engine.note("auto plan", kept, work=work)
-        return int(kept["judged"])
+        return float(kept["one"])
+
+    def _judges(self, images: int, one: float, judgements: int) -> int:
+        """How many images judge."""
+        most = min(self.judged, max(1, images // 10))
+        if self.epochs is not None:
+            return most
+        return affordable(one, 60 * self.minutes * SHARE / judgements, most)
 
     def _try(
         self,

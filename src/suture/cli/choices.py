@@ -56,6 +56,36 @@ Model = Annotated[
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="Weights: .safetensors or a plain state dict.")
 ]
+
+
+def _statistics(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(number(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(
+            f"{text!r} is no list of numbers: one a channel, with commas, 0.485,0.456,0.406."
+        ) from None
+
+
+Mean = Annotated[
+    Any,
+    typer.Option(
+        "--mean",
+        help="What the network wants subtracted from pixels in [0, 1], one number a channel, where "
+        "that is not a part of it (.onnx, names).",
+        parser=_statistics,
+        metavar="A,B,C",
+    ),
+]
+Std = Annotated[
+    Any,
+    typer.Option(
+        "--std",
+        help="What it wants them divided by then.",
+        parser=_statistics,
+        metavar="A,B,C",
+    ),
+]
 Trust = Annotated[
     bool, typer.Option("--trust-code", help="Allow module:factory to import and run its code.")
 ]
@@ -166,14 +196,17 @@ def open_model(
     weights: Path | None = None,
     trust_code: bool = False,
     device: str = "cpu",
+    **statistics: tuple[float, ...] | None,
 ) -> nn.Module:
-    """The classifier, checked on one image of the data set."""
+    """The classifier, checked on one image of the data set; ``statistics`` are mean and std."""
+    given = {name: value for name, value in statistics.items() if value is not None}
     model = load(
         reference,
         weights=weights,
         trust_code=trust_code,
         device=device,
         **_open_options(reference, dataset),
+        **given,
     )
     some = dataset.test if len(dataset.test) else dataset.train
     models.check_classifier(model, some.batch(1).to(device))

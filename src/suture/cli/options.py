@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from suture.cli.choices import Trust, Weights, open_model
+from suture.cli.choices import Mean, Std, Trust, Weights, open_model
 from suture.cli.common import Device, Force, Json, Out, Seed, check_device
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.data import Dataset
@@ -27,6 +27,8 @@ class Opening:
     panel: ClassVar[str] = "The model"
     weights: Weights = None
     trust_code: Trust = False
+    mean: Mean = None
+    std: Std = None
     device: Device = "cpu"
 
     @property
@@ -42,6 +44,8 @@ class Opening:
             weights=self.weights,
             trust_code=self.trust_code,
             device=self.place,
+            mean=self.mean,
+            std=self.std,
         )
 
 
