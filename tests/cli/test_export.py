@@ -52,6 +52,18 @@ def test_the_robustifier_alone_as_onnx(bundle, monkeypatch, capsys):
     assert np.abs(found - wanted).max() <= 1.01 / 255
 
 
+def test_the_suffix_names_the_format_and_outputs_have_names(bundle, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, place = bundle
+    file = place / "whole.onnx"
+    assert run(monkeypatch, capsys, "export", place / "both", "--out", file)[0] == 0
+    session = onnxruntime.InferenceSession(file.read_bytes())
+    assert [x.name for x in session.get_inputs()] == ["images"]
+    assert [x.name for x in session.get_outputs()] == ["logits"]
+    code, _ = run(monkeypatch, capsys, "export", place / "both", "--out", place / "whole.bin")
+    assert code == 2 and not (place / "whole.bin").exists()
+
+
 def test_the_whole_as_a_program(bundle, monkeypatch, capsys):
     both, place = bundle
     file, images = place / "both.pt2", digits().test.batch(5).images

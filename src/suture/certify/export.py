@@ -63,8 +63,11 @@ def _sum(row: list[float]) -> str:
     return terms[0] if len(terms) == 1 else f"(+ {' '.join(terms)})"
 
 
-def onnx_bytes(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
-    """A network as ONNX with a free batch axis.
+def onnx_bytes(model: nn.Module, in_shape: tuple[int, ...], output: str = "logits") -> bytes:
+    """A network as ONNX with a free batch axis; its input is called "images".
+
+    Args:
+        output: what its output is called.
 
     Raises:
         DependencyError: onnxscript is missing.
@@ -86,6 +89,8 @@ def onnx_bytes(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
             (example,),
             dynamo=True,
             verbose=False,
+            input_names=["images"],
+            output_names=[output],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     assert program is not None

@@ -27,8 +27,11 @@ class Format(StrEnum):
 
 def command(
     model: Model,
-    to: Annotated[Format, typer.Option("--to", help="onnx, or pt2 (torch.export).")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    to: Annotated[
+        Format | None,
+        typer.Option("--to", help="onnx, or pt2 (torch.export); default: by the file's suffix."),
+    ] = None,
     part: Annotated[
         str | None, typer.Option(help="A part alone, such as A5's robustifier.")
     ] = None,
@@ -44,6 +47,7 @@ def command(
 
     Example: suture export runs/a5 --to onnx --part robustifier --out robustifier.onnx
     """
+    to = to or _by_suffix(out)
     if out.exists() and not force:
         raise StorageError(
             expected=f"no file at {out}", got="one", remedy="Choose another --out, or --force."
@@ -58,10 +62,24 @@ def command(
             remedy="Name the data set that the model was made for.",
         )
     chosen: nn.Module = part_of(whole, part).cpu().eval()
-    content = onnx_bytes(chosen, shape) if to is Format.onnx else pt2_bytes(chosen, shape)
+    if to is Format.onnx:
+        content = onnx_bytes(chosen, shape, "logits" if part is None else part)
+    else:
+        content = pt2_bytes(chosen, shape)
     write_bytes(out, content)
     facts = {"file": str(out), "bytes": len(content), "in_shape": list(shape), "part": part}
     emit(as_json, facts, f"{out}: {len(content) / 1024:.0f} KiB, images {shape}")
+
+
+def _by_suffix(out: Path) -> Format:
+    suffix = out.suffix.removeprefix(".")
+    if suffix not in list(Format):
+        raise ArgumentError(
+            expected="a file that ends with .onnx or .pt2, or --to",
+            got=str(out),
+            remedy="Name the format: --to onnx.",
+        )
+    return Format(suffix)
 
 
 def _options(model: str, given: dict[str, tuple[int, int, int]]) -> dict[str, object]:
