@@ -127,16 +127,9 @@ class Auto(Repair):
         work: str,
     ) -> tuple[dict[str, Any], RepairResult | None]:
         """A row of the table, and the result; none where the method failed or changed nothing."""
-        own, before = context.child(candidate.name), time.perf_counter()
+        before = time.perf_counter()
         try:
-            result = candidate.method(
-                model,
-                data,
-                generator=own.stream,
-                engine=own.engine,
-                batch_size=own.batch_size,
-                on_progress=own.tell,
-            )
+            result = context.child(candidate.name).run(candidate.method, model, data)
         except SutureError as error:
             return _failed(candidate, str(error), time.perf_counter() - before), None
         row = context.engine.recall("auto row", work)

@@ -122,6 +122,17 @@ class Context:
         """The same with the sub-stream of that name."""
         return replace(self, stream=self.stream.child(name))
 
+    def run(self, method: Repair, model: nn.Module, data: Batch) -> RepairResult:
+        """Another method, with all of this."""
+        return method(
+            model,
+            data,
+            generator=self.stream,
+            engine=self.engine,
+            batch_size=self.batch_size,
+            on_progress=self.tell,
+        )
+
     def work(self, method: object, model: nn.Module, data: Batch) -> str:
         """Names the work, so that pieces that a run has kept are found again."""
         return f"{method!r} {self.stream.key} {self.batch_size} {identity(model, data)}"

@@ -87,14 +87,7 @@ def _run(
     method: Repair, model: nn.Module, data: Batch, context: Context, index: int
 ) -> RepairResult:
     try:
-        return method(
-            model,
-            data,
-            generator=context.stream,
-            engine=context.engine,
-            batch_size=context.batch_size,
-            on_progress=context.tell,
-        )
+        return context.run(method, model, data)
     except SutureError as error:
         where = f"That was method {index} of the chain, {_name(method)}."
         told = f"{error.remedy} {where}"
