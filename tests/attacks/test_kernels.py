@@ -14,7 +14,7 @@ from suture.attacks import APGD, FAB, AutoAttack, Square, kernels
 from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
 from suture.attacks.projections import to_hyperplane
-from suture.attacks.search import applied
+from suture.attacks.search import Edits, applied
 from suture.attacks.square_moves import propose_linf
 from suture.rng import bits
 from suture.testing.exact import ExactLinear, classified_batch
@@ -73,10 +73,11 @@ LOGIT = st.sampled_from((-1.0, 0.0, 2.0, math.inf, -math.inf, math.nan))
 def test_hits_and_margins(logits, goal):
     rows = torch.tensor(logits)
     goals = torch.full((len(rows),), goal)
-    hit, gap = kernels.judged(rows[None], goals)
-    assert torch.equal(hit[0], rows.argmax(1) == goals)
+    hit, gap = kernels.judged(rows, goals)
+    assert torch.equal(hit, rows.argmax(1) == goals)
+    assert torch.equal(kernels.judged(rows, goals, False)[0], ~hit)
     plain = margin(rows.double(), goals)
-    assert torch.equal(gap[0].double().nan_to_num(7.0), plain.nan_to_num(7.0))
+    assert torch.equal(gap.double().nan_to_num(7.0), plain.nan_to_num(7.0))
 
 
 @pytest.mark.parametrize("side", [1, 3, 5])
@@ -87,7 +88,7 @@ def test_square_windows(side, plainly):
     expected = plainly(propose_linf, clean, best, 0.2, side, draws)
     assert torch.equal(propose_linf(clean, best, 0.2, side, draws), expected)
     assert (expected != best).any()
-    assert torch.equal(applied(best, []), best)
+    assert torch.equal(applied(best, Edits()), best)
 
 
 @pytest.mark.parametrize(

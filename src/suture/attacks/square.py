@@ -71,12 +71,12 @@ class Square(Attack):
             draws = search.state["draws"][:, (step - 1) % _BLOCK]
             side = self._side(step, steps, images)
             energy = search.state["energy"]
-            edits, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
+            change, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
             if moved is energy:
-                search.step(edits)
+                search.step(change)
                 continue
             search.state["moved"] = moved
-            kept = search.step(edits)
+            kept = search.step(change)
             search.state["energy"] = torch.where(
                 kept, search.state["moved"], search.state["energy"]
             )

@@ -7,6 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from suture.errors import ModelError
@@ -31,6 +32,7 @@ class Answers:
         exact: whether the mean is over everything that the model can draw.
         draws: forwards that a query stands for. An exact mean counts as one: the attacker has
             the programs and computes it himself.
+        numbered: whether every query meets draws of its own.
     """
 
     def __init__(self, model: nn.Module, *, eot: int, adaptive: bool) -> None:
@@ -40,6 +42,7 @@ class Answers:
         self.weights = torch.tensor(odds) if odds else None
         self.exact = not self.randomised or bool(odds)
         self.draws = 1 if not self.randomised or odds else eot
+        self.numbered = self.randomised and not adaptive
 
     def __call__(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
         """Logits of every draw.
@@ -47,7 +50,7 @@ class Answers:
         Args:
             images: ``(k, c, h, w)``.
             keys: int64 ``(k,)``, the images' random keys.
-            first: int64 ``(k,)``, queries they had before: numbers the fresh draws.
+            first: int64 ``(k,)``, queries they had before: numbers the fresh draws, if any.
             counter: tells fresh draws from other uses of the keys.
         """
         if not self.randomised:
@@ -78,6 +81,12 @@ class Answers:
         """Over the first axis of ``(d, ...)``, by the weights."""
         return weighted(values, self.weights)
 
+    def shares_of(self, count: int) -> NDArray[np.float32]:
+        """What each of so many draws contributes to the mean, ``(count,)``."""
+        if count == 1 or self.weights is None:
+            return np.ones(count, np.float32) / np.float32(count)
+        return self.weights.numpy()
+
 
 def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     """Mean over the first axis of ``(d, ...)``, by the weights, or equal ones.
@@ -85,7 +94,7 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     Added up one after another: torch's own sums may take another order in another batch.
     """
     if len(values) == 1:
-        return values[0]
+        return values.squeeze(0)
     if values.requires_grad and torch.is_grad_enabled():
         return _Weighted.apply(values, weights)  # type: ignore[no-any-return]
     return _added(values, weights)
