@@ -32,14 +32,15 @@ def compiles(*tensors: Tensor) -> bool:
 
 def flat(*tensors: Tensor) -> tuple[NDArray, ...]:
     """The same memory for the kernels, images as rows."""
-    return tuple([(t.flatten(1) if t.ndim > 2 else t).numpy() for t in tensors])
+    arrays = [t.numpy() for t in tensors]
+    return tuple([a.reshape(a.shape[0], -1) if a.ndim > 2 else a for a in arrays])
 
 
 def judged(logits: Tensor, goals: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
     """For logits ``(k, classes)``: where ``argmax`` is the goal, or is not it, and ``margin``."""
-    hit, gap = torch.empty(len(logits), dtype=torch.bool), torch.empty(len(logits))
-    _judged(logits.numpy(), goals.numpy(), wanted, hit.numpy(), gap.numpy())
-    return hit, gap
+    hit, gap = np.empty(logits.shape[0], np.bool_), np.empty(logits.shape[0], np.float32)
+    _judged(logits.numpy(), goals.numpy(), wanted, hit, gap)
+    return torch.from_numpy(hit), torch.from_numpy(gap)
 
 
 @jit

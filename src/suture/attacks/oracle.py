@@ -341,7 +341,7 @@ class Oracle:
         return self._answers.mean(torch.stack([loss(draw, goals) for draw in draws]))
 
     def _of_mean(self, draws: Tensor) -> bool:
-        return self._eot_of == "logits" or len(draws) == 1
+        return self._eot_of == "logits" or draws.shape[0] == 1
 
     def _raised(
         self, loss: Loss, draws: Tensor, mean: Tensor, images: Tensor, rows: Tensor, more: bool
@@ -351,7 +351,7 @@ class Oracle:
             output = mean if self._of_mean(draws) else draws
             seen = output.detach().reshape(-1, *mean.shape)
             if kernels.compiles(seen):
-                odds = self._answers.shares_of(len(seen))
+                odds = self._answers.shares_of(seen.shape[0])
                 values, slopes = loss.slopes(seen, self._of(rows).goals, odds)
                 slope = self._slope(output, slopes.reshape(output.shape), images, more)
                 return self._answers.mean(values), slope

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -145,9 +146,9 @@ class Search:
     def _accept(self, loss: Tensor, done: Tensor) -> Tensor:
         """Which candidates are kept: those of lower loss, and those that reach the goal."""
         if kernels.compiles(loss, self.loss):
-            kept = torch.empty_like(done)
-            square_kernels.accept(loss.numpy(), done.numpy(), self.loss.numpy(), kept.numpy())
-            return kept
+            kept = np.empty(loss.shape[0], np.bool_)
+            square_kernels.accept(loss.numpy(), done.numpy(), self.loss.numpy(), kept)
+            return torch.from_numpy(kept)
         kept = (loss < self.loss) | done
         self.loss = torch.where(kept, loss, self.loss)
         return kept

@@ -1,4 +1,4 @@
-"""Compiled twins of random search in windows; images are ``(k, channels, pixels)``."""
+"""Compiled twins of random search in windows; images are ``(k, channels, height, width)``."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ def _corner(draws, side, height, width):  # type: ignore[no-untyped-def]
 
 
 @jit
-def put_square(clean, best, draws, side, width, eps, before):  # type: ignore[no-untyped-def]
+def put_square(clean, best, draws, side, eps, before):  # type: ignore[no-untyped-def]
     """``square_moves.edit_linf`` made in the best images; ``before`` takes what was there."""
-    height = clean.shape[2] // width
-    for k in range(len(clean)):
+    count, channels, height, width = clean.shape
+    for k in range(count):
         top, left = _corner(draws[k], side, height, width)
-        for c in range(clean.shape[1]):
+        for c in range(channels):
             # The highest of the low 32 bits is the sign.
             step = eps if (draws[k, 2 + c] >> 31) & 1 else -eps
             for i in range(side):
-                start, at = (top + i) * width + left, i * side
+                centre, row = clean[k, c, top + i], best[k, c, top + i]
                 for j in range(side):
-                    value = clean[k, c, start + j] + step
+                    value = centre[left + j] + step
                     value = _ZERO if value < 0 else value
-                    before[k, c, at + j] = best[k, c, start + j]
-                    best[k, c, start + j] = _ONE if value > 1 else value
+                    before[k, c, i, j] = row[left + j]
+                    row[left + j] = _ONE if value > 1 else value
 
 
 @jit
-def take_square_back(best, draws, side, width, before, kept):  # type: ignore[no-untyped-def]
+def take_square_back(best, draws, side, before, kept):  # type: ignore[no-untyped-def]
     """What was there before, in the images that are not kept."""
-    height = best.shape[2] // width
-    for k in range(len(best)):
+    count, channels, height, width = best.shape
+    for k in range(count):
         if not kept[k]:
             top, left = _corner(draws[k], side, height, width)
-            for c in range(best.shape[1]):
+            for c in range(channels):
                 for i in range(side):
-                    start, at = (top + i) * width + left, i * side
                     for j in range(side):
-                        best[k, c, start + j] = before[k, c, at + j]
+                        best[k, c, top + i, left + j] = before[k, c, i, j]
 
 
 @jit
 def write(images, index, values, kept=None):  # type: ignore[no-untyped-def]
-    """Values ``(k, c, m)`` at the pixels ``index``, ``(k, m)``, of images that are not kept."""
+    """Values ``(k, c, m)`` at the flat pixels ``index``, ``(k, m)``, of images that are not kept.
+
+    Images are ``(k, channels, pixels)``.
+    """
     for k in range(len(images)):
         if kept is None or not kept[k]:
             for c in range(images.shape[1]):

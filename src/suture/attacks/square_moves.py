@@ -77,19 +77,19 @@ class _CompiledSquare:
     """The change of ``edit_linf``: no index and no values are laid out."""
 
     def __init__(self, clean: Tensor, eps: float, side: int, draws: Tensor) -> None:
-        self._clean, self._eps, self._width = clean, np.float32(eps), clean.shape[3]
+        self._clean, self._eps = clean, np.float32(eps)
         self._side, self._draws = side, draws.numpy()
-        self._before = np.empty((*clean.shape[:2], side * side), np.float32)
+        self._before = np.empty((*clean.shape[:2], side, side), np.float32)
 
     def make(self, images: Tensor) -> None:
-        clean, best = self._clean.flatten(2).numpy(), images.flatten(2).numpy()
-        where = (self._draws, self._side, self._width)
-        square_kernels.put_square(clean, best, *where, self._eps, self._before)
+        where = (self._draws, self._side)
+        square_kernels.put_square(
+            self._clean.numpy(), images.numpy(), *where, self._eps, self._before
+        )
 
     def undo(self, images: Tensor, kept: Tensor) -> None:
-        where = (self._draws, self._side, self._width)
-        best = images.flatten(2).numpy()
-        square_kernels.take_square_back(best, *where, self._before, kept.numpy())
+        where = (self._draws, self._side)
+        square_kernels.take_square_back(images.numpy(), *where, self._before, kept.numpy())
 
 
 def column4(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -15,6 +16,7 @@ from suture.rng import bits
 from suture.types import described
 
 COMMON = 4
+_NONE = np.empty(0, np.float32)
 
 
 class Answers:
@@ -83,9 +85,12 @@ class Answers:
 
     def shares_of(self, count: int) -> NDArray[np.float32]:
         """What each of so many draws contributes to the mean, ``(count,)``."""
-        if count == 1 or self.weights is None:
-            return np.ones(count, np.float32) / np.float32(count)
-        return self.weights.numpy()
+        return _alike(count) if count == 1 or self.weights is None else self.weights.numpy()
+
+
+@cache
+def _alike(count: int) -> NDArray[np.float32]:
+    return np.ones(count, np.float32) / np.float32(count)
 
 
 def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
@@ -93,7 +98,7 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
     Added up one after another: torch's own sums may take another order in another batch.
     """
-    if len(values) == 1:
+    if values.shape[0] == 1:
         return values.squeeze(0)
     if values.requires_grad and torch.is_grad_enabled():
         return _Weighted.apply(values, weights)  # type: ignore[no-any-return]
@@ -102,10 +107,11 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
 def _added(values: Tensor, weights: Tensor | None) -> Tensor:
     if values.device.type == "cpu" and values.dtype == torch.float32:
-        weigh = np.ones(len(values), np.float32) if weights is None else weights.cpu().numpy()
-        flat = values.detach().contiguous().numpy().reshape(len(values), -1)
-        total = _sum(flat, weigh, weights is None)
-        return torch.from_numpy(total.reshape(values.shape[1:]))
+        flat = values.detach().contiguous().numpy()
+        weigh = _NONE if weights is None else weights.cpu().numpy()
+        total = np.empty(flat.shape[1:], np.float32)
+        _sum(flat.reshape(flat.shape[0], -1), weigh, weights is None, total.reshape(-1))
+        return torch.from_numpy(total)
     if weights is not None:
         values = values * _along_first(weights, values)
     first, *others = values.unbind(0)
@@ -116,14 +122,17 @@ def _added(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _sum(values, weights, equal):  # type: ignore[no-untyped-def]
-    """Rows times their weights, added up from the first to the last; ``equal`` divides by them."""
-    total = values[0] * weights[0]
+def _sum(values, weights, equal, total):  # type: ignore[no-untyped-def]
+    """Rows times their weights, added up from the first to the last; ``equal`` ones are divided."""
+    for i in range(len(total)):
+        total[i] = values[0, i] if equal else values[0, i] * weights[0]
     for d in range(1, len(values)):
-        row, weight = values[d], weights[d]
+        row, weight = values[d], np.float32(1.0) if equal else weights[d]
         for i in range(len(total)):
             total[i] = total[i] + weight * row[i]
-    return total / np.float32(len(values)) if equal else total
+    if equal:
+        for i in range(len(total)):
+            total[i] = total[i] / np.float32(len(values))
 
 
 def _along_first(weights: Tensor, values: Tensor) -> Tensor:
@@ -152,7 +161,7 @@ def checked(output: Tensor, images: Tensor) -> Tensor:
     Raises:
         ModelError: if it is not.
     """
-    if output.ndim != 2 or len(output) != len(images):
+    if output.ndim != 2 or output.shape[0] != images.shape[0]:
         raise ModelError(
             expected=f"logits of shape ({len(images)}, classes)",
             got=f"shape {tuple(output.shape)}",

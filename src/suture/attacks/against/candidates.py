@@ -41,6 +41,10 @@ class Kept:
         self.images = clean.clone(memory_format=torch.contiguous_format)
         self.share = torch.full((len(goals),), 2.0, device=clean.device)
         self.margin = torch.full_like(self.share, float("inf"))
+        books = (clean, self.images, self.share, self.margin)
+        self._arrays: tuple[NDArray, ...] = ()
+        if norm == "linf" and kernels.compiles(*books):
+            self._arrays = kernels.flat(goals, *books)
 
     def see(self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
         """Judge candidates, keep the better ones, and return the share that holds each, ``(k,)``.
@@ -52,8 +56,7 @@ class Kept:
             weights: probabilities of the draws, ``None`` if equal.
         """
         logits, images = logits.contiguous(), images.detach()
-        known = (logits, images, self._clean, self.images, self.share, self.margin)
-        if self._norm == "linf" and kernels.compiles(*known):
+        if self._arrays and kernels.compiles(logits, images):
             return self._see_compiled(images, rows, logits, weights)
         share, gap = self._judged(logits, rows, weights)
         tied = (share == self.share[rows]) & (gap < self.margin[rows])
@@ -70,19 +73,14 @@ class Kept:
     def _see_compiled(
         self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None
     ) -> Tensor:
-        share, limit = torch.empty(len(rows)), np.float32(self._eps + _HAIR)
-        given, clean, kept = kernels.flat(images, self._clean, self.images)
-        books = (kept, self.share.numpy(), self.margin.numpy())
-        judged = self._for_kernels(logits, rows, weights)
-        kernels.keep(*judged, given, clean, limit, books, share.numpy())
-        return share
-
-    def _for_kernels(
-        self, logits: Tensor, rows: Tensor, weights: Tensor | None
-    ) -> tuple[NDArray | bool, ...]:
+        goals, clean, *books = self._arrays
+        seen, given = logits.numpy(), kernels.flat(images)[0]
+        share = np.empty(rows.shape[0], np.float32)
         odds = _NO_ODDS if weights is None else weights.numpy()
-        goals = self._goals.numpy()
-        return logits.numpy(), odds, weights is None, rows.numpy(), goals, self._targeted
+        limit = np.float32(self._eps + _HAIR)
+        asked = (seen, odds, weights is None, rows.numpy(), goals, self._targeted)
+        kernels.keep(*asked, given, clean, limit, tuple(books), share)
+        return torch.from_numpy(share)
 
     def _judged(
         self, logits: Tensor, rows: Tensor, weights: Tensor | None
@@ -90,8 +88,10 @@ class Kept:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
         if kernels.compiles(logits):
             share, gap = torch.empty(len(rows)), torch.empty(len(rows))
-            found = (share.numpy(), gap.numpy())
-            kernels.shares(*self._for_kernels(logits, rows, weights), *found)
+            odds = _NO_ODDS if weights is None else weights.numpy()
+            known = (t.numpy() for t in (rows, self._goals))
+            found = (t.numpy() for t in (share, gap))
+            kernels.shares(logits.numpy(), odds, weights is None, *known, self._targeted, *found)
             return share, gap
         goals = self._goals[rows]
         hit = (logits.argmax(-1) == goals).to(logits.dtype)
