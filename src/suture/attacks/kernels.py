@@ -65,10 +65,11 @@ def _hit_and_gap(row, goal):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _share_and_gap(logits, k, weights, goal, equal, targeted):  # type: ignore[no-untyped-def]
+def _share_and_gap(logits, k, weights, goal, equal, targeted, enough):  # type: ignore[no-untyped-def]
     """Share of the draws that deny the attacker candidate k, and its mean margin.
 
-    Summed over the draws from the first to the last; ``equal`` ones have no weights.
+    Summed over the draws from the first to the last, and no further than where more than
+    ``enough`` of them deny it; ``equal`` ones have no weights.
     """
     draws = len(logits)
     total, mean, always = _ZERO, _ZERO, True
@@ -79,6 +80,8 @@ def _share_and_gap(logits, k, weights, goal, equal, targeted):  # type: ignore[n
         always &= holds
         total = weight * np.float32(holds) if d == 0 else total + weight * np.float32(holds)
         mean = weight * ahead if d == 0 else mean + weight * ahead
+        if enough < 1 and total > enough and not equal:
+            return total, mean
     if equal:
         total, mean = total / np.float32(draws), mean / np.float32(draws)
     return _ONE if always else total, -mean if targeted else mean
@@ -87,26 +90,29 @@ def _share_and_gap(logits, k, weights, goal, equal, targeted):  # type: ignore[n
 @jit
 def shares(logits, weights, equal, rows, goals, targeted, share, gap):  # type: ignore[no-untyped-def]
     """What ``Kept`` judges candidates by, from logits ``(d, k, classes)``."""
+    most = np.float32(np.inf)
     for k in range(len(rows)):
-        share[k], gap[k] = _share_and_gap(logits, k, weights, goals[rows[k]], equal, targeted)
+        own = goals[rows[k]]
+        share[k], gap[k] = _share_and_gap(logits, k, weights, own, equal, targeted, most)
 
 
 @jit
-def keep(logits, weights, equal, rows, goals, targeted, images, clean, limit, books, share):  # type: ignore[no-untyped-def]
-    """``Kept`` for L∞: fills the shares, and writes to the books, which it holds of each row.
+def keep(logits, weights, equal, rows, goals, targeted, images, clean, limit, books, down):  # type: ignore[no-untyped-def]
+    """``Kept.see`` for L∞; of each row the books hold the best candidate.
 
     In the candidates' order: a later one of the same row must beat the earlier one.
     """
     kept, best_share, best_gap = books
     for k in range(len(rows)):
         row = rows[k]
-        share[k], gap = _share_and_gap(logits, k, weights, goals[row], equal, targeted)
-        tied = share[k] == best_share[row] and gap < best_gap[row]
-        if not (share[k] < best_share[row] or tied):
+        best, own = best_share[row], goals[row]
+        share, gap = _share_and_gap(logits, k, weights, own, equal, targeted, best)
+        down[k] = share == 0
+        if not (share < best or (share == best and gap < best_gap[row])):
             continue
         image, centre, inside = images[k], clean[row], 0
         for p in range(len(image)):
             near = abs(image[p] - centre[p]) <= limit
             inside += (image[p] >= 0) & (image[p] <= 1) & near
         if inside == len(image):
-            kept[row], best_share[row], best_gap[row] = image, share[k], gap
+            kept[row], best_share[row], best_gap[row] = image, share, gap

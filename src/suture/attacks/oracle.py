@@ -151,15 +151,15 @@ class Oracle:
         offsets = torch.arange(m, device=rows.device) * self.draws
         first = (self._spend(rows, m)[:, None] + offsets).flatten()
         flat, owners = images.flatten(0, 1), rows.repeat_interleave(m)
-        logits, shares = [], []
+        logits, down = [], []
         with torch.no_grad():
             for i in range(0, k * m, self._width):
                 part = (t[i : i + self._width] for t in (flat, owners, first))
                 logits.append(self._mean(*part))
-                shares.append(self._seen[1])
+                down.append(self._seen[1])
         made = torch.cat(logits).reshape(k, m, -1)
-        held = [share for share in shares if share is not None]
-        self._seen = (made, torch.cat(held).reshape(k, m) if held else None)
+        known = [part for part in down if part is not None]
+        self._seen = (made, torch.cat(known).reshape(k, m) if known else None)
         return made
 
     def gradient(self, images: Tensor, rows: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -195,11 +195,11 @@ class Oracle:
             logits: what the last query returned.
         """
         if self.kept is not None:
-            asked, share = self._seen
+            asked, seen = self._seen
             if not self._certain:
                 return torch.zeros(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-            if asked is logits and share is not None:
-                return share == 0
+            if asked is logits and seen is not None:
+                return seen
             down = (self.kept.share[rows] == 0).reshape(-1, *(1,) * (logits.ndim - 2))
             return down & self._hit(logits, rows)
         return self._hit(logits, rows)
@@ -316,11 +316,11 @@ class Oracle:
         if self.kept is not None:
             with torch.no_grad():
                 if self._judge is None:
-                    share = self._keep(self._answers, images, rows, draws)
+                    down = self._keep(self._answers, images, rows, draws)
                 else:
-                    seen = self._judge(images, self._own[rows], rows * 0, QUERY)
-                    share = self._keep(self._judge, images, rows, seen)
-            self._seen = (mean, share)
+                    judged = self._judge(images, self._own[rows], rows * 0, QUERY)
+                    down = self._keep(self._judge, images, rows, judged)
+            self._seen = (mean, down)
         return mean
 
     def _keep(self, by: Answers, images: Tensor, rows: Tensor, draws: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Kept:
             self._arrays = kernels.flat(goals, *books)
 
     def see(self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
-        """Judge candidates, keep the better ones, and return the share that holds each, ``(k,)``.
+        """Judge candidates, keep the better ones, and say which of them no draw holds, ``(k,)``.
 
         Args:
             images: ``(k, c, h, w)``.
@@ -61,26 +61,24 @@ class Kept:
         share, gap = self._judged(logits, rows, weights)
         tied = (share == self.share[rows]) & (gap < self.margin[rows])
         index = ((share < self.share[rows]) | tied).nonzero()[:, 0]
-        if not len(index):
-            return share
         index = index[self._inside(images, rows, index)]
         index = _best_of_each(index, rows, share, gap)
         own = rows[index]
         self.images[own] = images[index]
         self.share[own], self.margin[own] = share[index], gap[index]
-        return share
+        return share == 0
 
     def _see_compiled(
         self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None
     ) -> Tensor:
         goals, clean, *books = self._arrays
         seen, given = logits.numpy(), kernels.flat(images)[0]
-        share = np.empty(rows.shape[0], np.float32)
+        down = np.empty(rows.shape[0], np.bool_)
         odds = _NO_ODDS if weights is None else weights.numpy()
         limit = np.float32(self._eps + _HAIR)
         asked = (seen, odds, weights is None, rows.numpy(), goals, self._targeted)
-        kernels.keep(*asked, given, clean, limit, tuple(books), share)
-        return torch.from_numpy(share)
+        kernels.keep(*asked, given, clean, limit, tuple(books), down)
+        return torch.from_numpy(down)
 
     def _judged(
         self, logits: Tensor, rows: Tensor, weights: Tensor | None
