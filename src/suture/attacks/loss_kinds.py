@@ -30,7 +30,7 @@ class OfDraws:
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """A loss that treats every row of logits alike, so that all draws can be handed over at once."""
+    """A loss that treats every row of logits alike: all draws can be handed over at once."""
 
     function: Loss
 

@@ -65,7 +65,9 @@ class Edits:
 
     def make(self, images: Tensor) -> None:
         """Write the values."""
-        self._before = [take(images, e.index) if e.before is None else e.before for e in self._edits]
+        self._before = [
+            take(images, e.index) if e.before is None else e.before for e in self._edits
+        ]
         for edit in self._edits:
             put(images, edit.index, edit.values)
 
