@@ -15,6 +15,7 @@ ORDER = [
     "registry",
     "settings",
     "memory",
+    "rng_kernels",
     "rng",
     "types",
     "provenance",

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suture import rng
 from suture.rng import Stream, as_stream, bits, image_keys, integers, mix, normal, uniform
 
 
@@ -77,3 +78,18 @@ def test_image_keys_follow_the_image():
     nudged[0, 0, 0, 0] += 1e-6
     assert image_keys(nudged, Stream(1))[0] != keys[0]
     assert len(set(keys.tolist())) == 5
+
+
+def test_the_compiled_passes_draw_the_same_bits(monkeypatch):
+    images = torch.randn(5, 2, 3, 3)
+    counters = (3, torch.arange(-2, 5)[None], -1)
+
+    def drawn() -> list[torch.Tensor]:
+        keys = image_keys(images, Stream(2**63 + 5))
+        return [keys, bits(keys), bits(keys[:, None], *counters), bits(keys[0], 7)]
+
+    compiled = drawn()
+    monkeypatch.setattr(rng, "compiles", lambda *_: False)
+    for one, plain in zip(compiled, drawn(), strict=True):
+        assert one.dtype == torch.int64
+        assert torch.equal(one, plain)

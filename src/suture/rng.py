@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
@@ -88,12 +89,37 @@ def bits(keys: Tensor, *counters: int | Tensor) -> Tensor:
         keys: int64, any shape.
         counters: integers or int64 tensors that broadcast against ``keys``.
     """
+    if compiles(keys, *(c for c in counters if isinstance(c, Tensor))):
+        return _compiled_bits(keys, *counters)
     state = keys
     for counter in counters:
         step = counter + 1 if isinstance(counter, Tensor) else int(counter) + 1
         offset = step * _signed(GOLDEN) if isinstance(step, Tensor) else _signed(step * GOLDEN)
         state = mix(state + offset)
     return state
+
+
+def compiles(*tensors: Tensor) -> bool:
+    """Whether the compiled twins can take these tensors: plain ones on a processor."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return False
+    return all(type(t) is Tensor and t.is_cpu for t in tensors)
+
+
+def _compiled_bits(keys: Tensor, *counters: int | Tensor) -> Tensor:
+    from suture.rng_kernels import advanced  # here, because it takes its time
+
+    state = _unsigned(keys)
+    for counter in counters:
+        tensor = isinstance(counter, Tensor)
+        state = advanced(state, _unsigned(counter) if tensor else np.uint64(int(counter) & _MASK))
+    return torch.from_numpy(np.asarray(state).view(np.int64))
+
+
+def _unsigned(tensor: Tensor) -> NDArray[np.uint64]:
+    return tensor.to(torch.int64).numpy().view(np.uint64)
 
 
 def uniform(random_bits: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -120,7 +146,14 @@ def image_keys(images: Tensor, stream: Stream) -> Tensor:
     attack's result for an image independent of batch size, order and process count. Integer
     arithmetic modulo 2**64, hence exact on every device.
     """
-    pixels = images.detach().flatten(1).contiguous().view(torch.int32).to(torch.int64)
+    pixels = images.detach().flatten(1).contiguous().view(torch.int32)
+    if compiles(pixels):
+        from suture.rng_kernels import summed  # here, because it takes its time
+
+        sums = np.empty(len(pixels), np.uint64)
+        summed(pixels.numpy(), sums)
+        return mix(torch.from_numpy(sums.view(np.int64)) + _signed(stream.key))
+    pixels = pixels.to(torch.int64)
     position = torch.arange(pixels.shape[1], device=pixels.device)
     weights = bits(position, 0) | 1
     return mix((mix(pixels + 1) * weights).sum(1) + _signed(stream.key))

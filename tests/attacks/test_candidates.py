@@ -27,7 +27,7 @@ def test_candidates_are_judged_as_torch_does(classes: int, targeted: bool):
     odds = torch.rand(7, generator=generator)
     odds /= odds.sum()
     kept = Kept(torch.zeros(50, 1, 2, 2), goals, targeted=targeted, norm="linf", eps=0.1)
-    share, gap = kept._judged(logits, goals, odds)
+    share, gap = kept._judged(logits, torch.arange(50), odds)
     hit = logits.argmax(-1) == goals
     holds = (~hit if targeted else hit).float()
     expected = sum(w * h for w, h in zip(odds.tolist(), holds, strict=True))

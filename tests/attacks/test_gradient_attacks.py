@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from suture.attacks import APGD, BIM, CW, FGSM, JSMA, PGD, DeepFool
-from suture.attacks.apgd import _Schedule
+from suture.attacks.apgd import _StepSizes
 from suture.attacks.geometry import distance, project
 from suture.attacks.jsma import best_pairs
 from suture.attacks.losses import dlr, dlr_towards
@@ -198,7 +198,7 @@ def test_dlr_is_scale_invariant():
 
 
 def test_apgds_checkpoints_are_the_papers():
-    schedule, periods = _Schedule(100, 0.75), []
+    schedule, periods = _StepSizes(100, 0.75), []
     flat = torch.zeros(1)
     image = torch.zeros(1, 1, 1, 1)
     state = Rows(value=flat, top=flat, here=image, best=image, gradient=image)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from suture.attacks import APGD, FAB, AutoAttack, Square, kernels
 from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
+from suture.attacks.losses import LOSSES, ahead, dlr_towards
 from suture.attacks.projections import to_hyperplane
-from suture.attacks.search import applied
+from suture.attacks.search import Edits, applied
 from suture.attacks.square_moves import propose_linf
 from suture.rng import bits
 from suture.testing.exact import ExactLinear, classified_batch
+from suture.types import RepairedModel
 
 NORMS = ("linf", "l2")
 SHAPES = ((1, 1, 1), (1, 2, 3), (3, 4, 5), (1, 28, 28))
@@ -73,10 +76,11 @@ LOGIT = st.sampled_from((-1.0, 0.0, 2.0, math.inf, -math.inf, math.nan))
 def test_hits_and_margins(logits, goal):
     rows = torch.tensor(logits)
     goals = torch.full((len(rows),), goal)
-    hit, gap = kernels.judged(rows[None], goals)
-    assert torch.equal(hit[0], rows.argmax(1) == goals)
+    hit, gap = kernels.judged(rows, goals)
+    assert torch.equal(hit, rows.argmax(1) == goals)
+    assert torch.equal(kernels.judged(rows, goals, False)[0], ~hit)
     plain = margin(rows.double(), goals)
-    assert torch.equal(gap[0].double().nan_to_num(7.0), plain.nan_to_num(7.0))
+    assert torch.equal(gap.double().nan_to_num(7.0), plain.nan_to_num(7.0))
 
 
 @pytest.mark.parametrize("side", [1, 3, 5])
@@ -87,7 +91,7 @@ def test_square_windows(side, plainly):
     expected = plainly(propose_linf, clean, best, 0.2, side, draws)
     assert torch.equal(propose_linf(clean, best, 0.2, side, draws), expected)
     assert (expected != best).any()
-    assert torch.equal(applied(best, []), best)
+    assert torch.equal(applied(best, Edits()), best)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,65 @@ def test_whole_attacks(attack, plainly):
     assert torch.equal(found.images, expected.images)
     assert torch.equal(found.queries, expected.queries)
     assert found.success.any()
+
+
+class Mixed(RepairedModel):
+    """One of three linear classifiers, drawn with known odds."""
+
+    randomised = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(ExactLinear((1, 6, 6), seed=seed) for seed in range(3))
+
+    def support(self) -> tuple[tuple[float, nn.Module], ...]:
+        return tuple(zip((0.5, 0.3, 0.2), self.members, strict=True))
+
+    def undefended(self) -> nn.Module:
+        return self.members[0]
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        return self.members[0](images)
+
+
+CLOSED = {
+    "dlr": lambda: LOSSES["dlr"],
+    "dlr_towards": lambda: dlr_towards(torch.tensor([1, 2, 3, 4, 0])),
+    "ahead": lambda: ahead(torch.tensor([1, 2, 3, 4, 0])),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("odds", [(1.0,), (0.5, 0.2, 0.3)])
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), ties=st.booleans())
+def test_losses_in_closed_form_are_those_of_the_graph(name, odds, seed, ties):
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randn(len(odds), 5, 5, generator=generator)
+    draws = ((2 * draws).round() if ties else draws).requires_grad_(True)
+    loss, goals = CLOSED[name](), torch.tensor([0, 1, 2, 3, 4])
+    values = torch.stack([loss(draw, goals) for draw in draws])
+    (expected,) = torch.autograd.grad((values * torch.tensor(odds)[:, None]).sum(), draws)
+    found, slopes = loss.slopes(draws.detach(), goals, np.array(odds, np.float32))
+    assert torch.equal(found, values.detach())
+    # Among equals torch chooses whose gradient it is; the size is the same.
+    if ties:
+        expected, slopes = (t.abs().sum(2) for t in (expected, slopes))
+        assert torch.allclose(slopes, expected, rtol=1e-4, atol=1e-6)
+    else:
+        assert torch.equal(slopes, expected)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["ce", "dlr", "dlr-targeted"])
+def test_attacks_on_draws(norm, name, plainly):
+    model, batch = Mixed(), classified_batch(ExactLinear((1, 6, 6)), (1, 6, 6), 12, seed=0)
+    for of in ("logits", "losses"):
+        attack = APGD(norm=norm, eps=0.02, steps=12, loss=name, classes=2, eot_of=of, adaptive=True)
+        expected, found = plainly(attack, model, batch), attack(model, batch)
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.share, expected.share)
+        assert 0 < float(found.share.mean()) < 1
 
 
 @pytest.mark.parametrize("targeted", [False, True])

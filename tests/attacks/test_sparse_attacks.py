@@ -11,7 +11,7 @@ from torch import nn
 from suture.attacks import OnePixel, Pixle, SparseRS
 from suture.attacks.geometry import distance
 from suture.attacks.oracle import Oracle
-from suture.attacks.search import Edit, Search, applied, take
+from suture.attacks.search import Edit, Edits, Search, applied, take
 from suture.attacks.sparse_moves import (
     _PATCH,
     _PIXELS,
@@ -133,10 +133,10 @@ def test_search_takes_back_what_does_not_help(model: ExactLinear, batch: Batch):
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
         before, loss = search.best.clone(), search.loss.clone()
-        overlapping = [
+        overlapping = Edits(
             Edit(torch.tensor([[0, 1]]).repeat(8, 1), torch.rand(8, 3, 2, generator=generator)),
             Edit(torch.tensor([[1, 2]]).repeat(8, 1), torch.rand(8, 3, 2, generator=generator)),
-        ]
+        )
         candidates = applied(before, overlapping)
         kept = search.step(overlapping)
         assert torch.equal(search.best[kept], candidates[kept])

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suture.attacks import kernels
+from suture.attacks import ascent_kernels, kernels
 from suture.attacks.apgd_l1 import ascend_l1
-from suture.attacks.ascent import LossOf, ask, remember
+from suture.attacks.ascent import LossOf, ask, drop, remember
 from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import column, distance
 from suture.attacks.losses import LOSSES, dlr_towards, negated
@@ -106,9 +106,7 @@ class APGD(Attack):
         schedule = _StepSizes(self.steps, self.rho)
         for index in range(self.steps + 1):
             ask(oracle, state, loss_of)
-            gone = oracle.finished(state.logits, state.rows)
-            found[state.place[gone]], done[state.place[gone]] = state.here[gone], True
-            state.leave(gone)
+            drop(state, oracle.finished(state.logits, state.rows), found, done)
             if not len(state):
                 return found, done
             remember(state)
@@ -125,7 +123,7 @@ class APGD(Attack):
         if self.norm == "linf" and kernels.compiles(*given):
             moved = torch.empty_like(state.here)
             numbers = (np.float32(self.eps), np.float32(share))
-            kernels.momentum(*kernels.flat(*given), *numbers, *kernels.flat(moved))
+            ascent_kernels.momentum(*kernels.flat(*given), *numbers, *kernels.flat(moved))
             return moved
         straight = state.here + column(state.step) * steepest(self.norm, state.gradient)
         straight = _project(self.norm, self.eps, state.clean, straight)
@@ -145,7 +143,7 @@ class _StepSizes:
         """At a checkpoint, halve the step of images that stall and send them back to the best."""
         if index == 0:
             state.raised, state.reduced = torch.zeros_like(state.top), torch.ones_like(state.top)
-            state.top_before, state.last = state.top, state.value
+            state.top_before, state.last = state.top.clone(), state.value
             return
         state.raised = state.raised + (state.value > state.last)
         state.last, self._since = state.value, self._since + 1
@@ -156,7 +154,7 @@ class _StepSizes:
         state.step = torch.where(stalled, state.step / 2.0, state.step)
         state.here = torch.where(column(stalled), state.best, state.here)
         state.gradient = torch.where(column(stalled), state.best_gradient, state.gradient)
-        state.reduced, state.top_before = stalled.to(state.top.dtype), state.top
+        state.reduced, state.top_before = stalled.to(state.top.dtype), state.top.clone()
         state.raised = torch.zeros_like(state.top)
         self._period, self._since = max(self._period - self._shrink, self._least), 0
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from suture.attacks.ascent import LossOf, ask, remember
+from suture.attacks.ascent import LossOf, ask, drop, remember
 from suture.attacks.geometry import column
 from suture.attacks.oracle import Oracle
 from suture.attacks.projections import to_l1_ball
@@ -51,9 +51,7 @@ def ascend_l1(
         for index in range(count + 1):
             ask(oracle, state, loss_of)
             gone = oracle.finished(state.logits, state.rows) & (factor == 1)
-            gone = gone | ~oracle.can_ask(state.rows)
-            found[state.place[gone]], done[state.place[gone]] = state.here[gone], True
-            state.leave(gone)
+            drop(state, oracle.or_spent(gone, state.rows), found, done)
             if not len(state):
                 return found, done
             remember(state)

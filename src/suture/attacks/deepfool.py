@@ -11,7 +11,8 @@ from torch import Tensor
 
 from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance
-from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
 from suture.types import Norm
 

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suture.attacks import kernels
+from suture.attacks import kernels, plane_kernels
 from suture.attacks.base import ATTACKS, Attack, require
 from suture.attacks.geometry import column, distance, margin, row_sum
-from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.losses import ahead
+from suture.attacks.oracle import Oracle
 from suture.attacks.projections import to_hyperplane
 from suture.attacks.steps import Rows
 from suture.rng import normal, uniform
@@ -81,13 +83,15 @@ class FAB(Attack):
             for start in range(self.restarts):
                 self._descend(oracle, left, start, losses)
                 found[left.place] = left.best
-                left.leave(self._near(left.shortest) | ~oracle.can_ask(left.rows))
+                left.leave(oracle.or_spent(left.shortest <= self._enough, left.rows))
                 if not len(left):
                     return found
         return found
 
-    def _near(self, lengths: Tensor) -> Tensor:
-        return (lengths <= self.eps) & math.isfinite(self.eps)
+    @property
+    def _enough(self) -> float:
+        """The length that ends the search for an image; without a radius none does."""
+        return self.eps if math.isfinite(self.eps) else -1.0
 
     def _boundaries(self, oracle: Oracle, left: Rows) -> list[Losses]:
         """For every run, the functions whose zeros are the boundaries it may go to."""
@@ -108,8 +112,8 @@ class FAB(Attack):
             normals, gaps = self._nearest(oracle, state, losses)
             state.here = self._moved(state, normals, gaps)
             reached = oracle.reached(oracle.logits(state.here, state.rows), state.rows)
-            self._remember(state, left, reached)
-            state.leave(self._near(left.shortest[state.place]) | ~oracle.can_ask(state.rows))
+            near = self._remember(state, left, reached)
+            state.leave(oracle.or_spent(near, state.rows))
             if not len(state):
                 return
 
@@ -152,7 +156,7 @@ class FAB(Attack):
             return self._moved_plainly(*given)
         moved = torch.empty_like(state.here)
         numbers = (np.float32(self.alpha_max), np.float32(self.eta))
-        kernels.biased_step(
+        plane_kernels.biased_step(
             self.norm == "l2", *kernels.flat(*given), *numbers, *kernels.flat(moved)
         )
         return moved
@@ -172,23 +176,30 @@ class FAB(Attack):
         near, far = x + self.eta * first, centre + self.eta * second
         return (near * (1.0 - alpha) + far * alpha).clamp(0.0, 1.0)
 
-    def _remember(self, state: Rows, left: Rows, reached: Tensor) -> None:
-        """Keep what reached the goal with a smaller change than any before, and go back from it."""
+    def _remember(self, state: Rows, left: Rows, reached: Tensor) -> Tensor:
+        """Keep what reached the goal with a smaller change than any before, and go back from it.
+
+        Returns which images are near enough.
+        """
         given = (state.here, state.clean, left.best, left.shortest)
         if self.norm == "l1" or not kernels.compiles(*given):
-            self._remember_plainly(state, left, reached)
-            return
+            return self._remember_plainly(state, left, reached)
         here, clean, best, shortest = kernels.flat(*given)
-        at, beta = kernels.flat(reached, state.place), np.float32(self.beta)
-        kernels.step_back(self.norm == "l2", here, clean, *at, beta, best, shortest)
+        near = torch.empty_like(reached)
+        at, numbers = kernels.flat(reached, state.place, near), (self.beta, self._enough)
+        plane_kernels.step_back(
+            self.norm == "l2", here, clean, *at, *map(np.float32, numbers), best, shortest
+        )
+        return near
 
-    def _remember_plainly(self, state: Rows, left: Rows, reached: Tensor) -> None:
+    def _remember_plainly(self, state: Rows, left: Rows, reached: Tensor) -> Tensor:
         lengths = distance(self.norm, state.here - state.clean)
         shorter = reached & (lengths < left.shortest[state.place])
         left.best[state.place[shorter]] = state.here[shorter]
         left.shortest[state.place[shorter]] = lengths[shorter]
         back = state.clean + (state.here - state.clean) * self.beta
         state.here = torch.where(column(reached), back, state.here)
+        return left.shortest[state.place] <= self._enough
 
 
 def _ahead(other: int) -> Loss:
@@ -198,9 +209,4 @@ def _ahead(other: int) -> Loss:
 
 def _ranked(rank: int) -> Losses:
     """Towards the class that was at this rank on the clean image."""
-
-    def losses(state: Rows) -> list[Loss]:
-        others = state.ranked[:, rank, None]
-        return [lambda z, goals: (z.gather(1, others) - z.gather(1, goals[:, None]))[:, 0]]
-
-    return losses
+    return lambda state: [ahead(state.ranked[:, rank])]

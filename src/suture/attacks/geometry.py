@@ -107,7 +107,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     A tie is 0: whether it counts as right is decided by ``argmax``, not here.
     """
     if kernels.compiles(logits):
-        return kernels.judged(logits[None], labels)[1][0]
+        return kernels.judged(logits, labels)[1]
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], float("-inf"))
     return (own - others.amax(1, keepdim=True))[:, 0]

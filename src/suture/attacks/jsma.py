@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from suture.attacks.base import ATTACKS, Attack, require
-from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows
 from suture.types import Norm
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from suture.attacks import ascent_kernels
 from suture.attacks.geometry import margin
-from suture.attacks.oracle import Loss, OfDraws
+from suture.attacks.loss_kinds import Alike, ClosedForm, Loss, OfDraws
 from suture.attacks.steps import cross_entropies
 from suture.errors import ArgumentError
 
@@ -26,7 +31,16 @@ def dlr_towards(targets: Tensor) -> Loss:
         gap = logits.gather(1, goals[:, None]) - logits.gather(1, targets[:, None])
         return -gap[:, 0] / (ranked[:, 0] - 0.5 * (ranked[:, 2] + ranked[:, 3]) + 1e-12)
 
-    return loss
+    return ClosedForm(loss, _compiled(ascent_kernels.dlr_towards, 4, targets))
+
+
+def ahead(others: Tensor) -> Loss:
+    """``z_other - z_y`` for given other classes, which is 0 on the boundary between the two."""
+
+    def loss(logits: Tensor, goals: Tensor) -> Tensor:
+        return (logits.gather(1, others[:, None]) - logits.gather(1, goals[:, None]))[:, 0]
+
+    return ClosedForm(loss, _compiled(ascent_kernels.ahead, 2, others))
 
 
 def lead(logits: Tensor, goals: Tensor) -> Tensor:
@@ -50,13 +64,31 @@ def negated(loss: Loss) -> Loss:
     return lambda logits, goals: -loss(logits, goals)
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropies, "dlr": dlr, "margin": lead, "clipped": clipped}
+def _compiled(
+    kernel: Callable[..., None], classes: int, *others: Tensor
+) -> Callable[[Tensor, Tensor, NDArray], tuple[Tensor, Tensor]]:
+    def slopes(draws: Tensor, goals: Tensor, odds: NDArray) -> tuple[Tensor, Tensor]:
+        _need(classes, draws)
+        values, found = torch.empty(draws.shape[:2]), torch.empty_like(draws)
+        given = (t.numpy() for t in (draws, goals, *others))
+        kernel(*given, odds, values.numpy(), found.numpy())
+        return values, found
+
+    return slopes
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": Alike(cross_entropies),
+    "dlr": ClosedForm(dlr, _compiled(ascent_kernels.dlr, 3)),
+    "margin": lead,
+    "clipped": clipped,
+}
 
 
 def _need(classes: int, logits: Tensor) -> None:
-    if logits.shape[1] < classes:
+    if logits.shape[-1] < classes:
         raise ArgumentError(
             expected=f"at least {classes} classes for this loss",
-            got=f"{logits.shape[1]}",
+            got=f"{logits.shape[-1]}",
             remedy='Use loss="ce".',
         )

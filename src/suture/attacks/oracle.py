@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +15,9 @@ from suture.attacks import kernels
 from suture.attacks.against.answers import Answers, checked
 from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import margin
+from suture.attacks.loss_kinds import Alike, ClosedForm, Loss, OfDraws
 from suture.rng import Stream, bits, image_keys
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Averaged = Literal["logits", "losses"]
 
 ATTACK, QUERY, DECISION = 1, 2, 3
@@ -151,15 +151,15 @@ class Oracle:
         offsets = torch.arange(m, device=rows.device) * self.draws
         first = (self._spend(rows, m)[:, None] + offsets).flatten()
         flat, owners = images.flatten(0, 1), rows.repeat_interleave(m)
-        logits, shares = [], []
+        logits, down = [], []
         with torch.no_grad():
             for i in range(0, k * m, self._width):
                 part = (t[i : i + self._width] for t in (flat, owners, first))
                 logits.append(self._mean(*part))
-                shares.append(self._seen[1])
+                down.append(self._seen[1])
         made = torch.cat(logits).reshape(k, m, -1)
-        held = [share for share in shares if share is not None]
-        self._seen = (made, torch.cat(held).reshape(k, m) if held else None)
+        known = [part for part in down if part is not None]
+        self._seen = (made, torch.cat(known).reshape(k, m) if known else None)
         return made
 
     def gradient(self, images: Tensor, rows: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -178,13 +178,12 @@ class Oracle:
         with torch.enable_grad():
             draws = self._ask(images, rows, self._spend(rows, 1))
             mean = self._answers.mean(draws)
-            values = [self._value(loss, draws, mean, rows) for loss in losses]
-            slopes = [
-                self._slope(value, images, more=index + 1 < len(values))
-                for index, value in enumerate(values)
+            found = [
+                self._raised(loss, draws, mean, images, rows, more=index + 1 < len(losses))
+                for index, loss in enumerate(losses)
             ]
         logits = self._noted(mean.detach(), images.detach(), rows, draws.detach())
-        return logits, slopes, [value.detach() for value in values]
+        return logits, [slope for _, slope in found], [value for value, _ in found]
 
     def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Bool ``(k,)`` or ``(k, m)``: whether the attacker has what he wants.
@@ -196,27 +195,26 @@ class Oracle:
             logits: what the last query returned.
         """
         if self.kept is not None:
-            asked, share = self._seen
+            asked, seen = self._seen
             if not self._certain:
                 return torch.zeros(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-            if asked is logits and share is not None:
-                return share == 0
+            if asked is logits and seen is not None:
+                return seen
             down = (self.kept.share[rows] == 0).reshape(-1, *(1,) * (logits.ndim - 2))
             return down & self._hit(logits, rows)
         return self._hit(logits, rows)
 
     def _hit(self, logits: Tensor, rows: Tensor) -> Tensor:
         if logits.ndim == 2 and kernels.compiles(logits):
-            hit = self._judged(logits, rows)[0]
-            return hit if self.targeted else ~hit
+            return self._judged(logits, rows)[0]
         hit = logits.argmax(-1) == self.goals[rows].reshape(-1, *(1,) * (logits.ndim - 2))
         return hit if self.targeted else ~hit
 
     def _judged(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Where ``argmax`` is the goal, and ``margin``: of one query both are wanted."""
+        """Whether the attacker has what he wants, and ``margin``: of one query both are wanted."""
         seen, hit, gap = self._last
         if seen is not logits:
-            hit, gap = (part[0] for part in kernels.judged(logits[None], self._of(rows).goals))
+            hit, gap = kernels.judged(logits, self._of(rows).goals, self.targeted)
             self._last = (logits, hit, gap)
         return hit, gap
 
@@ -227,7 +225,10 @@ class Oracle:
 
     def finished(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Bool ``(k,)``: reached, or the image can ask no more."""
-        done = self.reached(logits, rows)
+        return self.or_spent(self.reached(logits, rows), rows)
+
+    def or_spent(self, done: Tensor, rows: Tensor) -> Tensor:
+        """Bool ``(k,)``: done with, or the image can ask no more."""
         return done | ~self.can_ask(rows) if self.limited else done
 
     def can_ask(self, rows: Tensor) -> Tensor:
@@ -263,10 +264,14 @@ class Oracle:
         return allowed
 
     def _spend(self, rows: Tensor, each: int) -> Tensor:
-        """Counts ``each`` queries a row; returns what the rows had spent before, ``(k,)``."""
+        """Counts ``each`` queries a row; returns what the rows had spent before, ``(k,)``.
+
+        Where that numbers nothing and limits nothing, what they had spent some time ago.
+        """
         if not self.limited:
-            asked_of = self._of(rows)
-            spent, asked_of.spent = asked_of.spent, asked_of.spent + each * self.draws
+            recent = self._of(rows)
+            spent = recent.spent if self._answers.numbered else recent.before
+            recent.since += each * self.draws
             return spent
         spent = self.queries[rows]
         if self._seconds is not None:
@@ -311,11 +316,11 @@ class Oracle:
         if self.kept is not None:
             with torch.no_grad():
                 if self._judge is None:
-                    share = self._keep(self._answers, images, rows, draws)
+                    down = self._keep(self._answers, images, rows, draws)
                 else:
-                    seen = self._judge(images, self._own[rows], rows * 0, QUERY)
-                    share = self._keep(self._judge, images, rows, seen)
-            self._seen = (mean, share)
+                    judged = self._judge(images, self._own[rows], rows * 0, QUERY)
+                    down = self._keep(self._judge, images, rows, judged)
+            self._seen = (mean, down)
         return mean
 
     def _keep(self, by: Answers, images: Tensor, rows: Tensor, draws: Tensor) -> Tensor:
@@ -327,18 +332,38 @@ class Oracle:
         goals = self._of(rows).goals
         if isinstance(loss, OfDraws):
             return self._answers.mean(loss(draws, goals))
-        if self._eot_of == "logits" or len(draws) == 1:
+        if self._of_mean(draws):
             if loss is margin and kernels.compiles(mean):
                 return self._judged(mean, rows)[1]
             return loss(mean, goals)
+        if isinstance(loss, Alike):
+            return self._answers.mean(OfDraws(loss.function)(draws, goals))
         return self._answers.mean(torch.stack([loss(draw, goals) for draw in draws]))
 
-    def _slope(self, value: Tensor, images: Tensor, more: bool) -> Tensor:
-        """The gradient of a loss; zero where it does not depend on the image at all."""
+    def _of_mean(self, draws: Tensor) -> bool:
+        return self._eot_of == "logits" or draws.shape[0] == 1
+
+    def _raised(
+        self, loss: Loss, draws: Tensor, mean: Tensor, images: Tensor, rows: Tensor, more: bool
+    ) -> tuple[Tensor, Tensor]:
+        """A loss and its gradient; ``more`` are wanted of the same query."""
+        if isinstance(loss, ClosedForm):
+            output = mean if self._of_mean(draws) else draws
+            seen = output.detach().reshape(-1, *mean.shape)
+            if kernels.compiles(seen):
+                odds = self._answers.shares_of(seen.shape[0])
+                values, slopes = loss.slopes(seen, self._of(rows).goals, odds)
+                slope = self._slope(output, slopes.reshape(output.shape), images, more)
+                return self._answers.mean(values), slope
+        value = self._value(loss, draws, mean, rows)
+        return value.detach(), self._slope(value, torch.ones_like(value), images, more)
+
+    def _slope(self, output: Tensor, along: Tensor, images: Tensor, more: bool) -> Tensor:
+        """The gradient of ``along · output``; zero where that does not depend on the image."""
         slope = None
-        if value.requires_grad:
+        if output.requires_grad:
             (slope,) = torch.autograd.grad(
-                value.sum(), images, retain_graph=more, allow_unused=True
+                output, images, along, retain_graph=more, allow_unused=True
             )
         if slope is None:
             self._note("no gradients: the outputs do not depend differentiably on the image")
@@ -352,21 +377,14 @@ class Oracle:
 
 @dataclass
 class _Recent:
-    """The rows that were asked about last, their goals, keys, and what they have spent by now."""
+    """The rows asked about last, their goals and keys, what they had spent, and spend since."""
 
     rows: Tensor
     goals: Tensor
     keys: Tensor
-    spent: Tensor
+    before: Tensor
+    since: int = 0
 
-
-class OfDraws:
-    """A loss ``(d, k)`` of the logits of every draw, ``(d, k, classes)``, not of their mean."""
-
-    def __init__(self, function: Loss) -> None:
-        self.function = function
-
-    def __call__(self, draws: Tensor, goals: Tensor) -> Tensor:
-        """The loss of each draw and image."""
-        flat = self.function(draws.flatten(0, 1), goals.repeat(len(draws)))
-        return flat.reshape(draws.shape[:2])
+    @property
+    def spent(self) -> Tensor:
+        return self.before + self.since

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from suture.attacks import ascent_kernels, kernels
+from suture.attacks.ascent import drop
 from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import project
 from suture.attacks.losses import LOSSES, negated
@@ -85,20 +88,23 @@ class PGD(Attack):
         loss = negated(loss) if oracle.targeted else loss
         for _ in range(self.steps):
             logits, gradient = oracle.gradient(state.here, state.rows, loss)
-            state.gradient, gone = gradient, oracle.finished(logits, state.rows)
-            if bool(gone.any()):
-                found[state.place[gone]] = state.here[gone]
-                state.leave(gone)
-                if not len(state):
-                    return found, done
-            state.here = self._moved(oracle, state)
+            state.gradient = gradient
+            drop(state, oracle.finished(logits, state.rows), found, done)
+            if not len(state):
+                return found, done
+            state.here = self._moved(state)
         logits = oracle.logits(state.here, state.rows)
         found[state.place] = state.here
         done[state.place] = oracle.finished(logits, state.rows)
         return found, done
 
-    def _moved(self, oracle: Oracle, state: Rows) -> Tensor:
+    def _moved(self, state: Rows) -> Tensor:
         step = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+        given = (state.here, state.clean, state.gradient)
+        if self.norm == "linf" and kernels.compiles(*given):
+            moved, numbers = torch.empty_like(state.here), (np.float32(step), np.float32(self.eps))
+            ascent_kernels.signed_step(*kernels.flat(*given), *numbers, *kernels.flat(moved))
+            return moved
         if self.norm == "l1":
             along = steepest_l1(state.gradient, state.here, self.sparsity)
         else:

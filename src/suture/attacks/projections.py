@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from suture.attacks import kernels
+from suture.attacks import kernels, plane_kernels
 from suture.attacks.geometry import column, distance, row_sum
 from suture.types import Norm
 
@@ -29,7 +29,7 @@ def to_hyperplane(norm: Norm, points: Tensor, normals: Tensor, gaps: Tensor) -> 
     """
     if norm != "l1" and kernels.compiles(points, normals, gaps):
         moves = torch.empty_like(points)
-        kernels.onto_planes(norm == "l2", *kernels.flat(points, normals, gaps, moves))
+        plane_kernels.onto_planes(norm == "l2", *kernels.flat(points, normals, gaps, moves))
         return moves
     return _moves(norm, points, normals, gaps)
 

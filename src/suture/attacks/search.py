@@ -7,13 +7,16 @@ written back where the loss did not fall. Nothing here passes over whole images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from suture.attacks import kernels
+from suture.attacks import kernels, square_kernels
 from suture.attacks.geometry import column, margin
-from suture.attacks.oracle import Loss, Oracle
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.oracle import Oracle
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,16 @@ class Edit:
     before: Tensor | None = None
 
 
+class Change(Protocol):
+    """What a step tries on the best images, in place."""
+
+    def make(self, images: Tensor) -> None:
+        """Change the images."""
+
+    def undo(self, images: Tensor, kept: Tensor) -> None:
+        """Restore those that are not kept, bool ``(k,)``."""
+
+
 def take(images: Tensor, index: Tensor) -> Tensor:
     """Values ``(k, c, m)`` of ``(k, c, h, w)`` images at flat pixel positions ``(k, m)``."""
     return images.flatten(2).gather(2, index[:, None].expand(-1, images.shape[1], -1))
@@ -38,16 +51,40 @@ def put(images: Tensor, index: Tensor, values: Tensor) -> None:
     """Write ``values`` at flat pixel positions, in place; images must be contiguous."""
     flat = images.view(*images.shape[:2], -1)
     if kernels.compiles(flat, values):
-        kernels.write(flat.numpy(), index.numpy(), values.numpy())
+        square_kernels.write(flat.numpy(), index.numpy(), values.numpy())
         return
     flat.scatter_(2, index[:, None].expand(-1, images.shape[1], -1), values)
 
 
-def applied(images: Tensor, edits: list[Edit]) -> Tensor:
-    """A copy of the images with the edits made in order."""
-    images = images.clone()
-    for edit in edits:
-        put(images, edit.index, edit.values)
+class Edits:
+    """Several edits, made in their order."""
+
+    def __init__(self, *edits: Edit) -> None:
+        self._edits = edits
+        self._before: list[Tensor] = []
+
+    def make(self, images: Tensor) -> None:
+        """Write the values."""
+        self._before = [
+            take(images, e.index) if e.before is None else e.before for e in self._edits
+        ]
+        for edit in self._edits:
+            put(images, edit.index, edit.values)
+
+    def undo(self, images: Tensor, kept: Tensor) -> None:
+        """In the same order: where edits overlap, kept images end as they were asked about."""
+        for edit, before in zip(self._edits, self._before, strict=True):
+            if kernels.compiles(images, before):
+                flat = images.flatten(2).numpy()
+                square_kernels.write(flat, *(t.numpy() for t in (edit.index, before, kept)))
+            else:
+                put(images, edit.index, torch.where(kept[:, None, None], edit.values, before))
+
+
+def applied(images: Tensor, change: Change) -> Tensor:
+    """A copy of the images with the change made."""
+    images = images.clone(memory_format=torch.contiguous_format)
+    change.make(images)
     return images
 
 
@@ -88,16 +125,12 @@ class Search:
         self.loss = torch.where(kept, loss, self.loss)
         return self._settle(kept, done)
 
-    def step(self, edits: list[Edit]) -> Tensor:
-        """Ask about the best images with the edits; returns which were kept, as ``start``."""
-        before = [take(self.best, e.index) if e.before is None else e.before for e in edits]
-        for edit in edits:
-            put(self.best, edit.index, edit.values)
+    def step(self, change: Change) -> Tensor:
+        """Ask about the best images with the change; returns which were kept, as ``start``."""
+        change.make(self.best)
         loss, done = self._ask(self.best)
         kept = self._accept(loss, done)
-        # In the same order: where edits overlap, kept images end as they were asked about.
-        for edit, old in zip(edits, before, strict=True):
-            self._put_back(edit, old, kept)
+        change.undo(self.best, kept)
         return self._settle(kept, done)
 
     def result(self) -> Tensor:
@@ -115,25 +148,20 @@ class Search:
     def _accept(self, loss: Tensor, done: Tensor) -> Tensor:
         """Which candidates are kept: those of lower loss, and those that reach the goal."""
         if kernels.compiles(loss, self.loss):
-            kept = kernels.accept(*(t.numpy() for t in (loss, done, self.loss)))
+            kept = np.empty(loss.shape[0], np.bool_)
+            square_kernels.accept(loss.numpy(), done.numpy(), self.loss.numpy(), kept)
             return torch.from_numpy(kept)
         kept = (loss < self.loss) | done
         self.loss = torch.where(kept, loss, self.loss)
         return kept
 
-    def _put_back(self, edit: Edit, before: Tensor, kept: Tensor) -> None:
-        if kernels.compiles(self.best, before):
-            images = self.best.flatten(2)
-            kernels.write(*(t.numpy() for t in (images, edit.index, before, kept)))
-        else:
-            put(self.best, edit.index, torch.where(kept[:, None, None], edit.values, before))
-
     def _settle(self, kept: Tensor, done: Tensor) -> Tensor:
-        done = done | ~self.oracle.can_ask(self.rows) if self.oracle.limited else done
+        done = self.oracle.or_spent(done, self.rows)
         if not bool(done.any()):
             return kept
         self._found[self._place[done]] = self.best[done]
+        stay = (~done).nonzero()[:, 0]
         for name in ("clean", "rows", "best", "loss", "_place"):
-            setattr(self, name, getattr(self, name)[~done])
-        self.state = {name: values[~done] for name, values in self.state.items()}
-        return kept[~done]
+            setattr(self, name, getattr(self, name).index_select(0, stay))
+        self.state = {name: values.index_select(0, stay) for name, values in self.state.items()}
+        return kept.index_select(0, stay)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from suture.attacks.search import Edit, Search, take
+from suture.attacks.search import Edit, Edits, Search, take
 from suture.rng import integers
 
 # What the share is divided by, from which iteration of 10 000 on (authors' ``p_selection``).
@@ -94,7 +94,7 @@ class Pixels(SparseMoves):
         out, new = order[:, :count].clone(), order[:, start : start + count].clone()
         colours = self._colours(search, new, bits[:, 2 * count :], count)
         search.state["out"], search.state["new"] = out, new
-        kept = search.step([Edit(out, take(search.clean, out)), Edit(new, colours)])
+        kept = search.step(Edits(Edit(out, take(search.clean, out)), Edit(new, colours)))
         order, out, new = (search.state.pop(name) for name in ("order", "out", "new"))
         if start:
             order[:, :count] = torch.where(kept[:, None], new, out)
@@ -152,7 +152,7 @@ class Patch(SparseMoves):
         shift = integers(bits[:, :2], 2 * reach + 1) - reach
         moved = torch.minimum((corner + shift).clamp_min(0), limits.to(corner.device))
         old, new = (square(place, self.side, width) for place in (corner, moved))
-        edits = [Edit(old, take(search.clean, old)), Edit(new, take(search.best, old))]
+        edits = Edits(Edit(old, take(search.clean, old)), Edit(new, take(search.best, old)))
         search.state["moved"] = moved
         kept = search.step(edits)
         moved, corner = search.state.pop("moved"), search.state["corner"]
@@ -162,7 +162,7 @@ class Patch(SparseMoves):
         inside = integers(bits[:, :2], self.side - side + 1)
         index = square(search.state["corner"] + inside, side, search.clean.shape[3])
         colour = new_colour(search, index, bits[:, 2:], side, step >= self.single)
-        search.step([Edit(index, colour)])
+        search.step(Edits(Edit(index, colour)))
 
 
 class Frame(SparseMoves):
@@ -200,7 +200,7 @@ class Frame(SparseMoves):
         index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
         colour = new_colour(search, index, bits[:, 3:], size, step >= self.single)
         inside = self.inside[index][:, None]
-        search.step([Edit(index, torch.where(inside, colour, take(search.best, index)))])
+        search.step(Edits(Edit(index, torch.where(inside, colour, take(search.best, index)))))
 
 
 def corners(bits: Tensor) -> Tensor:

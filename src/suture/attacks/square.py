@@ -7,6 +7,7 @@ all images that still hold are queried together.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,12 +72,12 @@ class Square(Attack):
             draws = search.state["draws"][:, (step - 1) % _BLOCK]
             side = self._side(step, steps, images)
             energy = search.state["energy"]
-            edits, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
+            change, moved = moves.edit(search.clean, search.best, energy, self.eps, side, draws)
             if moved is energy:
-                search.step(edits)
+                search.step(change)
                 continue
             search.state["moved"] = moved
-            kept = search.step(edits)
+            kept = search.step(change)
             search.state["energy"] = torch.where(
                 kept, search.state["moved"], search.state["energy"]
             )
@@ -93,6 +94,6 @@ class Square(Attack):
     def _side(self, step: int, steps: int, images: Tensor) -> int:
         """Side of the square at this step (authors' ``p_selection``)."""
         position = int(step / steps * 10_000) if self.rescale_schedule else step
-        share = self.p / 2 ** sum(position > at for at in _HALVINGS)
+        share = self.p / 2 ** bisect_left(_HALVINGS, position)
         height, width = images.shape[-2:]
         return max(1, min(height, width, round(math.sqrt(share * height * width))))

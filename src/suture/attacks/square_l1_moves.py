@@ -7,9 +7,9 @@ from torch import Tensor
 
 from suture.attacks.geometry import row_sum
 from suture.attacks.projections import to_l1_ball
-from suture.attacks.search import Edit, put, take
+from suture.attacks.search import Edit, Edits, put, take
 from suture.attacks.square_moves import (
-    Edits,
+    Moved,
     SquareMoves,
     channel_sum,
     lanes_l2,
@@ -28,7 +28,7 @@ def start_l1(clean: Tensor, eps: float, draws: Tensor) -> Tensor:
 
 def edit_l1(
     clean: Tensor, best: Tensor, energy: Tensor, eps: float, side: int, draws: Tensor
-) -> Edits:
+) -> Moved:
     """Move the perturbation of one square into another and reshape it, as in L2.
 
     The whole image goes back into ball and box together, so the edit is of the whole image.
@@ -50,7 +50,7 @@ def edit_l1(
     put(moved, first, here + shape * scale[:, :, None])
     values = to_l1_ball(eps, clean, moved).flatten(2)
     every = torch.arange(height * width, device=clean.device).expand(len(clean), -1)
-    return [Edit(every, values, best.flatten(2).clone())], energy
+    return Edits(Edit(every, values, best.flatten(2).clone())), energy
 
 
 MOVES_L1 = SquareMoves(lanes_l2, start_l1, edit_l1)

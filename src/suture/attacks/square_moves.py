@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suture.attacks import kernels
+from suture.attacks import kernels, square_kernels
 from suture.attacks.geometry import column, distance, row_sum
-from suture.attacks.search import Edit, applied, take
+from suture.attacks.search import Change, Edit, Edits, applied, take
 from suture.rng import integers
 from suture.types import Norm
 
-Edits = tuple[list[Edit], Tensor]
+Moved = tuple[Change, Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class SquareMoves:
     Attributes:
         lanes: ``lanes(clean, first)`` is how many draws an image needs.
         start: ``start(clean, eps, draws)``, the first candidates.
-        edit: ``edit(clean, best, energy, eps, side, draws)``, the windows of the next candidates,
-            and their squared L2 distance; ``energy`` is that of ``best``.
+        edit: ``edit(clean, best, energy, eps, side, draws)``, what makes the next candidates of
+            ``best``, and their squared L2 distance; ``energy`` is that of ``best``.
     """
 
     lanes: Callable[[Tensor, bool], int]
     start: Callable[[Tensor, float, Tensor], Tensor]
-    edit: Callable[[Tensor, Tensor, Tensor, float, int, Tensor], Edits]
+    edit: Callable[[Tensor, Tensor, Tensor, float, int, Tensor], Moved]
 
 
 def energy_of(clean: Tensor, best: Tensor) -> Tensor:
@@ -59,28 +59,37 @@ def propose_linf(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tens
 
 def edit_linf(
     clean: Tensor, best: Tensor, energy: Tensor, eps: float, side: int, draws: Tensor
-) -> Edits:
+) -> Moved:
     """One square set to ±eps per channel.
 
     Algorithm 2 adds ±2·eps to the square and projects; from inside the ball that always lands on
     its border, which is written here directly.
     """
     if kernels.compiles(clean, best):
-        return _edit_compiled(clean, best, eps, side, draws), energy
-    return _edit_linf(clean, eps, side, draws), energy
-
-
-def _edit_compiled(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor) -> list[Edit]:
-    given = (t.numpy() for t in (clean.flatten(2), best.flatten(2), draws))
-    made = kernels.square_window(*given, side, clean.shape[3], np.float32(eps))
-    return [Edit(*(torch.from_numpy(part) for part in made))]
-
-
-def _edit_linf(clean: Tensor, eps: float, side: int, draws: Tensor) -> list[Edit]:
+        return _CompiledSquare(clean, eps, side, draws), energy
     channels = clean.shape[1]
     index, _ = _window(draws[:, 0], draws[:, 1], side, clean)
     step = _signs(draws[:, 2 : 2 + channels])[:, :, None] * eps
-    return [Edit(index, (take(clean, index) + step).clamp(0.0, 1.0))]
+    return Edits(Edit(index, (take(clean, index) + step).clamp(0.0, 1.0))), energy
+
+
+class _CompiledSquare:
+    """The change of ``edit_linf``: no index and no values are laid out."""
+
+    def __init__(self, clean: Tensor, eps: float, side: int, draws: Tensor) -> None:
+        self._clean, self._eps = clean, np.float32(eps)
+        self._side, self._draws = side, draws.numpy()
+        self._before = np.empty((*clean.shape[:2], side, side), np.float32)
+
+    def make(self, images: Tensor) -> None:
+        where = (self._draws, self._side)
+        square_kernels.put_square(
+            self._clean.numpy(), images.numpy(), *where, self._eps, self._before
+        )
+
+    def undo(self, images: Tensor, kept: Tensor) -> None:
+        where = (self._draws, self._side)
+        square_kernels.take_square_back(images.numpy(), *where, self._before, kept.numpy())
 
 
 def column4(values: Tensor) -> Tensor:
@@ -126,7 +135,7 @@ def propose_l2(clean: Tensor, best: Tensor, eps: float, side: int, draws: Tensor
 
 def edit_l2(
     clean: Tensor, best: Tensor, energy: Tensor, eps: float, side: int, draws: Tensor
-) -> Edits:
+) -> Moved:
     """Move the perturbation of one square into another and reshape it (paper, Algorithm 3).
 
     What the first square gets is what both held plus what the ball still leaves, so the length is
@@ -146,7 +155,7 @@ def edit_l2(
     scale = (spare[:, None] + freed).sqrt() / channel_sum(shape.square()).sqrt().clamp_min(1e-10)
     values = (here + shape * scale[:, :, None]).clamp(0.0, 1.0)
     energy = energy - row_sum(freed) + row_sum((values - here).square())
-    return [Edit(second, there, then), Edit(first, values, now)], energy
+    return Edits(Edit(second, there, then), Edit(first, values, now)), energy
 
 
 def two_windows(draws: Tensor, side: int, clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:

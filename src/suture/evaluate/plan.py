@@ -102,7 +102,7 @@ class View:
     @property
     def finite(self) -> bool:
         """Whether everything that it can draw is known; a deterministic model draws nothing."""
-        return not self.randomised or bool(described(self.subject.model).support())
+        return not self.randomised or bool(described(self.subject.model).odds())
 
 
 def rows_of(view: View, plan: Plan) -> Iterator[Row]:

@@ -86,7 +86,7 @@ class Row:
         if self.attack is None or not about.randomised:
             return None
         if self.attack.adaptive:
-            return "exact" if about.support() else self.attack.eot
+            return "exact" if about.odds() else self.attack.eot
         return self.attack.eot if self.attack.eot > 1 else None
 
     @property

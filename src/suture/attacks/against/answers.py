@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from suture.errors import ModelError
@@ -14,6 +16,7 @@ from suture.rng import bits
 from suture.types import described
 
 COMMON = 4
+_NONE = np.empty(0, np.float32)
 
 
 class Answers:
@@ -31,6 +34,7 @@ class Answers:
         exact: whether the mean is over everything that the model can draw.
         draws: forwards that a query stands for. An exact mean counts as one: the attacker has
             the programs and computes it himself.
+        numbered: whether every query meets draws of its own.
     """
 
     def __init__(self, model: nn.Module, *, eot: int, adaptive: bool) -> None:
@@ -40,6 +44,7 @@ class Answers:
         self.weights = torch.tensor(odds) if odds else None
         self.exact = not self.randomised or bool(odds)
         self.draws = 1 if not self.randomised or odds else eot
+        self.numbered = self.randomised and not adaptive
 
     def __call__(self, images: Tensor, keys: Tensor, first: Tensor, counter: int) -> Tensor:
         """Logits of every draw.
@@ -47,7 +52,7 @@ class Answers:
         Args:
             images: ``(k, c, h, w)``.
             keys: int64 ``(k,)``, the images' random keys.
-            first: int64 ``(k,)``, queries they had before: numbers the fresh draws.
+            first: int64 ``(k,)``, queries they had before: numbers the fresh draws, if any.
             counter: tells fresh draws from other uses of the keys.
         """
         if not self.randomised:
@@ -78,14 +83,23 @@ class Answers:
         """Over the first axis of ``(d, ...)``, by the weights."""
         return weighted(values, self.weights)
 
+    def shares_of(self, count: int) -> NDArray[np.float32]:
+        """What each of so many draws contributes to the mean, ``(count,)``."""
+        return _alike(count) if count == 1 or self.weights is None else self.weights.numpy()
+
+
+@cache
+def _alike(count: int) -> NDArray[np.float32]:
+    return np.ones(count, np.float32) / np.float32(count)
+
 
 def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
     """Mean over the first axis of ``(d, ...)``, by the weights, or equal ones.
 
     Added up one after another: torch's own sums may take another order in another batch.
     """
-    if len(values) == 1:
-        return values[0]
+    if values.shape[0] == 1:
+        return values.squeeze(0)
     if values.requires_grad and torch.is_grad_enabled():
         return _Weighted.apply(values, weights)  # type: ignore[no-any-return]
     return _added(values, weights)
@@ -93,10 +107,11 @@ def weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
 def _added(values: Tensor, weights: Tensor | None) -> Tensor:
     if values.device.type == "cpu" and values.dtype == torch.float32:
-        weigh = np.ones(len(values), np.float32) if weights is None else weights.cpu().numpy()
-        flat = values.detach().contiguous().numpy().reshape(len(values), -1)
-        total = _sum(flat, weigh, weights is None)
-        return torch.from_numpy(total.reshape(values.shape[1:]))
+        flat = values.detach().contiguous().numpy()
+        weigh = _NONE if weights is None else weights.cpu().numpy()
+        total = np.empty(flat.shape[1:], np.float32)
+        _sum(flat.reshape(flat.shape[0], -1), weigh, weights is None, total.reshape(-1))
+        return torch.from_numpy(total)
     if weights is not None:
         values = values * _along_first(weights, values)
     first, *others = values.unbind(0)
@@ -107,14 +122,17 @@ def _added(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _sum(values, weights, equal):  # type: ignore[no-untyped-def]
-    """Rows times their weights, added up from the first to the last; ``equal`` divides by them."""
-    total = values[0] * weights[0]
+def _sum(values, weights, equal, total):  # type: ignore[no-untyped-def]
+    """Rows times their weights, added up from the first to the last; ``equal`` ones are divided."""
+    for i in range(len(total)):
+        total[i] = values[0, i] if equal else values[0, i] * weights[0]
     for d in range(1, len(values)):
-        row, weight = values[d], weights[d]
+        row, weight = values[d], np.float32(1.0) if equal else weights[d]
         for i in range(len(total)):
             total[i] = total[i] + weight * row[i]
-    return total / np.float32(len(values)) if equal else total
+    if equal:
+        for i in range(len(total)):
+            total[i] = total[i] / np.float32(len(values))
 
 
 def _along_first(weights: Tensor, values: Tensor) -> Tensor:
@@ -143,7 +161,7 @@ def checked(output: Tensor, images: Tensor) -> Tensor:
     Raises:
         ModelError: if it is not.
     """
-    if output.ndim != 2 or len(output) != len(images):
+    if output.ndim != 2 or output.shape[0] != images.shape[0]:
         raise ModelError(
             expected=f"logits of shape ({len(images)}, classes)",
             got=f"shape {tuple(output.shape)}",

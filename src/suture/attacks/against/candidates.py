@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from suture.attacks import kernels
@@ -16,6 +17,7 @@ from suture.attacks.geometry import distance, margin
 from suture.types import Norm
 
 _HAIR = 1e-6
+_NO_ODDS = np.empty(0, np.float32)
 
 
 class Kept:
@@ -39,9 +41,13 @@ class Kept:
         self.images = clean.clone(memory_format=torch.contiguous_format)
         self.share = torch.full((len(goals),), 2.0, device=clean.device)
         self.margin = torch.full_like(self.share, float("inf"))
+        books = (clean, self.images, self.share, self.margin)
+        self._arrays: tuple[NDArray, ...] = ()
+        if norm == "linf" and kernels.compiles(*books):
+            self._arrays = kernels.flat(goals, *books)
 
     def see(self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None) -> Tensor:
-        """Judge candidates, keep the better ones, and return the share that holds each, ``(k,)``.
+        """Judge candidates, keep the better ones, and say which of them no draw holds, ``(k,)``.
 
         Args:
             images: ``(k, c, h, w)``.
@@ -49,50 +55,43 @@ class Kept:
             logits: ``(d, k, classes)``, the draws'.
             weights: probabilities of the draws, ``None`` if equal.
         """
-        share, gap, index = self._better(logits.contiguous(), rows, weights)
-        if not len(index):
-            return share
-        images = images.detach()
-        books = (images, self._clean, self.images, self.share, self.margin)
-        if self._norm == "linf" and kernels.compiles(*books):
-            self._keep_compiled(images, rows, share, gap, index)
-            return share
+        logits, images = logits.contiguous(), images.detach()
+        if self._arrays and kernels.compiles(logits, images):
+            return self._see_compiled(images, rows, logits, weights)
+        share, gap = self._judged(logits, rows, weights)
+        tied = (share == self.share[rows]) & (gap < self.margin[rows])
+        index = ((share < self.share[rows]) | tied).nonzero()[:, 0]
         index = index[self._inside(images, rows, index)]
         index = _best_of_each(index, rows, share, gap)
         own = rows[index]
         self.images[own] = images[index]
         self.share[own], self.margin[own] = share[index], gap[index]
-        return share
+        return share == 0
 
-    def _keep_compiled(
-        self, images: Tensor, rows: Tensor, share: Tensor, gap: Tensor, index: Tensor
-    ) -> None:
-        judged = (t.numpy() for t in (share, gap, index, rows))
-        given, clean, kept = kernels.flat(images, self._clean, self.images)
-        best = (self.share.numpy(), self.margin.numpy())
-        kernels.keep(*judged, given, clean, np.float32(self._eps + _HAIR), kept, *best)
-
-    def _better(
-        self, logits: Tensor, rows: Tensor, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What candidates are judged by, and the index of those that beat the best of their row."""
-        if kernels.compiles(logits, self.share, self.margin):
-            books = (rows, self._goals, self.share, self.margin)
-            equal = torch.ones(len(logits)) if weights is None else weights
-            given = (t.numpy() for t in (logits, equal, *books))
-            found = kernels.shares(*given, weights is None, self._targeted)
-            share, gap, index = (torch.from_numpy(part) for part in found)
-            return share, gap, index
-        share, gap = self._judged(logits, self._goals[rows], weights)
-        better = (share < self.share[rows]) | (
-            (share == self.share[rows]) & (gap < self.margin[rows])
-        )
-        return share, gap, better.nonzero()[:, 0]
+    def _see_compiled(
+        self, images: Tensor, rows: Tensor, logits: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        goals, clean, *books = self._arrays
+        seen, given = logits.numpy(), kernels.flat(images)[0]
+        down = np.empty(rows.shape[0], np.bool_)
+        odds = _NO_ODDS if weights is None else weights.numpy()
+        limit = np.float32(self._eps + _HAIR)
+        asked = (seen, odds, weights is None, rows.numpy(), goals, self._targeted)
+        kernels.keep(*asked, given, clean, limit, tuple(books), down)
+        return torch.from_numpy(down)
 
     def _judged(
-        self, logits: Tensor, goals: Tensor, weights: Tensor | None
+        self, logits: Tensor, rows: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Share of draws that deny the attacker his goal, and by what mean margin they do."""
+        if kernels.compiles(logits):
+            share, gap = torch.empty(len(rows)), torch.empty(len(rows))
+            odds = _NO_ODDS if weights is None else weights.numpy()
+            known = (t.numpy() for t in (rows, self._goals))
+            found = (t.numpy() for t in (share, gap))
+            kernels.shares(logits.numpy(), odds, weights is None, *known, self._targeted, *found)
+            return share, gap
+        goals = self._goals[rows]
         hit = (logits.argmax(-1) == goals).to(logits.dtype)
         own = goals.expand(len(logits), -1).flatten()
         flat = margin(logits.flatten(0, 1), own).reshape(hit.shape)
