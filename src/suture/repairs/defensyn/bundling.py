@@ -27,7 +27,8 @@ def describe(defended: DefendedClassifier | RandomPrograms, base: nn.Module, at:
 
 def _own(defended: DefendedClassifier | RandomPrograms) -> dict[str, Any]:
     if isinstance(defended, DefendedClassifier):
-        return {"kind": KIND, "programs": [str(program) for program in defended.programs]}
+        own = {"kind": KIND, "programs": [str(program) for program in defended.programs]}
+        return own if defended.weights is None else {**own, "weights": list(defended.weights)}
     constants = list(defended.constants)
     return {"kind": RANDOM, "max_length": defended.max_length, "constants": constants}
 
@@ -35,7 +36,8 @@ def _own(defended: DefendedClassifier | RandomPrograms) -> dict[str, Any]:
 def _build(spec: dict[str, Any], folder: Path | None) -> nn.Module:
     parts = cut(build_from_spec(spec["base"], folder), at=spec["at"])
     programs = tuple(parse(text) for text in spec["programs"])
-    return DefendedClassifier(parts.encoder, parts.head, programs, parts.features)
+    weights = tuple(spec["weights"]) if "weights" in spec else None
+    return DefendedClassifier(parts.encoder, parts.head, programs, parts.features, weights)
 
 
 def _build_random(spec: dict[str, Any], folder: Path | None) -> nn.Module:
