@@ -53,6 +53,7 @@ class RunData:
         info: the content of ``run.json``.
         records: every measurement, in order.
         examples, programs, trace: what ``artifacts/`` held, ``None`` where it held nothing.
+        game: a game's rounds, where the trace holds one.
     """
 
     info: dict[str, Any]
@@ -60,6 +61,7 @@ class RunData:
     examples: Examples | None = None
     programs: dict[str, Any] | None = None
     trace: list[dict[str, Any]] | None = None
+    game: list[dict[str, Any]] | None = None
 
 
 def load(run_folder: Path) -> RunData:
@@ -82,7 +84,8 @@ def load(run_folder: Path) -> RunData:
         records=read_records(folder / "records.jsonl"),
         examples=_read_examples(artifacts / "examples.npz"),
         programs=_read_listing(artifacts / "programs.json", "programs"),
-        trace=_read_trace(artifacts / "trace.json"),
+        trace=_read_trace(artifacts / "trace.json", "lengths"),
+        game=_read_trace(artifacts / "trace.json", "game"),
     )
 
 
@@ -118,9 +121,12 @@ def _read_listing(path: Path, key: str) -> dict[str, Any] | None:
     return data
 
 
-def _read_trace(path: Path) -> list[dict[str, Any]] | None:
-    data = _read_listing(path, "lengths")
-    return None if data is None else data["lengths"]
+def _read_trace(path: Path, key: str) -> list[dict[str, Any]] | None:
+    """A list of the trace; ``None`` for methods whose trace has no such list."""
+    if not path.exists() or key not in _read_object(path):
+        return None
+    data = _read_listing(path, key)
+    return None if data is None else data[key]
 
 
 def _read_examples(path: Path) -> Examples | None:

@@ -229,9 +229,7 @@ class DoubleOracle:
         }
 
 
-def _best(
-    payoff: Payoff, played: list[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], float]:
+def _best(payoff: Payoff, played: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
     """The mixture that keeps most against all variants; later programs have no weight in it."""
     wide = [np.pad(weights, (0, len(payoff.right) - len(weights))) for weights in played]
     kept = [float(payoff.kept(weights).mean()) for weights in wide]

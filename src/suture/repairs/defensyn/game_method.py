@@ -117,9 +117,7 @@ class DefEnSynGame(Repair):
         played = oracle.play(board)
         return self._told(model, board, played, started)
 
-    def _told(
-        self, model: nn.Module, board: Board, played: Played, started: float
-    ) -> RepairResult:
+    def _told(self, model: nn.Module, board: Board, played: Played, started: float) -> RepairResult:
         made, rows = board.classifier(played.weights)
         describe(made, model, self.at)
         facts = {

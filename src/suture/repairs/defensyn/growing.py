@@ -43,7 +43,7 @@ class GrowingSampler:
         return encoded, (encoded.op != NOTHING).sum(1)
 
     def draw(self, start: int, count: int, length: int) -> Encoded:
-        """Programs ``start … start + count - 1``, ``length`` instructions longer than their base."""
+        """Programs ``start … start + count - 1``, each ``length`` longer than its base."""
         added, (before, lengths) = self.fresh.draw(start, count, length), self._before
         longest = before.op.shape[1]
         drawn = empty(count, longest + length)

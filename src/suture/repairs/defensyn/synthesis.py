@@ -254,7 +254,12 @@ class SynthesisSearch:
         self.best = {candidate.program.writes: candidate for candidate in self.top()[: self.k]}
 
     def _entry(
-        self, length: int, programs: int, discarded: int, sampler: Sampler | GrowingSampler, started: float
+        self,
+        length: int,
+        programs: int,
+        discarded: int,
+        sampler: Sampler | GrowingSampler,
+        started: float,
     ) -> dict[str, Any]:
         top = self.top()
         return {

@@ -40,7 +40,11 @@ class PGDToTheEnd(PGD):
         return here
 
     def _kept(
-        self, model: nn.Module, batch: Batch, targets: Tensor | None, transfer_from: nn.Module | None
+        self,
+        model: nn.Module,
+        batch: Batch,
+        targets: Tensor | None,
+        transfer_from: nn.Module | None,
     ) -> Kept:
         goals = batch.labels if targets is None else targets
         return Kept(batch.images, goals, targeted=targets is not None, norm=self.norm, eps=self.eps)

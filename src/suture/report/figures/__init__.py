@@ -5,7 +5,7 @@ from __future__ import annotations
 from suture.report.figures.classes import class_figure
 from suture.report.figures.lines import query_figures, radius_figures
 from suture.report.figures.style import Drawing
-from suture.report.figures.trace import trace_figure
+from suture.report.figures.trace import game_figure, trace_figure
 from suture.report.run import RunData
 
 __all__ = ["Drawing", "figures"]
@@ -14,6 +14,6 @@ __all__ = ["Drawing", "figures"]
 def figures(run: RunData) -> list[Drawing]:
     """Every figure that the run has numbers for, in reading order."""
     names = run.examples.class_names if run.examples else ()
-    maybe = [class_figure(run.records, names), trace_figure(run.trace)]
+    maybe = [class_figure(run.records, names), trace_figure(run.trace), game_figure(run.game)]
     lines = [*radius_figures(run.records), *query_figures(run.records)]
     return [*lines, *(figure for figure in maybe if figure)]
