@@ -8,13 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.errors import ArgumentError
+from suture.bounds import assign, chain, joined, read
+from suture.bounds.assign import Assign, Name, Operand
+from suture.bounds.network import Network
+from suture.errors import ArgumentError, ModelError
 from suture.models import head_is_linear
 from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.each import Changed, changed, compiles
 from suture.repairs.defensyn.each_kernels import StraightLinePrograms
 from suture.repairs.defensyn.execution import ProgramBank, written_columns
-from suture.repairs.defensyn.language import Program, check_features
+from suture.repairs.defensyn.language import (
+    Constant,
+    Instruction,
+    Opcode,
+    Program,
+    check_features,
+)
 from suture.rng import integers
 
 _LOW = 1 << 32
@@ -149,6 +158,24 @@ class DefendedClassifier(SamplingModule):
             return integers(noise, len(self.bank.programs))
         return ((noise & (_LOW - 1))[..., None] >= self.cuts).sum(-1)
 
+    def bounds_network(self, in_shape: tuple[int, ...]) -> Network:
+        """Encoder, the one program, head, as bounds see them (``suture.bounds.read``).
+
+        Raises:
+            ModelError: more than one program; ``fixed`` gives the classifier of each.
+        """
+        if self.randomised:
+            raise ModelError(
+                expected="a deterministic model",
+                got=f"one that draws from {len(self.programs)} programs",
+                remedy="Bound the classifier of each program, fixed(0), fixed(1), …",
+            )
+        features = (self.features,)
+        steps = [_step(instruction) for instruction in self.programs[0].instructions]
+        # Tracing wants a module that is no leaf.
+        encoder, head = nn.Sequential(self.encoder), nn.Sequential(self.head)
+        return joined(read(encoder, in_shape), chain(steps, features), read(head, features))
+
     def undefended(self) -> nn.Module:
         """The classifier without its programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
@@ -170,6 +197,25 @@ class DefendedClassifier(SamplingModule):
         return DefendedClassifier(
             self.encoder, self.head, (self.programs[index],), self.features
         ).train(self.training)
+
+
+def _step(instruction: Instruction) -> Assign:
+    """An instruction as bounds know it."""
+    names: dict[Opcode, Name] = {
+        Opcode.COPY: "copy",
+        Opcode.ADD: "add",
+        Opcode.SUB: "sub",
+        Opcode.MUL: "mul",
+        Opcode.DIV: "div",
+        Opcode.MAX: "max",
+        Opcode.MIN: "min",
+    }
+    operands: list[Operand] = [
+        operand.value if isinstance(operand, Constant) else operand.index
+        for operand in (instruction.left, instruction.right)
+        if operand is not None
+    ]
+    return assign(instruction.target, names[instruction.op], *operands)
 
 
 def _repaired(program: Program, features: Tensor) -> Tensor:
