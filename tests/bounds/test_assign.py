@@ -87,7 +87,7 @@ def test_every_operation_lies_within_its_bounds(name: str, seed: int):
             known = torch.isfinite(found)
             assert (found <= values.amin(1) + 1e-9)[known].all()
             divides = name == "div" and isinstance(right, int)
-            assert known.all() or divides and known.any()
+            assert known.all() or (divides and known.any())
 
 
 def classifier(texts: str, seed: int = 0, deep: bool = False) -> DefendedClassifier:
