@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from suture.models import Cut
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.language import Program, parse
-from suture.repairs.defensyn.mixture import Mixture, Payoff, best_mixture
+from suture.repairs.defensyn.mixture import Mixture, Payoff, best_among
 from suture.repairs.defensyn.weighted import WeightedSamples
 from suture.types import Batch
 
 IDENTITY = parse("v0 = v0")
 """The program that changes nothing: the classifier as it was."""
+IDLE = 5
+"""Rounds that a program may go without weight before the linear program leaves it out."""
 CHUNK = 4_096
 """Feature vectors judged at a time; a matter of memory."""
 
@@ -45,17 +47,26 @@ class Board:
     Args:
         parts: the classifier, cut.
         clean: training images: each is the first variant of itself.
+        programs: found so far, the identity first.
+        round: now.
+
+    Attributes:
+        features, image: of the variants, ``(v, m)`` and whose they are.
+        right: bool ``(programs, variants)``.
+        used: the last round in which each program had weight, or joined.
     """
 
     parts: Cut
     clean: Batch
     programs: list[Program] = field(default_factory=list)
+    round: int = 0
 
     def __post_init__(self) -> None:
         n = len(self.clean)
         self.features = self._encoded(self.clean.images)
         self.image = torch.arange(n, device=self.features.device)
         self.right = np.zeros((0, n), bool)
+        self.used = np.zeros(0, np.int64)
 
     @property
     def n(self) -> int:
@@ -79,6 +90,15 @@ class Board:
             judged = self._right(tuple(fresh), self.features, self.labels)
             self.programs += fresh
             self.right = np.concatenate([self.right, judged])
+            self.used = np.append(self.used, np.full(len(fresh), self.round))
+
+    def mixed(self, clean: float, most: int) -> Mixture:
+        """The best mixture of programs that had weight or joined in the last rounds."""
+        awake = self.round - self.used <= IDLE
+        awake[0] = True
+        found = best_among(self.payoff(), np.flatnonzero(awake), clean, most)
+        self.used[found.weights > 0] = self.round
+        return found
 
     def add_variants(self, images: Tensor) -> None:
         """Judge all programs on one more variant of every image."""
@@ -109,7 +129,7 @@ class Board:
         rows = torch.cat([played, torch.arange(self.n)]).to(self.image.device)
         weights = torch.cat([torch.from_numpy(attacker)[played], torch.ones(self.n)])
         labels, features = self.labels[rows], self.features[rows]
-        return WeightedSamples(features, labels, len(played), weights.to(features.device), cap)
+        return WeightedSamples(features, labels, len(played), weights.to(features), cap)
 
     def margin(self) -> float:
         """Median of the clean images' margins without a program: a unit for margins."""
@@ -195,12 +215,13 @@ class DoubleOracle:
             if over or (stopped and number):
                 break
             started, line = time.monotonic(), {"round": number}
+            board.round = number
             if number:
                 mixture = self._answered(board, mixture, clean, number)
             line |= self._attacked(board, mixture, number)
             played.append(mixture.weights)
             over = bool(number) and line["value"] - line["attacked"] <= self.tolerance
-            mixture = best_mixture(board.payoff(), clean, self.most)
+            mixture = board.mixed(clean, self.most)
             lines.append(line | {"seconds": round(time.monotonic() - started, 3)})
         weights, kept = _best(board.payoff(), played)
         return Played(weights, kept, lines, over, stopped and not over)
@@ -211,7 +232,7 @@ class DoubleOracle:
         rows = np.argsort(-mixture.weights, kind="stable")
         held = tuple(board.programs[r] for r in rows if mixture.weights[r] > 0)
         board.add_programs(self.defender(samples, held, number))
-        return best_mixture(board.payoff(), clean, self.most)
+        return board.mixed(clean, self.most)
 
     def _attacked(self, board: Board, mixture: Mixture, number: int) -> dict[str, Any]:
         """The attacker's turn, and what it leaves."""

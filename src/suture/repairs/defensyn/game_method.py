@@ -21,10 +21,12 @@ from suture.models import Cut, cut, digest, head_is_linear
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
-from suture.repairs.defensyn.game import Board, DoubleOracle, Played, recounted
+from suture.repairs.defensyn.descending import Descent
+from suture.repairs.defensyn.game import IDENTITY, Board, DoubleOracle, Played, recounted
 from suture.repairs.defensyn.gathering import attacked
 from suture.repairs.defensyn.language import Program
 from suture.repairs.defensyn.refining import Refining
+from suture.repairs.defensyn.scratch import with_scratch
 from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.repairs.defensyn.to_the_end import game_attacks
 from suture.repairs.defensyn.weighted import WeightedSamples, weighted_problem_of
@@ -53,6 +55,8 @@ class DefEnSynGame(Repair):
             attack are that close, in points.
         margins: 0 scores programs by counts; above, by margins clipped at so many medians of the
             clean images' margins.
+        affine: steps ``v_i = v_i + b·v_k`` that programs of the mixture are gone on by in a round,
+            down the gradient of the cross entropy; with a scratch feature for them. 0 for none.
         refine: turns of local search over the constants of the programs found.
         improve: a search ends when the sum of its best grows by a smaller factor.
         constants: interval [l, u) of constants.
@@ -74,6 +78,7 @@ class DefEnSynGame(Repair):
     limit: float = 5.0
     tolerance: float = 0.5
     margins: float = 0.0
+    affine: int = 0
     refine: int = 0
     improve: float = 1.002
     constants: tuple[float, float] = (-30.0, 30.0)
@@ -87,10 +92,15 @@ class DefEnSynGame(Repair):
             "samples, rounds, k, added >= 1": min(self.samples, self.rounds, self.k, self.added)
             >= 1,
             "max_length from 1 to 64": 1 <= self.max_length <= 64,
-            "longest from 0 to 1000": 0 <= self.longest <= 1000,
+            "longest from 0 to 2000": 0 <= self.longest <= 2000,
             "programs_per_length >= added": self.programs_per_length >= self.added,
-            "lambda_, limit, tolerance, margins, refine >= 0": min(
-                self.lambda_, self.limit, self.tolerance, self.margins, self.refine
+            "lambda_, limit, tolerance, margins, affine, refine >= 0": min(
+                self.lambda_,
+                self.limit,
+                self.tolerance,
+                self.margins,
+                self.affine,
+                self.refine,
             )
             >= 0,
             "constants (low, high) with low < high": low < high,
@@ -102,7 +112,8 @@ class DefEnSynGame(Repair):
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         started = time.monotonic()
         order = torch.randperm(len(data), generator=context.stream.child("samples").generator())
-        clean, parts = data[order[: self.samples]], cut(model, at=self.at)
+        clean = data[order[: self.samples]]
+        parts = with_scratch(cut(model, at=self.at), self.scratch)
         board = Board(parts, clean)
         oracle = DoubleOracle(
             attacker=partial(self._attacker, clean, context),
@@ -117,9 +128,14 @@ class DefEnSynGame(Repair):
         played = oracle.play(board)
         return self._told(model, board, played, started)
 
+    @property
+    def scratch(self) -> int:
+        """Features for intermediate values."""
+        return 1 if self.affine else 0
+
     def _told(self, model: nn.Module, board: Board, played: Played, started: float) -> RepairResult:
         made, rows = board.classifier(played.weights)
-        describe(made, model, self.at)
+        describe(made, model, self.at, self.scratch)
         facts = {
             "samples": board.n,
             "adversarial": board.n,
@@ -192,13 +208,20 @@ class DefEnSynGame(Repair):
         )
         refining = Refining(problem.score, self.lambda_, self.refine)
         stream = context.stream.child("constants").child(number)
-        return refining([candidate.program for candidate in best], stream)
+        found = refining([candidate.program for candidate in best], stream)
+        if not self.affine:
+            return found
+        descent = Descent(parts.head, samples, self.lambda_, self.affine, max(self.longest, 64))
+        bases = [*held[: DESCENDED - 1], found[0] if number > 1 else IDENTITY]
+        return found + descent(bases, context.stream.child("affine").child(number))
 
 
 UNIT = 100_000
 """What one image of weight 1 that is right counts (``weighted``)."""
 CHUNK = 5_000
 """Programs drawn, scored and summarised at a time."""
+DESCENDED = 6
+"""Programs that a descent goes on from in a round, at most."""
 BASES = 12
 """Programs of the mixture that new ones go on from, at most."""
 

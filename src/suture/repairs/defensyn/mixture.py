@@ -72,6 +72,14 @@ class Mixture:
     attacker: NDArray[np.float64]
 
 
+def best_among(payoff: Payoff, rows: NDArray[np.int64], clean: float, most: int) -> Mixture:
+    """``best_mixture`` of some programs, among them program 0; the others get no weight."""
+    some = Payoff(payoff.right[rows], payoff.image, payoff.clean[rows])
+    found, weights = best_mixture(some, clean, most), np.zeros(len(payoff.right))
+    weights[rows] = found.weights
+    return Mixture(weights, found.value, found.attacker)
+
+
 def best_mixture(payoff: Payoff, clean: float, most: int) -> Mixture:
     """The best mixture of at most ``most`` programs.
 
@@ -158,18 +166,20 @@ def _rows(
 def _binding(payoff: Payoff) -> NDArray[np.int64]:
     """Variants that no other variant of their image makes superfluous, in their order.
 
-    One that every program right on another is right on too bounds no more than that other does.
+    One that every program right on another is right on too bounds no more than that other does;
+    of equal ones the first stays.
     """
-    counts = payoff.right.sum(0)
-    kept: list[int] = []
-    by_image: dict[int, list[int]] = {}
-    for variant in np.lexsort((np.arange(len(counts)), counts)):
-        rivals = by_image.setdefault(int(payoff.image[variant]), [])
-        own = payoff.right[:, variant]
-        if not any(bool((payoff.right[:, rival] <= own).all()) for rival in rivals):
-            rivals.append(int(variant))
-            kept.append(int(variant))
-    return np.array(sorted(kept), np.int64)
+    order = np.argsort(payoff.image, kind="stable")
+    ends = np.cumsum(np.bincount(payoff.image, minlength=payoff.images))
+    kept = []
+    for variants in np.split(order, ends[:-1]):
+        right = payoff.right[:, variants].astype(np.float32)
+        # [a, b]: programs right on a and wrong on b; where there are none, b needs no row.
+        below = right.T @ (1 - right) == 0
+        equal = below & below.T
+        earlier = np.arange(len(variants))[:, None] < np.arange(len(variants))
+        kept.append(variants[~((below & ~equal) | (equal & earlier)).any(0)])
+    return np.sort(np.concatenate(kept))
 
 
 def _shared(
