@@ -21,8 +21,6 @@ from suture.rng import Stream
 
 FACTORS = (0.1, 0.3, 1.0, 3.0)
 """Of the step that the quadratic model wants."""
-TRIED = 6
-"""Pairs whose line is searched."""
 PROMISING = 24
 """Pairs that those are drawn from, so that programs differ."""
 
@@ -37,6 +35,8 @@ class Descent:
         lambda_: weight of a clean image.
         steps: affine steps of a program; twice as many instructions at most.
         longest: instructions of a program, at most.
+        share: of the images, that each program answers: many and different ones help.
+        tried: pairs whose line is searched, out of the most promising.
     """
 
     head: nn.Module
@@ -44,6 +44,8 @@ class Descent:
     lambda_: float
     steps: int
     longest: int
+    share: float = 0.7
+    tried: int = 6
 
     def __call__(self, bases: list[Program], stream: Stream) -> list[Program]:
         """From every base programs of half the steps and of all of them."""
@@ -55,9 +57,7 @@ class Descent:
     def _grown(self, base: Program, generator: torch.Generator) -> list[Program]:
         values, finite = run_program(base, self.samples.features)
         instructions, snapshots = list(base.instructions), []
-        # Each program answers a sample of the attacker's images: many and different ones help.
-        count = len(values)
-        chosen = torch.rand(count, generator=generator).to(values.device) < 0.7
+        chosen = torch.rand(len(values), generator=generator).to(values.device) < self.share
         weights = self.samples.weights * chosen
         weights[self.samples.adversarial :] *= self.lambda_
         for step in range(self.steps):
@@ -82,7 +82,7 @@ class Descent:
         curvature = ((each**2 * weights[:, None]).T @ sources**2)[:-1] + 1e-6
         promise = pull**2 / curvature
         best = promise.flatten().topk(min(PROMISING, promise.numel())).indices
-        order = torch.randperm(len(best), generator=generator)[:TRIED].to(best.device)
+        order = torch.randperm(len(best), generator=generator)[: self.tried].to(best.device)
         width = promise.shape[1]
         tried = []
         for flat in best[order].tolist():
