@@ -116,6 +116,7 @@ def test_an_affine_game_is_kept_in_its_bundle(tmp_path):
         max_length=1,
         programs_per_length=300,
         affine=6,
+        refine=0,
         limit=9.0,
         tolerance=0.0,
     )

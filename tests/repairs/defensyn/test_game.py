@@ -210,6 +210,8 @@ METHOD = DefEnSynGame(
     programs_per_length=1_500,
     tolerance=0.0,
     limit=9.0,
+    longest=0,
+    refine=0,
 )
 
 

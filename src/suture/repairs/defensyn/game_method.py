@@ -66,20 +66,20 @@ class DefEnSynGame(Repair):
             limit depend on the machine.
     """
 
-    attack: Attack = field(default_factory=lambda: PGD(steps=40, restarts=3, loss="spread"))
+    attack: Attack = field(default_factory=lambda: PGD(steps=20, restarts=3, loss="spread"))
     samples: int = 750
-    rounds: int = 20
-    k: int = 100
+    rounds: int = 25
+    k: int = 30
     added: int = 30
-    max_length: int = 4
-    longest: int = 0
-    programs_per_length: int = 50_000
+    max_length: int = 2
+    longest: int = 60
+    programs_per_length: int = 10_000
     lambda_: float = 1.0
-    limit: float = 5.0
-    tolerance: float = 0.5
+    limit: float = 10.0
+    tolerance: float = 0.1
     margins: float = 0.0
     affine: int = 0
-    refine: int = 0
+    refine: int = 10
     improve: float = 1.002
     constants: tuple[float, float] = (-30.0, 30.0)
     temperature: float = 20.0
