@@ -7,6 +7,7 @@ bounded reciprocal where the divisor's sign is proved, maxima and minima as ReLU
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -186,7 +187,7 @@ def _of(operand: Operand, x: Tensor) -> Tensor:
     return x[:, operand] if isinstance(operand, int) else x.new_full((len(x),), operand)
 
 
-_SIMPLE = {
+_SIMPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "sub": torch.sub,
     "mul": torch.mul,
