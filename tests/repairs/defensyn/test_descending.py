@@ -11,7 +11,7 @@ import suture
 from suture import models
 from suture.attacks import PGD
 from suture.repairs import DefEnSynGame
-from suture.repairs.defensyn.descending import Descent
+from suture.repairs.defensyn.descending import AffineSteps
 from suture.repairs.defensyn.execution import run_program
 from suture.repairs.defensyn.game import IDENTITY
 from suture.repairs.defensyn.language import Feature, parse
@@ -35,13 +35,13 @@ def test_scratch_changes_nothing_and_is_never_seen(at: str | None):
     assert with_scratch(plain, 0) is plain
 
 
-def descent(head: nn.Module, features, labels, weights, **changes) -> Descent:
+def descent(head: nn.Module, features, labels, weights, **changes) -> AffineSteps:
     samples = WeightedSamples(features, labels, len(labels) // 2, weights)
     given = {"lambda_": 1.0, "steps": 8, "longest": 64, "share": 1.0} | changes
-    return Descent(head, samples, **given)
+    return AffineSteps(head, samples, **given)
 
 
-def random_problem(deep: bool, **changes) -> Descent:
+def random_problem(deep: bool, **changes) -> AffineSteps:
     torch.manual_seed(0)
     last = nn.Linear(6, 3)
     head: nn.Module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), last) if deep else last
@@ -53,7 +53,7 @@ def random_problem(deep: bool, **changes) -> Descent:
     return descent(head.requires_grad_(False), features, labels, weights, **changes)
 
 
-def loss(own: Descent, program) -> float:
+def loss(own: AffineSteps, program) -> float:
     values, finite = run_program(program, own.samples.features)
     losses = F.cross_entropy(own.head(values), own.samples.labels, reduction="none")
     return float(losses @ own.samples.weights) if finite else float("inf")

@@ -26,7 +26,7 @@ PROMISING = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Descent:
+class AffineSteps:
     """What grows programs.
 
     Attributes:

@@ -21,7 +21,7 @@ from suture.models import Cut, cut, digest, head_is_linear
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
-from suture.repairs.defensyn.descending import Descent
+from suture.repairs.defensyn.descending import AffineSteps
 from suture.repairs.defensyn.game import IDENTITY, Board, DoubleOracle, Played, recounted
 from suture.repairs.defensyn.gathering import attacked
 from suture.repairs.defensyn.language import Program
@@ -211,7 +211,7 @@ class DefEnSynGame(Repair):
         found = refining([candidate.program for candidate in best], stream)
         if not self.affine:
             return found
-        descent = Descent(parts.head, samples, self.lambda_, self.affine, max(self.longest, 64))
+        descent = AffineSteps(parts.head, samples, self.lambda_, self.affine, max(self.longest, 64))
         bases = [*held[: DESCENDED - 1], found[0] if number > 1 else IDENTITY]
         return found + descent(bases, context.stream.child("affine").child(number))
 
