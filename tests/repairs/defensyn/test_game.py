@@ -20,7 +20,7 @@ from suture.models import Cut
 from suture.pipeline import recorded
 from suture.repairs import DefEnSynGame, Status
 from suture.repairs.defensyn import DefendedClassifier, game_method, parse
-from suture.repairs.defensyn.game import IDENTITY, Board, DoubleOracle
+from suture.repairs.defensyn.game import IDENTITY, Board, DoubleOracle, _best
 from suture.repairs.defensyn.mixture import Payoff, best_mixture
 from suture.repairs.defensyn.to_the_end import PGDToTheEnd, game_attacks
 from suture.testing.small import digits, trained
@@ -155,6 +155,14 @@ def test_what_is_given_back_is_judged_on_all_images_ever_found():
                           for i in (table.clean.images, *table.reach)])  # fmt: skip
     assert played.kept >= float(shares.amin(0).mean()) - 1e-6
     assert [board.programs[row] for row in rows] == list(model.programs)
+
+
+def test_an_earlier_mixture_wins_where_it_keeps_more_by_hand():
+    """The second was better until its own attack came; of equals the first stays."""
+    late = payoff([[1, 0, 1, 1], [1, 1, 0, 0]], [0, 1, 0, 1], [[1, 1], [1, 1]])
+    first, second = np.array([1.0]), np.array([0.0, 1.0])
+    weights, kept = _best(late, [first, second, np.array([1.0, 0.0])])
+    assert (weights.tolist(), kept) == ([1.0, 0.0], 0.5)
 
 
 def test_time_ends_it_between_rounds():
