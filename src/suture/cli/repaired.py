@@ -42,6 +42,7 @@ def repair_text(facts: dict[str, Any]) -> str:
     n, attacked = facts["training_images"], facts["attacked_images"]
     for row in facts["programs"][:5]:
         counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"
+        counts += f", drawn {100 * row['weight']:.1f} %" if "weight" in row else ""
         lines.append(f"  {counts}   {row['text']}")
     rest = len(facts["programs"]) - 5
     lines += [f"  and {rest} more programs"] if rest > 0 else []
