@@ -24,7 +24,7 @@ from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.descending import AffineSteps
 from suture.repairs.defensyn.game import IDENTITY, Board, DoubleOracle, Played, recounted
 from suture.repairs.defensyn.gathering import attacked
-from suture.repairs.defensyn.language import Program
+from suture.repairs.defensyn.language import Program, parse
 from suture.repairs.defensyn.refining import Refining
 from suture.repairs.defensyn.scratch import with_scratch
 from suture.repairs.defensyn.synthesis import SynthesisSearch
@@ -180,9 +180,27 @@ class DefEnSynGame(Repair):
         held: tuple[Program, ...],
         number: int,
     ) -> list[Program]:
-        """The best programs against these images."""
+        """The best programs against these images; a run keeps their texts."""
+        stage = f"programs that join in round {number}"
+        work = f"{work} {digest(samples.features)} {digest(samples.weights)} {held}"
+        kept = context.engine.recall(stage, work)
+        if kept is not None:
+            return [parse(text) for text in kept]
+        found = self._searched(parts, context, work, samples, held, number)
+        context.engine.note(stage, [str(program) for program in found], work=work)
+        return found
+
+    def _searched(
+        self,
+        parts: Cut,
+        context: Context,
+        work: str,
+        samples: WeightedSamples,
+        held: tuple[Program, ...],
+        number: int,
+    ) -> list[Program]:
+        """What the search finds, refined, and what grows by affine steps."""
         again = f" of round {number}"
-        work = f"{work} {digest(samples.features)} {digest(samples.weights)}"
         problem = weighted_problem_of(parts.head, head_is_linear(parts.head), samples)
         room = self.longest - self.max_length
         search = SynthesisSearch(
