@@ -100,6 +100,12 @@ def test_the_one_step_that_helps_is_found():
     assert (head(values).argmax(1) == labels).all()
 
 
+def test_where_nothing_helps_nothing_is_added():
+    own = random_problem(False)
+    own.samples.weights.zero_()
+    assert own([IDENTITY], Stream(0)) == []
+
+
 def test_programs_end_where_they_are_long_enough():
     own = random_problem(False, steps=30, longest=9)
     assert all(len(program) <= 9 for program in own([IDENTITY], Stream(0)))
