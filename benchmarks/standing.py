@@ -12,11 +12,11 @@ from __future__ import annotations
 import copy
 import time
 
+import smoothing
 import torch
 from torch import nn
 
 import harness
-import smoothing
 from suture import data, models
 from suture.attacks import PGD, AutoAttack
 from suture.data import Dataset

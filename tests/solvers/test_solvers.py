@@ -51,6 +51,13 @@ def test_a_linear_program_by_hand(solver: str):
     assert found.gap == pytest.approx(0.0, abs=1e-9)
 
 
+def test_multipliers_by_hand():
+    """Of Dantzig's example: the first plant has hours to spare, the others are worth 3/2 and 1."""
+    made = program([-3, -5], [[1, 0], [0, 2], [3, 2]], [-INF] * 3, [4, 12, 18])
+    assert solve(made).duals == pytest.approx([0, -1.5, -1])
+    assert not len(solve(dataclasses.replace(made, integer=np.ones(2, dtype=bool))).duals)
+
+
 def test_a_knapsack_by_hand(solver: str):
     """Weights 5 4 3, values 10 7 5, room 8: the first and the last give 15."""
     made = program([-10, -7, -5], [[5, 4, 3]], [-INF], [8], upper=1.0, integer=[True] * 3)

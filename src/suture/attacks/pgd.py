@@ -19,7 +19,7 @@ from suture.attacks.steps import Rows, cross_entropies, random_start, steepest, 
 from suture.types import Knowledge, Norm
 
 Ascended = Literal["ce", "margin", "clipped", "spread"]
-_SPREAD = ("ce", "margin", "clipped")
+SPREAD = ("ce", "margin", "clipped")
 
 
 @ATTACKS.add("pgd")
@@ -84,7 +84,7 @@ class PGD(Attack):
         """One start: the last iterate or the first success, and which images need no other."""
         found, done = clean.clone(), torch.ones_like(rows, dtype=torch.bool)
         state = Rows(clean=clean, rows=rows, here=self._start(oracle, clean, rows, restart))
-        loss = LOSSES[_SPREAD[restart % len(_SPREAD)] if self.loss == "spread" else self.loss]
+        loss = LOSSES[SPREAD[restart % len(SPREAD)] if self.loss == "spread" else self.loss]
         loss = negated(loss) if oracle.targeted else loss
         for _ in range(self.steps):
             logits, gradient = oracle.gradient(state.here, state.rows, loss)

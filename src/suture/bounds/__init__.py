@@ -13,6 +13,7 @@ True
 
 from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
+from suture.bounds.assign import assign
 from suture.bounds.crown import Method, State, lower_bounds, prepare
 from suture.bounds.ibp import ibp, intervals
 from suture.bounds.margins import (
@@ -23,7 +24,7 @@ from suture.bounds.margins import (
     worst_case_cross_entropy,
 )
 from suture.bounds.methods import METHODS, bounds_of, output_bounds
-from suture.bounds.network import Input, Network, Node, chain
+from suture.bounds.network import Input, Network, Node, chain, joined
 from suture.bounds.reading import read
 from suture.bounds.shapes import Add
 
@@ -41,11 +42,13 @@ __all__ = [
     "SShaped",
     "Scale",
     "State",
+    "assign",
     "bounds_of",
     "certified",
     "chain",
     "ibp",
     "intervals",
+    "joined",
     "lower_bounds",
     "margin_rows",
     "margins",

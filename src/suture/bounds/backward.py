@@ -86,7 +86,7 @@ def _through(
         assert relaxation is not None
         out, constant = bound_backward_dense(rows, relaxation)
         return [out], constant
-    if isinstance(op, MaxPool):
+    if op.bounded:
         out, constant = op.bound_backward(rows, *known[node.inputs[0]])
         return [out], constant
     parts, constant = op.bound_backward(rows)

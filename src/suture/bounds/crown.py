@@ -65,7 +65,7 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
     found: list[Interval] = [(box.lower, box.upper)]
     linear = [0]
     for index, node in enumerate(network.nodes[1:], start=1):
-        if isinstance(node.op, Relu | SShaped | MaxPool):
+        if node.op.relaxed or node.op.bounded:
             source = node.inputs[0]
             if method != "ibp" and source not in state.known:
                 # What an activation or a pooling gave is monotone in bounds that are tight already.
@@ -73,7 +73,7 @@ def prepare(network: Network, box: Box, method: Method = "crown") -> State:
                 if method == "crown" and linear[source] != 1 and fresh:
                     found[source] = _tightened(state, source, found[source], index)
                 state.known[source] = found[source]
-            if not isinstance(node.op, MaxPool) and method != "ibp":
+            if node.op.relaxed and method != "ibp":
                 state.relaxations[index] = node.op.relaxation(*found[source])
         if index < len(network.nodes) - 1 or method == "ibp":
             parts = [found[i] for i in node.inputs]
@@ -99,7 +99,7 @@ def _entry(network: Network, box: Box) -> tuple[int, Interval]:
 def _mixings(op: Op, before: list[int]) -> int:
     """How often values were mixed since the input, 2 for "too often": after the first time,
     intervals are still exact."""
-    if isinstance(op, Relu | SShaped | MaxPool) or len(before) > 1:
+    if op.relaxed or op.bounded or len(before) > 1:
         return 2
     return min(2, before[0] + op.mixes)
 
@@ -123,7 +123,7 @@ def _unstable(network: Network, reader: int, lower: Tensor, upper: Tensor) -> Te
     """Neurons ``(n, m)`` whose tighter bounds would change what the node that reads them does."""
     op = network.nodes[reader].op
     if not isinstance(op, Relu | SShaped):
-        return torch.ones_like(lower, dtype=torch.bool)
+        return op.matters(lower, upper)
     pooled = any(reader in n.inputs and isinstance(n.op, MaxPool) for n in network.nodes)
     if pooled and isinstance(op, Relu):
         # The pooling behind compares the values of active neurons too.

@@ -22,12 +22,14 @@ class Op(ABC):
         affine: ``bound_backward(rows)`` substitutes rows through it, exactly.
         relaxed: ``relaxation(lower, upper, alpha)`` bounds it by linear functions.
         windowed: ``bound_backward_patches(patches)`` keeps windows small.
+        bounded: ``bound_backward(rows, lower, upper)`` needs bounds of what it reads.
         dense: ``rows(places)`` gives its own coefficients.
         mixes: an output reads several inputs, so that intervals lose what they share.
     """
 
     affine: ClassVar[bool] = False
     relaxed: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
     windowed: ClassVar[bool] = False
     dense: ClassVar[bool] = False
     mixes: ClassVar[bool] = False
@@ -52,6 +54,11 @@ class Op(ABC):
     def relaxation(self, lower: Tensor, upper: Tensor, alpha: Tensor | None = None) -> Any:
         """Linear lower and upper bounds over the interval, where it is ``relaxed``."""
         raise NotImplementedError(type(self).__name__)
+
+    def matters(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Bool of their shape: the values read whose tighter bounds would tighten its own, where
+        it is ``bounded``."""
+        return torch.ones_like(lower, dtype=torch.bool)
 
     def part(self, examples: slice) -> Op:
         """That of some examples; itself where constants are shared."""
@@ -141,6 +148,17 @@ def chain(ops: Sequence[Op], in_shape: Shape) -> Network:
     nodes = [Node(Input(), (), tuple(in_shape))]
     for op in ops:
         nodes.append(Node(op, (len(nodes) - 1,), shape_after(op, [nodes[-1].shape])))
+    return Network(tuple(nodes))
+
+
+def joined(*parts: Network) -> Network:
+    """Networks one after another: each reads what the one before it gives."""
+    nodes = list(parts[0].nodes)
+    for part in parts[1:]:
+        offset = len(nodes) - 1
+        nodes += [
+            replace(node, inputs=tuple(i + offset for i in node.inputs)) for node in part.nodes[1:]
+        ]
     return Network(tuple(nodes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from suture.bounds.network import Op
 @dataclass(frozen=True)
 class MaxPool(Op):
     """2-D max pooling with windows of ``kernel``, moved by ``stride``."""
+
+    bounded: ClassVar[bool] = True
 
     kernel: tuple[int, int]
     stride: tuple[int, int]

@@ -1,6 +1,11 @@
 """Claims about regions: made in float64, saved as files, and checked again by other code."""
 
-from suture.certify.accuracy import Certification, certify_images
+from suture.certify.accuracy import (
+    Certification,
+    MixtureCertification,
+    certify_images,
+    certify_mixture,
+)
 from suture.certify.branching import Branching, Cases, prove_by_cases
 from suture.certify.certificate import Certificate, files_in, load_certificate, save_all
 from suture.certify.checking import Checker, CheckResult
@@ -14,8 +19,10 @@ __all__ = [
     "Certification",
     "CheckResult",
     "Checker",
+    "MixtureCertification",
     "certify_box",
     "certify_images",
+    "certify_mixture",
     "export",
     "files_in",
     "load_certificate",

@@ -11,7 +11,7 @@ from suture.bounds import Method, Network, margin_rows
 from suture.certify.proving import network64, prove
 from suture.errors import ModelError
 from suture.models import untouched
-from suture.types import Batch, Box, OnProgress, is_randomised
+from suture.types import Batch, Box, OnProgress, described, is_randomised
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ def certify_images(
         raise ModelError(
             expected="a deterministic model",
             got="one that draws at random in every forward pass",
-            remedy="Certify the model before the repair, or one fixed program of it.",
+            remedy="Take certify_mixture, if it draws from finitely many classifiers; else certify "
+            "the model before the repair.",
         )
     network = network64(model, batch.shape)
     with untouched(model), torch.no_grad():
@@ -68,6 +69,79 @@ def certify_images(
         if on_progress is not None:
             on_progress(f"{method}, eps {eps:g}", done, len(batch))
     return Certification(right.cpu(), right.cpu() & (margin > 0), margin)
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureCertification:
+    """What was proved about each image and each classifier that a model draws from.
+
+    Attributes:
+        odds: probabilities of the classifiers.
+        members: what was proved of each.
+    """
+
+    odds: tuple[float, ...]
+    members: tuple[Certification, ...]
+
+    @property
+    def right(self) -> Tensor:
+        """float64 ``(n,)``: probability that the image itself is classified right."""
+        return self._mass([member.right for member in self.members])
+
+    @property
+    def share(self) -> Tensor:
+        """float64 ``(n,)``: probability mass of the classifiers proved right on the whole ball.
+
+        Whatever an attacker does who does not know the draw: the image is classified right with
+        at least that probability.
+        """
+        return self._mass([member.certified for member in self.members])
+
+    @property
+    def every(self) -> Tensor:
+        """Bool ``(n,)``: proved for every classifier, so that no draw matters."""
+        return torch.stack([member.certified for member in self.members]).all(0)
+
+    @property
+    def worst(self) -> Certification:
+        """The classifier of which least is proved."""
+        return min(self.members, key=lambda member: int(member.certified.sum()))
+
+    def _mass(self, proved: list[Tensor]) -> Tensor:
+        hits = torch.stack(proved)
+        mass = torch.tensor(self.odds, dtype=torch.float64) @ hits.double()
+        # A sum of probabilities that should be 1 is exactly that.
+        return torch.where(hits.all(0), 1.0, mass)
+
+
+def certify_mixture(
+    model: nn.Module,
+    batch: Batch,
+    eps: float,
+    method: Method = "crown",
+    *,
+    batch_size: int = 64,
+    on_progress: OnProgress | None = None,
+) -> MixtureCertification:
+    """``certify_images`` of every classifier that a model draws from; a deterministic one is alone.
+
+    Raises:
+        ModelError: a model that draws from no finite number of classifiers.
+    """
+    members = described(model).support()
+    if not members and is_randomised(model):
+        raise ModelError(
+            expected="a model that draws from finitely many classifiers",
+            got="one that draws something else in every forward pass",
+            remedy="Certify the model before the repair.",
+        )
+    members = members or ((1.0, model),)
+    found = []
+    for number, (_, member) in enumerate(members):
+        found.append(certify_images(member, batch, eps, method, batch_size=batch_size))
+        if on_progress is not None:
+            on_progress(f"{method}, eps {eps:g}", number + 1, len(members))
+    return MixtureCertification(tuple(odds for odds, _ in members), tuple(found))
 
 
 def _margins(network: Network, batch: Batch, eps: float, method: Method) -> Tensor:

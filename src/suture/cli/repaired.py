@@ -34,6 +34,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             {key: stage[key] for key in ("method", "sentence")}
             for stage in result.trace.get("stages", [])
         ],
+        "game": result.trace.get("game", []),
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -48,6 +49,7 @@ def repair_text(facts: dict[str, Any]) -> str:
     n, attacked = facts["training_images"], facts["attacked_images"]
     for row in facts["programs"][:5]:
         counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"
+        counts += f", drawn {100 * row['weight']:.1f} %" if "weight" in row else ""
         lines.append(f"  {counts}   {row['text']}")
     rest = len(facts["programs"]) - 5
     lines += [f"  and {rest} more programs"] if rest > 0 else []
@@ -65,6 +67,7 @@ def repair_text(facts: dict[str, Any]) -> str:
     lines += [f"  {stage['method']}: {stage['sentence']}" for stage in facts["stages"]]
     lines += [candidate_table(facts["candidates"]).terminal()] if facts["candidates"] else []
     lines += [facts["why"]] if facts["why"] else []
+    lines += [_of_the_game(row) for row in facts["game"][-1:]]
     counted = bool(facts["programs"] or facts["regions"])
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
@@ -75,6 +78,16 @@ def _trade_off(trace: dict[str, Any]) -> list[dict[str, Any]]:
     """Of adversarial training: the given model as epoch 0, and every judged epoch."""
     rows = [row for row in trace.get("curve", []) if row.get("robust") is not None]
     return [{"epoch": 0, **trace["before"]}, *rows] if rows else []
+
+
+def _of_the_game(row: dict[str, Any]) -> str:
+    """The last round in words."""
+    value, attacked, clean = (100 * row[key] for key in ("value", "attacked", "clean"))
+    return (
+        f"round {row['round']} of the game: {attacked:.1f} % of the training images held against "
+        f"the attacker who knows the {row['support']} programs, {value:.1f} % is the most that "
+        f"those found can hold, clean {clean:.1f} %"
+    )
 
 
 def _sentences(rows: list[dict[str, Any]]) -> list[str]:

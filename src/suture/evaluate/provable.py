@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from suture.attacks import PGD
 from suture.bounds import Method
-from suture.certify import certify_images
+from suture.certify import MixtureCertification, certify_images, certify_mixture
 from suture.rng import Stream
-from suture.types import Batch, described
+from suture.types import Batch, described, is_randomised
 
 
 def provable(
@@ -27,7 +27,9 @@ def provable(
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
-    Where a defence moves images first, all but one row are about attacks after the move.
+    Where a defence moves images first, all but one row are about attacks after the move. Of a model
+    that draws from finitely many classifiers ``right`` is expected over the draw, attacked with
+    exact means; then come rows of what is proved for every draw, and for each classifier.
 
     Args:
         attack: what no proof may contradict; its radius is certified.
@@ -48,6 +50,8 @@ def provable(
         batch = Batch(stored, batch.labels)
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
+    if is_randomised(model):
+        return [*rows, *_of_mixture(model, batch, attack, methods, held, batch_size)]
     for method in methods:
         started = time.perf_counter()
         found = certify_images(
@@ -55,25 +59,67 @@ def provable(
         )
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
-        rows.append(row | {"contradicted": int((found.certified & ~held).sum())})
+        rows.append(row | {"contradicted": int((found.certified & (held < 1)).sum())})
         clean = found.right
     return [_row(attack.eps, "clean", clean, 0.0), *rows]
+
+
+def _of_mixture(
+    model: nn.Module,
+    batch: Batch,
+    attack: PGD,
+    methods: Sequence[str],
+    held: Tensor,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """Rows of what is proved of a model that draws, method by method."""
+    rows: list[dict[str, Any]] = []
+    for method in methods:
+        started = time.perf_counter()
+        found = certify_mixture(
+            model, batch, attack.eps, cast(Method, method), batch_size=batch_size
+        )
+        spent = time.perf_counter() - started
+        name = f"certified, {method}"
+        row = _row(attack.eps, f"{name}, expected over the draw", found.share, spent)
+        rows.append(row | {"contradicted": int((found.share > held + 1e-6).sum())})
+        rows += _alone(attack.eps, name, found, spent)
+        clean = found.right
+    return [_row(attack.eps, "clean, expected over the draw", clean, 0.0), *rows]
+
+
+def _alone(
+    eps: float, name: str, found: MixtureCertification, spent: float
+) -> list[dict[str, Any]]:
+    """What is proved of all programs at once, of the worst one, and of each."""
+    rows = [
+        _row(eps, f"{name}, under every program", found.every, spent),
+        _row(eps, f"{name}, worst of {len(found.odds)} programs", found.worst.certified, spent),
+    ]
+    each = spent / len(found.odds)
+    for number, (odds, member) in enumerate(zip(found.odds, found.members, strict=True)):
+        row = _row(eps, f"{name}, program {number}", member.certified, each)
+        rows.append(row | {"odds": odds})
+    return rows
 
 
 def _attacked(
     attack: PGD, model: nn.Module, batch: Batch, stream: Stream, what: str
 ) -> tuple[dict[str, Any], Tensor]:
-    """A row, and which images held."""
+    """A row, and the share of the draws that held on each image."""
     started = time.perf_counter()
-    held = attack(model, batch, generator=stream, batch_size=256).robust.cpu()
+    found = attack(model, batch, generator=stream, batch_size=256)
+    held = found.share if is_randomised(model) else found.robust
+    held = held.cpu().double()
     return _row(attack.eps, what, held, time.perf_counter() - started), held
 
 
 def _row(eps: float, what: str, right: Tensor, seconds: float) -> dict[str, Any]:
+    total = float(right.double().sum())
     return {
         "eps": eps,
         "what": what,
-        "right": int(right.sum()),
+        "right": int(total) if total.is_integer() else round(total, 4),
         "n": len(right),
         "seconds": round(seconds, 4),
     }

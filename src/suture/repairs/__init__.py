@@ -14,7 +14,7 @@ from suture.repairs.baselines import AdversarialTuning
 from suture.repairs.certified_training import CrownIBP
 from suture.repairs.chain import Chain
 from suture.repairs.dare import DARE
-from suture.repairs.defensyn import DefEnSyn
+from suture.repairs.defensyn import DefEnSyn, DefEnSynGame
 from suture.repairs.weight_patch import WeightPatch
 
 __all__ = ["REPAIRS", *exported(globals())]

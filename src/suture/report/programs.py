@@ -22,7 +22,8 @@ _ROWS = 10  # a taller picture says less than the text beside it
 class ProgramRow:
     """One program of the table, numbered from 0 as in the records' ``program`` tags.
 
-    ``picture`` is inline SVG, empty where none is drawn.
+    ``picture`` is inline SVG, empty where none is drawn; ``weight`` the probability of being drawn,
+    empty where all are equally likely.
     """
 
     number: int
@@ -31,6 +32,7 @@ class ProgramRow:
     adversarial: str
     clean: str
     picture: Markup
+    weight: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def _row(
         adversarial=_of(entry.get("adversarial_right"), counts[0]),
         clean=_of(entry.get("clean_right"), counts[1]),
         picture=picture(flows(text)) if drawn else Markup(""),
+        weight=f"{100 * entry['weight']:.1f} %" if "weight" in entry else "",
     )
 
 

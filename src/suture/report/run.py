@@ -134,7 +134,7 @@ def _records(folder: Path, kind: str) -> list[Record]:
     return [] if kind == "repair" and not path.exists() else read_records(path)
 
 
-_LISTS = ("lengths", "candidates", "curve")
+_LISTS = ("lengths", "candidates", "curve", "game")
 
 
 def _read_trace(path: Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _read(problem: Problem, model: highspy.Highs, status: SolverStatus, seconds:
     if not status.found:
         return nothing(status, n, seconds, name, bound)
     x = np.asarray(model.getSolution().col_value, dtype=np.float64)
-    value = problem.value(x)
+    value, duals = problem.value(x), np.zeros(0)
     if not problem.is_mixed and status is SolverStatus.OPTIMAL:
-        bound = value
-    return Solution(status, x, value, min(bound, value), seconds, name)
+        bound, duals = value, np.asarray(model.getSolution().row_dual, dtype=np.float64)
+    return Solution(status, x, value, min(bound, value), seconds, name, duals=duals)

@@ -43,6 +43,8 @@ class Solution:
         seconds: wall time of building and solving.
         solver: which one, with its version.
         notes: what the reader should know: a fallback, a failure.
+        duals: float64 ``(m,)``: by how much the optimum changes per unit of each row's bound, of
+            linear programs that HiGHS solved; empty where they are not known.
     """
 
     status: SolverStatus
@@ -52,6 +54,7 @@ class Solution:
     seconds: float
     solver: str
     notes: tuple[str, ...] = field(default=())
+    duals: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def gap(self) -> float:

@@ -23,12 +23,13 @@ def made(kind: str) -> nn.Module:
     with torch.no_grad():
         head.weight.copy_(torch.eye(3))
         head.bias.zero_()
-    if kind == "programs":
-        return DefendedClassifier(nn.Flatten(), head, PROGRAMS, features=3).eval()
+    if kind in ("programs", "weighted"):
+        weights = (0.25, 0.5, 0.25) if kind == "weighted" else None
+        return DefendedClassifier(nn.Flatten(), head, PROGRAMS, 3, weights).eval()
     return RandomPrograms(nn.Flatten(), head, features=3, max_length=2).eval()
 
 
-both = pytest.mark.parametrize("kind", ["programs", "random"])
+both = pytest.mark.parametrize("kind", ["programs", "weighted", "random"])
 
 
 @both

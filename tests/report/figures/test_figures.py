@@ -14,7 +14,7 @@ from suture.report.figures import figures
 from suture.report.figures.classes import MOST, class_figure
 from suture.report.figures.lines import query_figures, radius_figures
 from suture.report.figures.style import spread
-from suture.report.figures.trace import trace_figure
+from suture.report.figures.trace import game_figure, trace_figure
 
 from ..builders import curve, defended_run, info, programs, record, trace
 
@@ -112,3 +112,23 @@ def test_candidates_and_epochs_are_drawn_against_their_clean_accuracy():
     assert tried.rows[2][-1] == "expected layers" and tried.rows[0][-1] == "—"
     assert epochs.rows == (("as given", "99.00 %", "10.00 %"), ("2", "97.00 %", "80.00 %"))
     assert "pgd-training: clean 96.0 %, robust 81.0 %" in tried.alt
+
+
+def rounds() -> list[dict]:
+    values = ((1.0, 0.06, 1, 0.99), (0.21, 0.10, 3, 0.96), (0.15, 0.14, 12, 0.95))
+    return [
+        {"round": i, "value": v, "attacked": a, "support": s, "clean": c, "programs": 30 * i + 1,
+         "variants": 100 * (i + 2)}
+        for i, (v, a, s, c) in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_a_game_shows_both_values_of_every_round():
+    figure = game_figure(rounds())
+    assert figure is not None and len(figure.rows) == 3
+    assert figure.rows[1][:4] == ("1", "0.21", "0.1", "0.96")
+    assert "6.0 % in round 0, 14.0 % in round 2, at most 15.0 %" in figure.alt
+    assert "fresh attack" in figure.svg and "programs in the mixture" in figure.svg
+    assert game_figure(None) is None and game_figure([{"round": 0}]) is None
+    run = RunData(info(), [], told={"game": rounds()})
+    assert [drawing.key for drawing in figures(run)] == ["game"]

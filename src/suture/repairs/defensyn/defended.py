@@ -8,20 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suture.bounds import assign, chain, joined, read
+from suture.bounds.assign import Assign, Name, Operand
+from suture.bounds.network import Network
+from suture.errors import ArgumentError, ModelError
 from suture.models import head_is_linear
 from suture.repairs.defensyn.draws import SamplingModule
 from suture.repairs.defensyn.each import Changed, changed, compiles
 from suture.repairs.defensyn.each_kernels import StraightLinePrograms
 from suture.repairs.defensyn.execution import ProgramBank, written_columns
-from suture.repairs.defensyn.language import Program, check_features
+from suture.repairs.defensyn.language import (
+    Constant,
+    Instruction,
+    Opcode,
+    Program,
+    check_features,
+)
 from suture.rng import integers
+
+_LOW = 1 << 32
+"""The low 32 of a draw's random bits decide, as in ``suture.rng.integers``."""
 
 ROWS = 16_384
 """Feature vectors per forward of a head that is not linear; a matter of memory."""
 
 
 class DefendedClassifier(SamplingModule):
-    """``head(P(encoder(x)))`` with ``P`` drawn uniformly from K programs, anew for every input.
+    """``head(P(encoder(x)))`` with ``P`` drawn from K programs, anew for every input.
 
     The draw happens in eval mode too: it is the defence. Unless told otherwise the module draws
     from torch's global generator; ``seed`` makes the sequence of draws repeatable, ``noise`` fixes
@@ -32,14 +45,32 @@ class DefendedClassifier(SamplingModule):
         encoder, head: the two halves of the classifier, ``head(encoder(x))``.
         programs: K of them, best first.
         features: m, width of the encoder's output.
+        weights: probability of each program, all positive; ``None`` for equal ones. A draw is
+            decided by 32 bits: probabilities are met to within 2**-32.
+
+    Raises:
+        ProgramError: a program of another cut.
+        ArgumentError: weights that are no probabilities of these programs.
     """
 
+    cuts: Tensor
+    """int64 ``(K - 1,)``: where one program's draws end and the next one's begin, of 2**32."""
+
     def __init__(
-        self, encoder: nn.Module, head: nn.Module, programs: tuple[Program, ...], features: int
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        programs: tuple[Program, ...],
+        features: int,
+        weights: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
         for program in programs:
             check_features(program, features)
+        self.weights = None if weights is None else _checked_weights(weights, len(programs))
+        if self.weights is not None:
+            ends = torch.tensor(self.weights, dtype=torch.float64).cumsum(0)
+            self.register_buffer("cuts", (ends[:-1] * _LOW).round().long())
         self.encoder, self.head, self.features = encoder, head, features
         self.bank = ProgramBank(programs)
         self.suture_spec: dict[str, Any] | None = None
@@ -70,7 +101,7 @@ class DefendedClassifier(SamplingModule):
         Args:
             noise: int64 ``(draws, n)``.
         """
-        choice = integers(noise, len(self.bank.programs))
+        choice = self._decided(noise)
         programs = torch.arange(len(self.bank.programs), device=noise.device)
         counts = (choice[:, :, None] == programs).sum(0)
         total = None
@@ -85,7 +116,10 @@ class DefendedClassifier(SamplingModule):
 
         Before a linear head only the changes are computed: ``W·v + b + Σ_i W[:, i]·(v'_i - v_i)``.
         """
-        features = self.encoder(images)
+        return self.each_on(self.encoder(images))
+
+    def each_on(self, features: Tensor) -> Tensor:
+        """The same from the encoder's features ``(n, m)``."""
         linear = head_is_linear(self.head)
         if linear is None:
             return self._through(features)
@@ -112,20 +146,48 @@ class DefendedClassifier(SamplingModule):
     def _choose(self, images: Tensor, noise: Tensor | None) -> Tensor:
         count = len(self.bank.programs)
         noise = self._noise(images, noise)
+        if noise is None and self.weights is not None:
+            noise = torch.randint(0, _LOW, (images.shape[0],), device=images.device)
         if noise is not None:
-            return integers(noise, count)
+            return self._decided(noise)
         return torch.randint(0, count, (images.shape[0],), device=images.device)
+
+    def _decided(self, noise: Tensor) -> Tensor:
+        """The program that random bits stand for, of noise's shape."""
+        if self.weights is None:
+            return integers(noise, len(self.bank.programs))
+        return ((noise & (_LOW - 1))[..., None] >= self.cuts).sum(-1)
+
+    def bounds_network(self, in_shape: tuple[int, ...]) -> Network:
+        """Encoder, the one program, head, as bounds see them (``suture.bounds.read``).
+
+        Raises:
+            ModelError: more than one program; ``fixed`` gives the classifier of each.
+        """
+        if self.randomised:
+            raise ModelError(
+                expected="a deterministic model",
+                got=f"one that draws from {len(self.programs)} programs",
+                remedy="Bound the classifier of each program, fixed(0), fixed(1), …",
+            )
+        features = (self.features,)
+        steps = [_step(instruction) for instruction in self.programs[0].instructions]
+        # Tracing wants a module that is no leaf.
+        encoder, head = nn.Sequential(self.encoder), nn.Sequential(self.head)
+        return joined(read(encoder, in_shape), chain(steps, features), read(head, features))
 
     def undefended(self) -> nn.Module:
         """The classifier without its programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)
 
     def odds(self) -> tuple[float, ...]:
-        """All programs are equally likely."""
-        return (1.0 / len(self.programs),) * len(self.programs) if self.randomised else ()
+        """The programs' probabilities: equal ones, or the weights."""
+        if not self.randomised:
+            return ()
+        return self.weights or (1.0 / len(self.programs),) * len(self.programs)
 
     def support(self) -> tuple[tuple[float, nn.Module], ...]:
-        """The classifier of each program, all equally likely."""
+        """The classifier of each program."""
         if not self.randomised:
             return ()
         return tuple((odds, self.fixed(index)) for index, odds in enumerate(self.odds()))
@@ -137,7 +199,39 @@ class DefendedClassifier(SamplingModule):
         ).train(self.training)
 
 
+def _step(instruction: Instruction) -> Assign:
+    """An instruction as bounds know it."""
+    names: dict[Opcode, Name] = {
+        Opcode.COPY: "copy",
+        Opcode.ADD: "add",
+        Opcode.SUB: "sub",
+        Opcode.MUL: "mul",
+        Opcode.DIV: "div",
+        Opcode.MAX: "max",
+        Opcode.MIN: "min",
+    }
+    operands: list[Operand] = [
+        operand.value if isinstance(operand, Constant) else operand.index
+        for operand in (instruction.left, instruction.right)
+        if operand is not None
+    ]
+    return assign(instruction.target, names[instruction.op], *operands)
+
+
 def _repaired(program: Program, features: Tensor) -> Tensor:
     columns = written_columns(program, features)
     index = torch.tensor(list(columns), device=features.device)
     return features.index_copy(1, index, torch.stack(list(columns.values()), 1))
+
+
+def _checked_weights(weights: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """As plain floats, if they are probabilities that 32 bits can tell from 0."""
+    plain = tuple(float(weight) for weight in weights)
+    usable = len(plain) == count and min(plain) >= 1 / _LOW and abs(sum(plain) - 1) < 1e-6
+    if not usable:
+        raise ArgumentError(
+            expected=f"{count} probabilities above 2**-32 whose sum is 1",
+            got=str(plain[:8]),
+            remedy="One weight a program; leave programs of weight 0 out.",
+        )
+    return plain

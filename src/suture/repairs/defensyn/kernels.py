@@ -201,3 +201,56 @@ def _count(own, lower, higher, attacked):  # type: ignore[no-untyped-def]
         hit += right & attacked[i]
         total += right
     return hit, total
+
+
+@numba.njit(cache=True, error_model="numpy", parallel=True)
+def score_weighted(  # type: ignore[no-untyped-def]
+    weight,
+    values,
+    logits,
+    groups,
+    gains,
+    cleans,
+    cap,
+    target,
+    op,
+    left,
+    right,
+    lc,
+    rc,
+    adversarial,
+    clean,
+    valid,
+):
+    """``score_linear`` for samples that weigh differently; see ``weighted``."""
+    count, length = target.shape
+    samples = values.shape[1]
+    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        work = np.empty((length + 2, samples), np.float32)
+        delta = np.empty((length, samples), np.float32)
+        feature = np.empty(length, np.int32)
+        own, other = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        lower, higher = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        for row in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
+            written = changes(row, target, op, left, right, lc, rc, values, work, feature, delta)
+            valid[row] = written > 0
+            if written > 0:
+                args = (groups, weight, logits, feature, delta, written)
+                _right(*args, own, other, lower, higher)
+                adversarial[row] = _weighed(own, lower, higher, gains, cap)
+                clean[row] = _weighed(own, lower, higher, cleans, cap)
+
+
+@_jit
+def _weighed(own, lower, higher, weights, cap):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for i in range(len(own)):
+        if cap <= 0:
+            worth = np.int64(100) * ((own[i] > lower[i]) & (own[i] >= higher[i]))
+        else:
+            share = (own[i] - max(lower[i], higher[i])) / cap
+            share = share if share > np.float32(-1) else np.float32(-1)
+            share = share if share < np.float32(1) else np.float32(1)
+            worth = np.int64((share + np.float32(1)) * np.float32(50))
+        total += weights[i] * worth
+    return total

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from suture.engine import Engine, Handle, Inline
 from suture.repairs.defensyn.encoding import NOTHING, Encoded
+from suture.repairs.defensyn.growing import GrowingSampler
+from suture.repairs.defensyn.language import Program
 from suture.repairs.defensyn.sampling import Sampler
 from suture.repairs.defensyn.scoring import Scores
 from suture.repairs.defensyn.serialisation import (
@@ -59,7 +61,7 @@ class ChunkTask:
     """Everything that a worker needs to draw, score and summarise a chunk."""
 
     scorer: Scorer
-    sampler: Sampler
+    sampler: Sampler | GrowingSampler
     length: int
     lambda_: float
     k: int
@@ -81,7 +83,7 @@ class ChunkTask:
         values[~scores.valid] = -np.inf
         seen: set[frozenset[int]] = set()
         for row in np.argsort(-values, kind="stable"):
-            writes = frozenset(programs.target[row].tolist())
+            writes = frozenset(programs.target[row][programs.op[row] != NOTHING].tolist())
             if not scores.valid[row] or len(seen) == self.k:
                 return
             if writes not in seen:
@@ -101,6 +103,8 @@ def _accumulate(op, target, left, right, adversarial, clean, valid, on_left, on_
         if not valid[row]:
             continue
         for step in range(length):
+            if op[row, step] == NOTHING:
+                break
             if seen_left[target[row, step]] != row:
                 seen_left[target[row, step]] = row
                 _add(on_left, target[row, step], adversarial[row], clean[row])
@@ -130,6 +134,7 @@ class SynthesisSearch:
         chunk: programs drawn, scored and summarised at a time.
         work: identity of the problem, for a run that keeps chunks and lengths.
         again: tells the stages of several searches in one run apart.
+        bases: programs that new ones go on from; none for programs of their own.
     """
 
     scorer: Scorer
@@ -144,6 +149,7 @@ class SynthesisSearch:
     chunk: int = 20_000
     work: str = ""
     again: str = ""
+    bases: tuple[Program, ...] = ()
     best: dict[frozenset[int], Candidate] = field(default_factory=dict)
     trace: list[dict[str, Any]] = field(default_factory=list)
 
@@ -170,7 +176,7 @@ class SynthesisSearch:
     def _work(self, programs: int) -> str:
         """Says what is searched: two searches with the same text have the same results."""
         fields = (self.k, self.lambda_, self.temperature, self.constants, self.learned)
-        return f"{self.work} {self.stream.key} {fields} {programs} {self.chunk}"
+        return f"{self.work} {self.stream.key} {fields} {programs} {self.chunk} {self.bases}"
 
     def _to_plain(self) -> dict[str, Any]:
         """All that the next length depends on."""
@@ -226,7 +232,11 @@ class SynthesisSearch:
                     on_length(length, start + count, programs)
         self.trace.append(self._entry(length, programs, discarded, sampler, started))
 
-    def _sampler(self, length: int) -> Sampler:
+    def _sampler(self, length: int) -> Sampler | GrowingSampler:
+        fresh = self._fresh(length)
+        return GrowingSampler(fresh, self.bases) if self.bases else fresh
+
+    def _fresh(self, length: int) -> Sampler:
         stream, (low, high) = self.stream.child(length), self.constants
         if not self.learned:
             uniform = np.full(self.features, 1.0 / self.features)
@@ -244,7 +254,12 @@ class SynthesisSearch:
         self.best = {candidate.program.writes: candidate for candidate in self.top()[: self.k]}
 
     def _entry(
-        self, length: int, programs: int, discarded: int, sampler: Sampler, started: float
+        self,
+        length: int,
+        programs: int,
+        discarded: int,
+        sampler: Sampler | GrowingSampler,
+        started: float,
     ) -> dict[str, Any]:
         top = self.top()
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from suture.report.figures.classes import class_figure
 from suture.report.figures.lines import query_figures, radius_figures
 from suture.report.figures.style import Drawing
-from suture.report.figures.trace import trace_figure
+from suture.report.figures.trace import game_figure, trace_figure
 from suture.report.figures.trade_off import candidate_figure, epoch_figure
 from suture.report.run import RunData
 
@@ -20,6 +20,7 @@ def figures(run: RunData) -> list[Drawing]:
         candidate_figure(run.told.get("candidates", ())),
         epoch_figure(run.told.get("curve", ()), run.told.get("before", {})),
         trace_figure(run.trace),
+        game_figure(run.told.get("game")),
     ]
     lines = [*radius_figures(run.records), *query_figures(run.records)]
     return [*lines, *(figure for figure in maybe if figure)]
