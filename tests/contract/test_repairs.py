@@ -20,6 +20,7 @@ from suture.repairs import (
     DefEnSyn,
     PGDTraining,
     Repair,
+    Smoothing,
     WeightPatch,
 )
 from suture.repairs.a5 import Defence
@@ -89,6 +90,7 @@ REPAIRS: list[Repair] = [
     PGDTraining(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
     TRADES(eps=0.1, epochs=3, layers=2, awp=0.005, held_out=0.15, judged=40, step_images=64),
     NFGSM(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
+    Smoothing(sigma=0.2, epochs=2, votes=16, held_out=0.15, step_images=64),
 ]  # fmt: skip
 known = {type(method) for method in REPAIRS}
 REPAIRS += [kind() for kind in package.REPAIRS.values() if kind not in known]

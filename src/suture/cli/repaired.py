@@ -27,6 +27,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
         },
         "held_out": result.trace.get("held_out", {}),
         "trade_off": _trade_off(result.trace),
+        "judged_by": "on noisy copies" if "noise" in result.trace else "under APGD",
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -54,7 +55,7 @@ def repair_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
         )
-    lines += _sentences(facts["trade_off"])
+    lines += _sentences(facts["trade_off"], facts["judged_by"])
     counted = bool(facts["programs"] or facts["regions"])
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
@@ -67,9 +68,9 @@ def _trade_off(trace: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"epoch": 0, **trace["before"]}, *rows] if rows else []
 
 
-def _sentences(rows: list[dict[str, Any]]) -> list[str]:
+def _sentences(rows: list[dict[str, Any]], judged_by: str) -> list[str]:
     return [
         f"  epoch {row['epoch']}: held-out images clean {100 * row['clean']:.2f} %, "
-        f"under APGD {100 * row['robust']:.2f} %"
+        f"{judged_by} {100 * row['robust']:.2f} %"
         for row in rows
     ]
