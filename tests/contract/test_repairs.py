@@ -18,7 +18,9 @@ from suture.repairs import (
     AdvRepair,
     CrownIBP,
     DefEnSyn,
+    DenoisedSmoothing,
     PGDTraining,
+    RandomisedAblation,
     Repair,
     Smoothing,
     WeightPatch,
@@ -91,6 +93,10 @@ REPAIRS: list[Repair] = [
     TRADES(eps=0.1, epochs=3, layers=2, awp=0.005, held_out=0.15, judged=40, step_images=64),
     NFGSM(eps=0.1, epochs=3, held_out=0.15, judged=40, step_images=64),
     Smoothing(sigma=0.2, epochs=2, votes=16, held_out=0.15, step_images=64),
+    DenoisedSmoothing(
+        sigma=0.2, epochs=2, votes=16, held_out=0.15, step_images=64, depth=3, width=8
+    ),
+    RandomisedAblation(keep=40, epochs=6, votes=16, held_out=0.15, step_images=64),
 ]  # fmt: skip
 known = {type(method) for method in REPAIRS}
 REPAIRS += [kind() for kind in package.REPAIRS.values() if kind not in known]

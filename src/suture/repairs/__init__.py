@@ -14,7 +14,7 @@ from suture.repairs.baselines import AdversarialTuning
 from suture.repairs.certified_training import CrownIBP
 from suture.repairs.dare import DARE
 from suture.repairs.defensyn import DefEnSyn
-from suture.repairs.smoothing import Smoothing
+from suture.repairs.smoothing import DenoisedSmoothing, RandomisedAblation, Smoothing
 from suture.repairs.weight_patch import WeightPatch
 
 __all__ = ["REPAIRS", *exported(globals())]
