@@ -58,14 +58,10 @@ _G, _M1, _M2 = (np.uint64(v) for v in (GOLDEN, MIX1, MIX2))
 def _fill(images, keys, keep, out):  # type: ignore[no-untyped-def]
     """``out`` must be zero; rows of ``images``, one for all or one a key."""
     shared, channels, pixels = len(images) == 1, images.shape[1], images.shape[2]
-    drawn, order = np.empty(pixels, np.int64), np.empty(pixels, np.int64)
+    drawn, order = np.empty(pixels, np.int64), np.empty(pixels + 1, np.int64)
     for row in range(len(keys)):
-        image, made, key = images[0 if shared else row], out[row], np.uint64(keys[row])
-        for j in range(pixels):
-            z = key + np.uint64(j + 1) * _G
-            z = (z ^ (z >> np.uint64(30))) * _M1
-            z = (z ^ (z >> np.uint64(27))) * _M2
-            drawn[j] = np.int64(z ^ (z >> np.uint64(31)))
+        image, made = images[0 if shared else row], out[row]
+        _draw(np.uint64(keys[row]), drawn)
         for at in _largest(drawn, keep, order):
             for c in range(channels):
                 made[c, at] = image[c, at]
@@ -73,8 +69,18 @@ def _fill(images, keys, keep, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
+def _draw(key, drawn):  # type: ignore[no-untyped-def]
+    """A random number for every pixel."""
+    for j in range(len(drawn)):
+        z = key + np.uint64(j + 1) * _G
+        z = (z ^ (z >> np.uint64(30))) * _M1
+        z = (z ^ (z >> np.uint64(27))) * _M2
+        drawn[j] = np.int64(z ^ (z >> np.uint64(31)))
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
 def _largest(values, keep, order):  # type: ignore[no-untyped-def]
-    """Positions of the ``keep`` largest values, in no order.
+    """Positions of the ``keep`` largest values, in no order; ``order`` has one place more.
 
     Values are uniform: the likely ones are above a threshold that lets a few more through, so only
     those are sorted. Should they be too few, all are.
@@ -86,7 +92,6 @@ def _largest(values, keep, order):  # type: ignore[no-untyped-def]
     for j in range(count):
         order[found] = j
         found += np.int64(values[j] >= threshold)
-        found = min(found, count - 1) if j < count - 1 else found
     if found < keep or share >= 1.0:
         return np.argsort(values)[count - keep :]
     some = np.argsort(values[order[:found]])

@@ -97,44 +97,68 @@ _ONE, _TWO = np.float32(1), np.float32(2)
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
 def _fill(images, keys, sigma, out):  # type: ignore[no-untyped-def]
-    """Rows of ``images`` (one for all, or one a key) plus noise; three passes a piece, each simple
-    enough to be done eight values at a time."""
+    """Rows of ``images`` (one for all, or one a key) plus noise.
+
+    Each pass over a piece is a function of its own: then the compiler sees that its arrays do not
+    overlap, and handles many values at a time.
+    """
     shared, count = len(images) == 1, out.shape[1]
     half = (count + 1) // 2
     u, turn = np.empty(PAIRS, np.float32), np.empty(PAIRS, np.float32)
     m, exponent = np.empty(PAIRS, np.float32), np.empty(PAIRS, np.float32)
-    words, mantissas = u.view(np.int32), m.view(np.int32)
     for row in range(len(keys)):
         image, made, key = images[0 if shared else row], out[row], np.uint64(keys[row])
         for start in range(0, half, PAIRS):
             size = min(PAIRS, half - start)
-            for j in range(size):
-                z = key + np.uint64(start + j + 1) * _G
-                z = (z ^ (z >> np.uint64(30))) * _M1
-                z = (z ^ (z >> np.uint64(27))) * _M2
-                z = z ^ (z >> np.uint64(31))
-                u[j] = (np.float32(np.int32(z >> np.uint64(33))) + _HALF) * _SCALE
-                turn[j] = np.float32(np.int32(z & np.uint64(0xFFFFFFFF))) * _TURN
-            for j in range(size):
-                mantissa = words[j] & np.int32(0x7FFFFF)
-                above = np.int32(1) if mantissa > np.int32(_ROOT) else np.int32(0)
-                exponent[j] = np.float32((words[j] >> np.int32(23)) - np.int32(127) + above)
-                mantissas[j] = mantissa | ((np.int32(127) - above) << np.int32(23))
-            other = min(size, count - half - start)
-            for j in range(size):
-                s = (m[j] - _ONE) / (m[j] + _ONE)
-                q = s * s
-                log = s * ((((_L4 * q + _L3) * q + _L2) * q + _L1) * q + _L0)
-                radius = np.sqrt(-_TWO * (exponent[j] * _LN2 + log))
-                t = turn[j]
-                q = t * t
-                sine = (((((_S6 * q + _S5) * q + _S4) * q + _S3) * q + _S2) * q + _S1) * q + _S0
-                sine = t * sine
-                cosine = (((((_C7 * q + _C6) * q + _C5) * q + _C4) * q + _C3) * q + _C2) * q + _C1
-                cosine = cosine * q + _C0
-                at = start + j
-                made[at] = image[at] + sigma * (radius * (_ONE - _TWO * (sine * sine)))
-                u[j] = radius * (_TWO * (sine * cosine))
-            for j in range(other):
-                at = half + start + j
-                made[at] = image[at] + sigma * u[j]
+            other, second = min(size, count - half - start), half + start
+            _words(key + np.uint64(start) * _G, u[:size], turn[:size])
+            _parts(u[:size].view(np.int32), exponent[:size], m[:size].view(np.int32))
+            _pairs(m[:size], exponent[:size], turn[:size], u[:size])
+            _added(image[start:], turn[:size], sigma, made[start:])
+            _added(image[second:], u[:other], sigma, made[second:])
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _words(key, u, turn):  # type: ignore[no-untyped-def]
+    """The uniform numbers behind the radii, and the turns."""
+    for j in range(len(u)):
+        z = key + np.uint64(j + 1) * _G
+        z = (z ^ (z >> np.uint64(30))) * _M1
+        z = (z ^ (z >> np.uint64(27))) * _M2
+        z = z ^ (z >> np.uint64(31))
+        u[j] = (np.float32(np.int32(z >> np.uint64(33))) + _HALF) * _SCALE
+        turn[j] = np.float32(np.int32(z & np.uint64(0xFFFFFFFF))) * _TURN
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _parts(words, exponent, mantissas):  # type: ignore[no-untyped-def]
+    """Exponents, and the bits of mantissas between √½ and √2."""
+    for j in range(len(words)):
+        mantissa = words[j] & np.int32(0x7FFFFF)
+        above = np.int32(1) if mantissa > np.int32(_ROOT) else np.int32(0)
+        exponent[j] = np.float32((words[j] >> np.int32(23)) - np.int32(127) + above)
+        mantissas[j] = mantissa | ((np.int32(127) - above) << np.int32(23))
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _pairs(m, exponent, turn, second):  # type: ignore[no-untyped-def]
+    """Normals: the cosines in place of the turns, the sines into ``second``."""
+    for j in range(len(m)):
+        s = (m[j] - _ONE) / (m[j] + _ONE)
+        q = s * s
+        log = s * ((((_L4 * q + _L3) * q + _L2) * q + _L1) * q + _L0)
+        radius = np.sqrt(-_TWO * (exponent[j] * _LN2 + log))
+        t = turn[j]
+        q = t * t
+        sine = (((((_S6 * q + _S5) * q + _S4) * q + _S3) * q + _S2) * q + _S1) * q + _S0
+        sine = t * sine
+        cosine = (((((_C7 * q + _C6) * q + _C5) * q + _C4) * q + _C3) * q + _C2) * q + _C1
+        cosine = cosine * q + _C0
+        turn[j] = radius * (_ONE - _TWO * (sine * sine))
+        second[j] = radius * (_TWO * (sine * cosine))
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def _added(image, values, sigma, made):  # type: ignore[no-untyped-def]
+    for j in range(len(values)):
+        made[j] = image[j] + sigma * values[j]

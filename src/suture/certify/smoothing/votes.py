@@ -63,12 +63,9 @@ def classes(
         image: ``(c, h, w)``.
         start: a multiple of ``BLOCK``, so that blocks are the same whoever asks.
     """
-    numbers = torch.arange(start, stop, device=image.device)
-    found = []
+    keys = bits(key, phase, torch.arange(start, stop, device=image.device))
     with torch.no_grad():
-        for block in numbers.split(BLOCK):
-            drawn = copies(image[None], bits(key, phase, block))
-            found.append(base(drawn).argmax(1))
+        found = [base(copies(image[None], block)).argmax(1) for block in keys.split(BLOCK)]
     return torch.cat(found)
 
 
