@@ -21,6 +21,7 @@ from suture.certify.smoothing import (
     smoothing_files,
 )
 from suture.certify.smoothing.certificate import _checksum
+from suture.certify.smoothing.votes import ESTIMATE, FRESH, SELECT, classes, key_of
 from suture.engine import Inline, Processes, Recorded, Run
 from suture.errors import ArgumentError, BundleError, ModelError
 from suture.rng import Stream
@@ -100,6 +101,23 @@ def test_what_a_run_has_counted_is_not_counted_again(tmp_path, certificates):
     )
     assert plain(again) == plain(certificates) and engine.engine.left == 0
     assert told[-1] == ("certifying", 5, 5)
+
+
+def test_counting_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    certify_votes(halfspace(n=100), batch(), generator=0)
+    predict_votes(halfspace(n=100), batch().images, generator=0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_copies_that_choose_are_not_those_that_count():
+    model, image = halfspace(), batch().images[2]
+    drawn = [
+        classes(model.base, model.noise.copies, image, key_of(image, Stream(0)), phase, 0, 200)
+        for phase in (SELECT, ESTIMATE, FRESH)
+    ]
+    assert all(0.3 < float(one.float().mean()) < 0.7 for one in drawn)
+    assert not any(torch.equal(drawn[i], drawn[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_prediction_agrees_and_abstains(certificates):

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from suture.certify.smoothing.certificate import SmoothingCertificate
 from suture.certify.smoothing.noises import RandomCopies
 from suture.certify.smoothing.statistics import ABSTAIN, lower_bound, prediction
-from suture.certify.smoothing.votes import ESTIMATE, SELECT, counts, key_of, voting_of
+from suture.certify.smoothing.votes import (
+    ESTIMATE,
+    SELECT,
+    counts,
+    key_of,
+    voting_of,
+    width_of,
+)
 from suture.engine import Engine, Inline
 from suture.engine.sharing import Handle
 from suture.errors import require
@@ -75,13 +82,13 @@ def certify_votes(
     facts = f"{voting.noise.facts} {voting.n0} {voting.n} {voting.alpha} {stream.key}"
     made: list[SmoothingCertificate] = []
     with untouched(model), torch.no_grad():
-        width = int(model(batch.images[:1]).shape[1])
+        width = width_of(voting, batch.images[:1])
         work = _Electorate(voting, width, stream)
         with engine.shared(work) as shared:
             kept = engine.keep(
                 STAGE,
                 partial(_certified, shared),
-                list(batch.images),
+                [image.clone() for image in batch.images],  # a view would carry all of them
                 work=f"{facts} {identity(model, batch)}",
             )
             for index, (found, label) in enumerate(zip(kept, batch.labels, strict=True)):
@@ -151,7 +158,7 @@ def predict_votes(
     voting, stream = voting_of(model), as_stream(generator)
     n, alpha = n or voting.n, alpha or voting.alpha
     with untouched(model), torch.no_grad():
-        width = int(model(images[:1]).shape[1])
+        width = width_of(voting, images[:1])
         found = [
             prediction(_all(voting, image, stream, n, width), alpha) for image in images.unbind()
         ]

@@ -69,6 +69,12 @@ def classes(
     return torch.cat(found)
 
 
+def width_of(voting: Voting, image: Tensor) -> int:
+    """Number of classes; ``image`` is ``(1, c, h, w)``. Draws nothing from torch's generator."""
+    key = torch.zeros(1, dtype=torch.int64, device=image.device)
+    return int(voting.base(voting.noise.copies(image, key)).shape[1])
+
+
 def counts(voting: Voting, image: Tensor, key: Tensor, phase: int, n: int, width: int) -> Tensor:
     """int64 ``(pieces, width)``: how often each class was voted for, ``PIECE`` copies a row."""
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -26,7 +27,10 @@ class RandomisedAblation(VotingRepair):
 
     Args:
         keep: k (paper: 45 for MNIST, 75 for CIFAR-10, 1 000 for ImageNet).
-        n0, n, alpha: the paper's.
+        n0: copies that choose the class that is certified (the paper's number, as n and alpha).
+        n: copies that bound its share.
+        alpha: chance that an image's certificate is wrong.
+        epochs: passes over the training images; at least 1: the doubled channels must learn.
     """
 
     keep: int = 45
@@ -42,6 +46,11 @@ class RandomisedAblation(VotingRepair):
     def kind(self) -> Ablation:
         """k pixels."""
         return Ablation(self.keep)
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """The norm of its certificates; eight pixels are the paper's median for MNIST."""
+        return {"norm": "l0", "eps": 8.0}
 
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         _, height, width = data.shape

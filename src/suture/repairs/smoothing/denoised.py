@@ -76,13 +76,14 @@ class DenoisedSmoothing(VotingRepair):
             f's own classes of the clean images), or "mse+stability": one half of the epochs each,
             one after the other.
         denoiser: a bundle or an ONNX file with a network from images to images, in place of a new
-            one; with epochs above 0 it is trained further.
-        depth, width: convolutions of a new one, and channels inside (paper: 17 and 64).
+            one (``None``); with epochs above 0 it is trained further.
+        depth: convolutions of a new one (paper: 17).
+        width: channels inside (paper: 64).
     """
 
     sigma: float = 0.25
     objective: Objective = "mse+stability"
-    denoiser: str = ""
+    denoiser: str | None = None
     depth: int = 4
     width: int = 16
     lr: float = 3e-3
@@ -93,13 +94,18 @@ class DenoisedSmoothing(VotingRepair):
             "objective mse, stability or mse+stability": self.objective
             in ("mse", "stability", "mse+stability"),
             "depth >= 2, width >= 1": self.depth >= 2 and self.width >= 1,
-            "epochs >= 1, or a denoiser": self.epochs >= 1 or bool(self.denoiser),
+            "epochs >= 1, or a denoiser": self.epochs >= 1 or self.denoiser is not None,
         }
 
     @property
     def kind(self) -> Gaussian:
         """Gaussian noise."""
         return Gaussian(self.sigma)
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """The norm of its certificates; their radius is each image's own."""
+        return {"norm": "l2", "eps": self.sigma}
 
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         denoiser = self._denoiser(data, context).to(data.images.device)
@@ -132,7 +138,7 @@ class DenoisedSmoothing(VotingRepair):
         return [(False, first)] + [(True, self.epochs - first)] * (self.epochs > first)
 
     def _denoiser(self, data: Batch, context: Context) -> nn.Module:
-        if not self.denoiser:
+        if self.denoiser is None:
             seed = context.stream.child("denoiser").key
             return build_denoiser(data.shape[0], self.depth, self.width, seed=seed)
         shape = {"in_shape": data.shape} if self.denoiser.endswith(".onnx") else {}

@@ -85,11 +85,6 @@ class VotingRepair(Repair):
         given = {name: getattr(self, name) for name in (*own, "samples")}
         return given | {"epochs": max(1, self.epochs), "kind": self.kind}
 
-    @property
-    def threat(self) -> dict[str, Any]:
-        """Nothing in particular: certificates have a radius for every image."""
-        return {}
-
     def finished(self, base: nn.Module, trace: dict[str, Any]) -> RepairResult:
         """The result that votes with this base."""
         model = smoothed(base, self.kind, self.votes, self.n0, self.n, self.alpha)
@@ -119,6 +114,11 @@ class Smoothing(VotingRepair):
     def kind(self) -> Gaussian:
         """Gaussian noise."""
         return Gaussian(self.sigma)
+
+    @property
+    def threat(self) -> dict[str, Any]:
+        """The norm of its certificates; their radius is each image's own."""
+        return {"norm": "l2", "eps": self.sigma}
 
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         if not self.epochs:
