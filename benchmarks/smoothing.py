@@ -2,8 +2,8 @@
 
 One image of MNIST's size, 20 000 copies, one thread: noise, forwards, classes, counts, and the
 bound. The network is 784-256-256-10 with random weights (its twin for ablation has a first layer
-with doubled channels); the floor is its forward on as many random images, in the same blocks. Hardly
-a network in use is faster, so hardly one has a larger share of noise in its time.
+with doubled channels); the floor is its forward on as many random images, in the same blocks.
+Hardly a network in use is faster, so hardly one has a larger share of noise in its time.
 """
 
 from __future__ import annotations

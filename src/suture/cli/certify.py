@@ -17,6 +17,7 @@ from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
 from suture.cli.common import Bars, emit, open_data, timed
 from suture.cli.options import Keeping, Spreading, grouped
+from suture.cli.voted import Counting
 from suture.errors import ArgumentError, BundleError, SutureError
 from suture.studies.certified import Certified
 
@@ -44,20 +45,9 @@ def command(
         Path | None,
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
     ] = None,
-    copies: Annotated[
-        int | None,
-        typer.Option(help="Noisy copies an image, for a model that votes; default: its n.", min=1),
-    ] = None,
-    certificates: Annotated[
-        Path | None,
-        typer.Option(help="Re-check the certificates of this folder or run, not those beside."),
-    ] = None,
-    redraw: Annotated[
-        int,
-        typer.Option(help="Thousands of a vote's copies that are drawn again; 0 for all.", min=0),
-    ] = 2,
     weights: Weights = None,
     *,
+    counting: Counting,
     spreading: Spreading,
     keeping: Keeping,
 ) -> None:
@@ -71,12 +61,11 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        places = _places(Path(model)) if certificates is None else _places_of(certificates)
-        raise typer.Exit(_recheck(Path(model), places, exported, redraw or None, keeping))
+        raise typer.Exit(_recheck(Path(model), exported, counting, keeping))
     opened = _opened(model, weights, data)
-    _check(certificates, votes(opened) and bool(eps or method))
+    _check(counting.certificates, votes(opened) and bool(eps or method))
     if votes(opened):
-        voted.count(opened, model, data, n, copies, keeping=keeping, spreading=spreading)
+        voted.count(opened, model, data, n, counting.copies, keeping=keeping, spreading=spreading)
     else:
         chosen = _methods(method)
         study = Certified(
@@ -131,14 +120,10 @@ def _opened(model: str, weights: Path | None, data: str) -> nn.Module:
     return loading.load(model, weights=weights, **shape)
 
 
-def _recheck(
-    reference: Path,
-    places: list[Path],
-    exported: Path | None,
-    redraw: int | None,
-    keeping: Keeping,
-) -> int:
+def _recheck(reference: Path, exported: Path | None, counting: Counting, keeping: Keeping) -> int:
     """Prove every certificate again; 0 if all hold."""
+    given = counting.certificates
+    places = _places(reference) if given is None else _places_of(given)
     files, counted = _certificates(places)
     try:
         model = loading.load(reference)
@@ -146,7 +131,9 @@ def _recheck(
         results = [_failed(file, error) for file in (*files, *counted)]
     else:
         results = _results(files, model, exported) if files else []
-        results += voted.check_votes(counted, model, redraw, keeping.seed) if counted else []
+        results += (
+            voted.check_votes(counted, model, counting.pieces, keeping.seed) if counted else []
+        )
     bad = [result for result in results if not result["holds"]]
     tried = max((result.get("tried") or 0 for result in results), default=0)
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"

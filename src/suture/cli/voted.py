@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+import typer
 from torch import nn
 
 from suture.certify import CheckResult
@@ -23,6 +25,33 @@ from suture.rng import Stream
 from suture.storage import write_text
 from suture.studies.page import render
 from suture.studies.smoothing import CertifiedByVotes, rows_of_certificates
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Options about certificates that were counted."""
+
+    panel: ClassVar[str] = "A model that votes over noisy copies"
+    copies: Annotated[
+        int | None, typer.Option("--copies", help="Noisy copies an image; default: its n.", min=1)
+    ] = None
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificates", help="Re-check those of this folder or run, not those beside."
+        ),
+    ] = None
+    redraw: Annotated[
+        int,
+        typer.Option(
+            "--redraw", help="Pieces of 1 024 recorded copies that are drawn again; 0: all.", min=0
+        ),
+    ] = 2
+
+    @property
+    def pieces(self) -> int | None:
+        """Pieces that are drawn again, ``None`` for all."""
+        return self.redraw or None
 
 
 def count(

@@ -91,7 +91,7 @@ def _largest(values, keep, order):  # type: ignore[no-untyped-def]
     found = 0
     for j in range(count):
         order[found] = j
-        found += np.int64(values[j] >= threshold)
+        found += 1 if values[j] >= threshold else 0
     if found < keep or share >= 1.0:
         return np.argsort(values)[count - keep :]
     some = np.argsort(values[order[:found]])

@@ -75,8 +75,12 @@ def certify_votes(
         ArgumentError: settings out of range.
     """
     own, stream = voting_of(model), as_stream(generator)
-    given = {"n0": n0, "n": n, "alpha": alpha}
-    voting = replace(own, **{name: value for name, value in given.items() if value is not None})
+    voting = replace(
+        own,
+        n0=own.n0 if n0 is None else n0,
+        n=own.n if n is None else n,
+        alpha=own.alpha if alpha is None else alpha,
+    )
     check_counts(voting.n0, voting.n, voting.alpha)
     engine, tell, network = engine or Inline(), on_progress or untold, fingerprint(model)
     facts = f"{voting.noise.facts} {voting.n0} {voting.n} {voting.alpha} {stream.key}"

@@ -123,8 +123,8 @@ class DenoisedSmoothing(VotingRepair):
         made = both.denoiser
         if getattr(denoiser, "suture_spec", None):
             models.attach(made, models.spec_of(denoiser), models.files_of(denoiser))
-        last = next(reversed(trace.values()), {})
-        told = {key: last[key] for key in ("before", "curve", "chosen") if key in last}
+        last: dict[str, Any] = next(reversed(trace.values()), {})
+        told: dict[str, Any] = {k: last[k] for k in ("before", "curve", "chosen") if k in last}
         stages = {name: {k: v for k, v in t.items() if k != "curve"} for name, t in trace.items()}
         return self.finished(behind(made, copied(model)), {**told, "stages": stages})
 
@@ -141,8 +141,8 @@ class DenoisedSmoothing(VotingRepair):
         if self.denoiser is None:
             seed = context.stream.child("denoiser").key
             return build_denoiser(data.shape[0], self.depth, self.width, seed=seed)
-        shape = {"in_shape": data.shape} if self.denoiser.endswith(".onnx") else {}
-        found = models.load(self.denoiser, **shape)
+        shape = data.shape if self.denoiser.endswith(".onnx") else None
+        found = models.load(self.denoiser, in_shape=shape)
         with torch.no_grad():
             out = found(data.images[:2])
         if out.shape != data.images[:2].shape:

@@ -165,8 +165,8 @@ def smoothed(
 
 def _build(spec: dict[str, Any], folder: Path | None) -> nn.Module:
     base = build_from_spec(spec["base"], folder)
-    counts = (int(spec[name]) for name in ("votes", "n0", "n"))
-    return SmoothedClassifier(base, noise_of(spec["noise"]), *counts, float(spec["alpha"]))
+    votes, n0, n = (int(spec[name]) for name in ("votes", "n0", "n"))
+    return SmoothedClassifier(base, noise_of(spec["noise"]), votes, n0, n, float(spec["alpha"]))
 
 
 register_builder(KIND, _build)
