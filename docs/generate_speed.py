@@ -29,6 +29,8 @@ WHAT = {
     "evaluate": "All attacks of the tier `standard` on one model, 1 000 MNIST images; 30 programs, "
     "and none.",
     "slicing": "DARE: slices of all classes, of VGG16 and of a small network.",
+    "smoothing": "Votes of 20 000 noisy copies of an MNIST image, counted and bounded; a "
+    "network of two layers of 256.",
     "square": "Square with 1 000 queries.",
 }
 

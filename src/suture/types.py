@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,43 @@ def check_classes(labels: Tensor, classes: int) -> None:
         )
 
 
+class Noise(Protocol):
+    """What a classifier that votes does to every copy of an image before it is classified."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its name and its settings, ready for JSON."""
+        raise NotImplementedError
+
+    def copies(self, images: Tensor, keys: Tensor) -> Tensor:
+        """A noisy copy for each key, a function of it and the image alone.
+
+        Args:
+            images: ``(n, c, h, w)``, or one ``(1, c, h, w)`` for all keys.
+            keys: int64 ``(n,)``, random bits.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Voting:
+    """A classifier that answers with the class that most noisy copies of the image get.
+
+    Attributes:
+        base: classifies the copies.
+        noise: makes them.
+        n0: copies that choose the class to be certified.
+        n: copies that bound its share.
+        alpha: chance that a certificate is wrong, over the draw of its copies.
+    """
+
+    base: nn.Module
+    noise: Noise
+    n0: int
+    n: int
+    alpha: float
+
+
 class RepairedModel(nn.Module):
     """What a repaired classifier tells whoever attacks, measures or certifies it.
 
@@ -218,6 +255,10 @@ class RepairedModel(nn.Module):
     def certified_part(self) -> nn.Module:
         """The network whose inputs certificates speak of."""
         return self
+
+    def voting(self) -> Voting | None:
+        """For a classifier that votes over noisy copies: what is certified by counting them."""
+        return None
 
     def about_attacks(self) -> str:
         """What must be said with the result of an attack on this model; empty for nothing."""

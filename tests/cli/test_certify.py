@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
-from suture import models
+from suture import models, pipeline
 from suture.certify import certify_box, save_all
+from suture.engine import Run
+from suture.repairs import Smoothing
+from suture.testing.small import digits, trained
 
 
 def test_images_are_certified_beside_an_attack(suture, tmp_path):
@@ -88,3 +92,61 @@ def test_a_study_by_name(suture, tmp_path):
     # The same folder with other settings is another study.
     assert suture(*words, "--set", "n=11").status == 2
     assert suture("bench", "certifed").status == 2
+
+
+@pytest.fixture(scope="module")
+def smoothed_run(tmp_path_factory):
+    """A run folder with a classifier that votes."""
+    method = Smoothing(sigma=0.2, epochs=2, votes=8, n0=20, n=400, held_out=0.15, step_images=64)
+    folder = tmp_path_factory.mktemp("smoothed") / "run"
+    with Run.create(folder, kind="repair", title="", command="", seed=0) as run:
+        pipeline.repair(trained(), digits(), method, run)
+        run.finish()
+    return folder
+
+
+def test_a_model_that_votes_is_certified_by_counting(suture, smoothed_run, tmp_path):
+    words = ("certify", smoothed_run, "--data", "digits", "--n", 12)
+    answer = suture(*words, "--out", tmp_path / "run", "--json")
+    assert answer.status == 0
+    rows = answer.json["rows"]
+    by_radius = [row["right"] for row in rows if "radius" in row]
+    assert by_radius == sorted(by_radius, reverse=True)
+    ends = {row["what"]: row["right"] for row in rows if "what" in row}
+    assert sum(ends.values()) == 12 and ends["right (radius 0)"] == by_radius[0] >= 9
+    images = (tmp_path / "run" / "artifacts" / "images.jsonl").read_text().splitlines()
+    told = [json.loads(line) for line in images]
+    assert len(told) == 12 and sum(one["predicted"] == one["label"] for one in told) == by_radius[0]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "another norm" in page and "<svg" in page
+    kept = tmp_path / "run" / "artifacts" / "certificates"
+    assert len(list(kept.iterdir())) == 12 - ends["abstained"]
+
+    check = ("certify", smoothed_run, "--certificates", tmp_path / "run", "--json")
+    assert suture(*check).json["failed"] == 0
+    path = sorted(kept.iterdir())[0]
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps(body | {"radius": body["radius"] * 2}))
+    answer = suture(*check)
+    assert answer.status == 1 and answer.json["failed"] == 1
+    assert "checksum" in answer.json["certificates"][0]["reason"]
+    other = suture("certify", "digits_cnn", "--certificates", tmp_path / "run")
+    assert other.status == 1 and "does not" in other.out
+
+
+def test_a_stopped_count_is_gone_on_with(suture, smoothed_run, tmp_path):
+    words = ("certify", smoothed_run, "--data", "digits", "--n", 3, "--copies", 50)
+    before = suture(*words, "--out", tmp_path / "run", "--json").json["rows"]
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info | {"status": "stopped"}))
+    assert suture("resume", tmp_path / "run", "--json").json["rows"] == before
+
+
+def test_options_that_a_vote_does_not_have_are_refused(suture, smoothed_run, tmp_path):
+    words = ("certify", smoothed_run, "--data", "digits")
+    answer = suture(*words, "--eps", 0.1)
+    assert answer.status == 2 and "has a radius" in answer.err
+    answer = suture(*words, "--certificates", tmp_path)
+    assert answer.status == 2 and "Leave one out" in answer.err
+    answer = suture("certify", smoothed_run, "--certificates", tmp_path)
+    assert answer.status == 2 and "--certificates" in answer.err

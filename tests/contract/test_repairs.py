@@ -22,8 +22,11 @@ from suture.repairs import (
     CrownIBP,
     DefEnSyn,
     DefEnSynGame,
+    DenoisedSmoothing,
     PGDTraining,
+    RandomisedAblation,
     Repair,
+    Smoothing,
     WeightPatch,
 )
 from suture.repairs.a5 import Defence
@@ -115,6 +118,11 @@ REPAIRS: list[Repair] = [
         ),
     )),
     Auto(eps=0.1, epochs=1, judged=10, attacker=Tier(steps=2, queries=5)),
+    Smoothing(sigma=0.2, epochs=2, votes=16, held_out=0.15, step_images=64),
+    DenoisedSmoothing(
+        sigma=0.2, epochs=2, votes=16, held_out=0.15, step_images=64, depth=3, width=8
+    ),
+    RandomisedAblation(keep=40, epochs=6, votes=16, held_out=0.15, step_images=64),
 ]  # fmt: skip
 known = {type(method) for method in REPAIRS}
 REPAIRS += [kind() for kind in package.REPAIRS.values() if kind not in known]

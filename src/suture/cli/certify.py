@@ -11,17 +11,13 @@ from torch import nn
 from suture import loading, studies
 from suture.bounds import METHODS
 from suture.certify import Checker, export, files_in, load_certificate
+from suture.certify.smoothing import smoothing_files, votes
+from suture.cli import voted
 from suture.cli.bench import show
 from suture.cli.choices import Model, Weights
-from suture.cli.common import (
-    Bars,
-    command_line,
-    default_out,
-    emit,
-    timed,
-)
-from suture.cli.options import Keeping, grouped
-from suture.engine import Run
+from suture.cli.common import Bars, emit, open_data, timed
+from suture.cli.options import Keeping, Spreading, grouped
+from suture.cli.voted import Counting
 from suture.errors import ArgumentError, BundleError, SutureError
 from suture.studies.certified import Certified
 
@@ -51,54 +47,93 @@ def command(
     ] = None,
     weights: Weights = None,
     *,
+    counting: Counting,
+    spreading: Spreading,
     keeping: Keeping,
 ) -> None:
     """Prove what can be proved about test images, or prove a repair's certificates again.
 
-    Without --data, every certificate beside the model is proved again in float64 from its file and
-    the weights alone; the exit status is 1 if one does not hold.
+    A model that votes over noisy copies is certified by counting (randomised smoothing): a table of
+    certified accuracy by radius, and a certificate an image. Without --data, every certificate
+    beside the model is checked again from its file and the weights alone; the exit status is 1 if
+    one does not hold.
 
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(_recheck(Path(model), exported, keeping.as_json))
-    chosen = tuple(method or DEFAULT)
+        raise typer.Exit(_recheck(Path(model), exported, counting, keeping))
+    opened = _opened(model, weights, data)
+    _check(counting.certificates, votes(opened) and bool(eps or method))
+    if votes(opened):
+        voted.count(opened, model, data, n, counting.copies, keeping=keeping, spreading=spreading)
+    else:
+        chosen = _methods(method)
+        study = Certified(
+            model=model,
+            weights=str(weights or ""),
+            data=data,
+            eps=tuple(eps or (8 / 255,)),
+            methods=chosen,
+            n=n,
+            batch_size=batch_size,
+        )
+        _bound(study, keeping, spreading)
+
+
+def _check(certificates: Path | None, settled: bool) -> None:
+    if certificates is not None:
+        raise ArgumentError(
+            expected="--data to certify images, or --certificates to check some again",
+            got="both",
+            remedy="Leave one out.",
+        )
+    if settled:
+        raise ArgumentError(
+            expected="neither --eps nor --method: of a model that votes each image has a radius",
+            got="one of them",
+            remedy="Leave them out.",
+        )
+
+
+def _methods(given: list[str] | None) -> tuple[str, ...]:
+    chosen = tuple(given or DEFAULT)
     for name in set(chosen) - set(METHODS):
         raise ArgumentError(
             expected=f"a method out of {', '.join(METHODS)}", got=repr(name), remedy="Try crown."
         )
-    study = Certified(
-        model=model,
-        weights=str(weights or ""),
-        data=data,
-        eps=tuple(eps or (8 / 255,)),
-        methods=chosen,
-        n=n,
-        batch_size=batch_size,
-    )
-    run = Run.create(
-        default_out("certify", keeping.out),
-        kind="certify",
-        title=study.title,
-        command=command_line(),
-        seed=keeping.seed,
-        replace=keeping.force,
-        parts={"model": model, "study": repr(study)},
-    )
-    with run, timed() as clock, Bars() as bars:
-        rows, page = studies.run_study(study, run, seed=keeping.seed, on_progress=bars)
+    return chosen
+
+
+def _bound(study: Certified, keeping: Keeping, spreading: Spreading) -> None:
+    """Certified accuracy of a deterministic model, by bounds."""
+    run = keeping.begin("certify", study.title, model=study.model, study=repr(study))
+    spread = spreading.start(threads=None if spreading.engine == "inline" else 1)
+    with run, spread, timed() as clock, Bars() as bars:
+        rows, page = studies.run_study(
+            study, run, seed=keeping.seed, engine=spread, on_progress=bars
+        )
     show(keeping.as_json, study, rows, run, page, clock["seconds"])
 
 
-def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
+def _opened(model: str, weights: Path | None, data: str) -> nn.Module:
+    shape = {"in_shape": open_data(data).in_shape} if model.endswith(".onnx") else {}
+    return loading.load(model, weights=weights, **shape)
+
+
+def _recheck(reference: Path, exported: Path | None, counting: Counting, keeping: Keeping) -> int:
     """Prove every certificate again; 0 if all hold."""
-    files = _certificates(reference)
+    given = counting.certificates
+    places = _places(reference) if given is None else _places_of(given)
+    files, counted = _certificates(places)
     try:
         model = loading.load(reference)
     except BundleError as error:  # an altered network: nothing that was proved is about it
-        results = [_failed(file, error) for file in files]
+        results = [_failed(file, error) for file in (*files, *counted)]
     else:
-        results = _results(files, model, exported)
+        results = _results(files, model, exported) if files else []
+        results += (
+            voted.check_votes(counted, model, counting.pieces, keeping.seed) if counted else []
+        )
     bad = [result for result in results if not result["holds"]]
     tried = max((result.get("tried") or 0 for result in results), default=0)
     held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
@@ -110,7 +145,7 @@ def _recheck(reference: Path, exported: Path | None, as_json: bool) -> int:
         "failed": len(bad),
         "tried": tried or None,
     }
-    emit(as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
+    emit(keeping.as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
     return 1 if bad else 0
 
 
@@ -146,19 +181,28 @@ def _checked(checker: Checker, file: Path) -> dict[str, Any]:
     }
 
 
-def _certificates(reference: Path) -> list[Path]:
-    """Those of a run folder, or those beside a bundle."""
-    places = [
+def _places(reference: Path) -> list[Path]:
+    """Where a run folder keeps certificates, and where they lie beside a bundle."""
+    return [
         reference / "artifacts" / "certificates",
         reference / "certificates",
         reference.parent / "certificates",
     ]
+
+
+def _places_of(folder: Path) -> list[Path]:
+    """The folder itself, or that of a run."""
+    return [folder, folder / "artifacts" / "certificates"]
+
+
+def _certificates(places: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Proofs, and counts of votes, in the first place that has any."""
     for place in places:
-        if files_in(place):
-            return files_in(place)
+        if files_in(place) or smoothing_files(place):
+            return files_in(place), smoothing_files(place)
     raise BundleError(
-        expected=f"certificates in {places[0]} or {places[2]}",
+        expected=f"certificates in {places[0]} or {places[-1]}",
         got="none",
-        remedy="Name a run whose repair proves something (advrepair), or give --data to certify "
-        "test images.",
+        remedy="Name a run whose repair proves something (advrepair), name the run that has them "
+        "with --certificates, or give --data to certify test images.",
     )

@@ -58,9 +58,9 @@ class Spreading:
     workers: Workers = None
     address: Address = None
 
-    def start(self) -> Engine:
-        """The engine."""
-        return make_engine(self.engine, self.workers, self.address)
+    def start(self, threads: int | None = None) -> Engine:
+        """The engine; ``threads`` of inline work, ``None`` for this process'."""
+        return make_engine(self.engine, self.workers, self.address, threads)
 
 
 @dataclass(frozen=True)

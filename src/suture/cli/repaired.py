@@ -35,6 +35,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             for stage in result.trace.get("stages", [])
         ],
         "game": result.trace.get("game", []),
+        "judged_by": "on noisy copies" if "noise" in result.trace else "under APGD",
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
         "seconds": seconds,
@@ -63,7 +64,7 @@ def repair_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
         )
-    lines += _sentences(facts["trade_off"])
+    lines += _sentences(facts["trade_off"], facts["judged_by"])
     lines += [f"  {stage['method']}: {stage['sentence']}" for stage in facts["stages"]]
     lines += [candidate_table(facts["candidates"]).terminal()] if facts["candidates"] else []
     lines += [facts["why"]] if facts["why"] else []
@@ -90,9 +91,9 @@ def _of_the_game(row: dict[str, Any]) -> str:
     )
 
 
-def _sentences(rows: list[dict[str, Any]]) -> list[str]:
+def _sentences(rows: list[dict[str, Any]], judged_by: str) -> list[str]:
     return [
         f"  epoch {row['epoch']}: held-out images clean {100 * row['clean']:.2f} %, "
-        f"under APGD {100 * row['robust']:.2f} %"
+        f"{judged_by} {100 * row['robust']:.2f} %"
         for row in rows
     ]

@@ -14,7 +14,7 @@ from suture.cli.engines import Address, EngineName, Workers, checked_options, re
 from suture.engine import Run
 from suture.errors import BundleError
 
-COMMANDS = ("demo", "train", "repair", "evaluate", "audit", "bench")
+COMMANDS = ("demo", "train", "repair", "certify", "evaluate", "audit", "bench")
 
 
 def command(

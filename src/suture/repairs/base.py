@@ -50,6 +50,10 @@ class Status(Enum):
         "overfitting). What is given back is from before. Use more inner steps, more noise, or a "
         "lower learning rate."
     )
+    SMOOTHED = (
+        "The model answers by vote over noisy copies of the image now. What that proves of each "
+        "image is counted by suture certify."
+    )
     OUT_OF_TIME = "Time ran out; the best found so far is kept. Raise the time limit."
 
 

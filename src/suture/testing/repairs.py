@@ -203,6 +203,15 @@ class RepairContract:
         if not about.randomised:
             assert members == ()
             return
+        if not members:  # draws from a continuum: the noise alone decides
+            noise = bits(torch.arange(20), 5)
+            with torch.no_grad():
+                once, order = about(images, noise=noise), torch.arange(19, -1, -1)
+                again = about(images[order], noise=noise[order])[order]
+                other = about(images, noise=bits(torch.arange(20), 6))
+            torch.testing.assert_close(once, again, rtol=1e-4, atol=1e-4)
+            assert not torch.equal(once, other)
+            return
         assert len(members) > 1 and sum(about.odds()) == pytest.approx(1.0, abs=1e-6)
         assert all(odds > 0 for odds in about.odds())
         with torch.no_grad():

@@ -21,7 +21,7 @@ from suture.repairs.adversarial_training.averaging import Average
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.progress import Epoch, Standing, copied
 from suture.repairs.adversarial_training.steps import Steps
-from suture.repairs.adversarial_training.suffix import Suffix, part_of
+from suture.repairs.adversarial_training.suffix import Suffix
 from suture.repairs.base import Context
 from suture.training.fitting import own_random_state
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
@@ -58,7 +58,7 @@ class AdversarialLoop:
     work: str
 
     def __post_init__(self) -> None:
-        self.part: Suffix = part_of(self.model, self.method.layers, self.images.images[:2])
+        self.part: Suffix = self.method.part(self.model, self.images.images[:2])
         self.steps = Steps(self.method, self.part, self.images, self.context.stream)
         self.average = Average(self.model, self.method.average)
         self.progress = Standing()

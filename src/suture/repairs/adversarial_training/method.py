@@ -21,7 +21,7 @@ from suture.repairs.adversarial_training.planning import epochs_within
 from suture.repairs.adversarial_training.progress import Standing
 from suture.repairs.adversarial_training.rates import Course
 from suture.repairs.adversarial_training.searched import Searched
-from suture.repairs.adversarial_training.suffix import Layers
+from suture.repairs.adversarial_training.suffix import Layers, Suffix, part_of
 from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
@@ -140,6 +140,10 @@ class AdversarialTraining(Repair):
     def step(self) -> float:
         """Of the inner maximisation, pixel values."""
         return self.step_size or min(self.eps / 2, 2.5 * self.eps / self.steps)
+
+    def part(self, model: nn.Module, images: Tensor) -> Suffix:
+        """What learns of the model; ``images`` are a few, for a forward."""
+        return part_of(model, self.layers, images)
 
     @abstractmethod
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -7,7 +7,6 @@ import time
 
 from suture.repairs.adversarial_training.loop import AdversarialLoop
 from suture.repairs.adversarial_training.steps import Steps
-from suture.repairs.adversarial_training.suffix import part_of
 
 SPARE = 0.95
 """Share of the time that is planned: the rest is for what cannot be measured beforehand."""
@@ -22,7 +21,7 @@ def epochs_within(seconds: float, run: AdversarialLoop, started: float) -> int:
         started: when the time began, by ``time.perf_counter``.
     """
     model = copy.deepcopy(run.model)
-    part = part_of(model, run.method.layers, run.images.images[:2])
+    part = run.method.part(model, run.images.images[:2])
     steps = Steps(run.method, part, run.images, run.context.stream)
     share, count = run.method.warm_up, len(steps.pieces(1))
     epoch = count * (1 - share) * steps.timed(0.02 * seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from suture.report.figures.style import Drawing, draw, percent_axis
-from suture.report.table import Row
+from suture.report.table import Row, interval
 
 
 def certified_figure(rows: list[Row]) -> Drawing:
@@ -31,4 +31,33 @@ def certified_figure(rows: list[Row]) -> Drawing:
         draw("certified", paint, height=3.2),
         ("radius", "what", "right", "n"),
         tuple((f"{r['eps']:g}", r["what"], str(r["right"]), str(r["n"])) for r in rows),
+    )
+
+
+def voted_figure(rows: list[Row], unit: str) -> Drawing:
+    """One line with its 95 % band: rows with ``radius``, ``right`` and ``n``.
+
+    Args:
+        unit: of the radius, in words.
+    """
+    points = [(row["radius"], 100 * row["right"] / row["n"]) for row in rows]
+    bands = [interval(row["right"], row["n"]) for row in rows]
+
+    def paint(figure: Any) -> None:
+        axes = figure.add_axes((0.14, 0.17, 0.82, 0.78))
+        radii, shares = zip(*points, strict=True)
+        low, high = zip(*bands, strict=True)
+        axes.plot(radii, shares, marker="o", label="certified")
+        axes.fill_between(radii, low, high, alpha=0.2, linewidth=0)
+        percent_axis(axes, "images (%)")
+        axes.set_xlabel(f"radius ({unit})")
+
+    return Drawing(
+        "voted",
+        "Certified accuracy against radius",
+        "Images whose true class is certified at least that far, with a 95 % band.",
+        "A falling line of certified accuracy over the radius.",
+        draw("voted", paint, height=3.2),
+        ("radius", "right", "n"),
+        tuple((f"{r['radius']:g}", str(r["right"]), str(r["n"])) for r in rows),
     )
