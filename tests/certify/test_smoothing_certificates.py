@@ -262,6 +262,16 @@ def test_an_altered_file_is_refused(tmp_path, certificates, change, careful):
         load_smoothing(path)
 
 
+def test_pixels_that_do_not_match_their_hash_are_refused(tmp_path, certificates):
+    path = certificates[3].save(tmp_path / "00003.smoothing.json")
+    body = json.loads(path.read_text())
+    body["image"]["sha256"] = "0" * 64
+    body["checksum"] = _checksum(body)
+    path.write_text(json.dumps(body))
+    with pytest.raises(BundleError, match="match their hash"):
+        load_smoothing(path)
+
+
 def test_a_file_that_is_none_is_refused(tmp_path):
     for content in (b"", b"\xff\xfe", b"[1]", b"{" * 5000):
         (tmp_path / "x.smoothing.json").write_bytes(content)
