@@ -27,7 +27,7 @@ WHAT = {
     "programs over ResNet-18 without.",
     "engine": "Engines: two workers beside one; the price of an item that does nothing.",
     "evaluate": "All attacks of the tier `standard` on one model, 1 000 MNIST images; 30 programs, "
-    "and none.",
+    "and none; CPU seconds.",
     "slicing": "DARE: slices of all classes, of VGG16 and of a small network.",
     "smoothing": "Votes of 20 000 noisy copies of an MNIST image, counted and bounded; a "
     "network of two layers of 256.",
