@@ -4,13 +4,11 @@ The network is ``reassure_mnist_mlp256x2`` of the data folder on MNIST, or an un
 same shape on random images where there is no data folder; ``defensyn-mlp`` puts 30 random programs
 before its head. Measured are all attacks on the model itself of the tier ``standard``, and the
 strongest of them. Every query is recorded: how many images it asked about, and whether it wanted
-their gradients. The floor asks the same again with autograd and nothing else. Both are measured in
-CPU seconds of the process, which other work on the machine changes less than the wall clock.
+their gradients. The floor asks the same again with autograd and nothing else.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -97,7 +95,6 @@ def _row(case: str, model: nn.Module, batch: Batch) -> harness.Row:
         _bare(model, batch, asked),
         repeats=REPEATS,
         warm=1,
-        clock=time.process_time,
         named=f"{len(asked)} bare forwards, {sum(a[2] for a in asked)} with backwards",
         images=len(batch),
     )

@@ -12,22 +12,15 @@ from suture.provenance import library_versions, machine
 Row = dict[str, Any]
 
 
-Clock = Callable[[], float]
-
-
-def seconds(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
-    """Seconds of one call: wall-clock, or what another clock says."""
-    started = clock()
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
+    started = time.perf_counter()
     work()
-    return clock() - started
+    return time.perf_counter() - started
 
 
 def paired(
-    ours: Callable[[], object],
-    reference: Callable[[], object],
-    repeats: int = 5,
-    warm: int = 3,
-    clock: Clock = time.perf_counter,
+    ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5, warm: int = 3
 ) -> tuple[list[float], list[float]]:
     """Times of both, after ``warm`` warm-ups of each; which goes first alternates.
 
@@ -39,9 +32,9 @@ def paired(
     pairs: list[tuple[float, float]] = []
     for index in range(repeats):
         if index % 2:
-            theirs, mine = seconds(reference, clock), seconds(ours, clock)
+            theirs, mine = seconds(reference), seconds(ours)
         else:
-            mine, theirs = seconds(ours, clock), seconds(reference, clock)
+            mine, theirs = seconds(ours), seconds(reference)
         pairs.append((mine, theirs))
     return [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
 
@@ -84,11 +77,10 @@ def overhead(
     named: str,
     repeats: int = 5,
     warm: int = 3,
-    clock: Clock = time.perf_counter,
     **facts: Any,
 ) -> Row:
     """A row with ``overhead``: median over pairs of our time over the bare work's."""
-    mine, bare = paired(ours, floor, repeats, warm, clock)
+    mine, bare = paired(ours, floor, repeats, warm)
     ratios = [m / b for m, b in zip(mine, bare, strict=True)]
     return {
         "case": case,
