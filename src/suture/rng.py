@@ -113,8 +113,10 @@ def _compiled_bits(keys: Tensor, *counters: int | Tensor) -> Tensor:
 
     state = _unsigned(keys)
     for counter in counters:
-        tensor = isinstance(counter, Tensor)
-        state = advanced(state, _unsigned(counter) if tensor else np.uint64(int(counter) & _MASK))
+        if isinstance(counter, Tensor):
+            state = advanced(state, _unsigned(counter))
+        else:
+            state = advanced(state, np.uint64(counter & _MASK))
     return torch.from_numpy(np.asarray(state).view(np.int64))
 
 

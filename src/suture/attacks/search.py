@@ -148,9 +148,9 @@ class Search:
     def _accept(self, loss: Tensor, done: Tensor) -> Tensor:
         """Which candidates are kept: those of lower loss, and those that reach the goal."""
         if kernels.compiles(loss, self.loss):
-            kept = np.empty(loss.shape[0], np.bool_)
-            square_kernels.accept(loss.numpy(), done.numpy(), self.loss.numpy(), kept)
-            return torch.from_numpy(kept)
+            accepted = np.empty(loss.shape[0], np.bool_)
+            square_kernels.accept(loss.numpy(), done.numpy(), self.loss.numpy(), accepted)
+            return torch.from_numpy(accepted)
         kept = (loss < self.loss) | done
         self.loss = torch.where(kept, loss, self.loss)
         return kept

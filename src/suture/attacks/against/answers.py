@@ -109,9 +109,9 @@ def _added(values: Tensor, weights: Tensor | None) -> Tensor:
     if values.device.type == "cpu" and values.dtype == torch.float32:
         flat = values.detach().contiguous().numpy()
         weigh = _NONE if weights is None else weights.cpu().numpy()
-        total = np.empty(flat.shape[1:], np.float32)
-        _sum(flat.reshape(flat.shape[0], -1), weigh, weights is None, total.reshape(-1))
-        return torch.from_numpy(total)
+        summed = np.empty(flat.shape[1:], np.float32)
+        _sum(flat.reshape(flat.shape[0], -1), weigh, weights is None, summed.reshape(-1))
+        return torch.from_numpy(summed)
     if weights is not None:
         values = values * _along_first(weights, values)
     first, *others = values.unbind(0)

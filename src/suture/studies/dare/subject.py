@@ -45,7 +45,7 @@ class AllSteps(PGD):
         here = self._start(oracle, images, rows, 0)
         for _ in range(self.steps):
             _, gradient = oracle.gradient(here, rows, cross_entropies)
-            here = self._moved(oracle, Rows(here=here, clean=images, gradient=gradient))
+            here = self._moved(Rows(here=here, clean=images, gradient=gradient))
         return here
 
 
