@@ -58,33 +58,29 @@ Weights = Annotated[
 ]
 
 
-def _statistics(text: str) -> tuple[float, ...]:
+def _statistics(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(number(part) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(
-            f"{text!r} is no list of numbers: one a channel, with commas, 0.485,0.456,0.406."
+        raise ArgumentError(
+            expected=f"numbers with commas for --{name}, one a channel",
+            got=repr(text),
+            remedy="For example --mean 0.485,0.456,0.406.",
         ) from None
 
 
 Mean = Annotated[
-    Any,
+    str | None,
     typer.Option(
         "--mean",
         help="What the network wants subtracted from pixels in [0, 1], one number a channel, where "
         "that is not a part of it (.onnx, names).",
-        parser=_statistics,
         metavar="A,B,C",
     ),
 ]
 Std = Annotated[
-    Any,
-    typer.Option(
-        "--std",
-        help="What it wants them divided by then.",
-        parser=_statistics,
-        metavar="A,B,C",
-    ),
+    str | None,
+    typer.Option("--std", help="What it wants them divided by then.", metavar="A,B,C"),
 ]
 Trust = Annotated[
     bool, typer.Option("--trust-code", help="Allow module:factory to import and run its code.")
@@ -196,10 +192,10 @@ def open_model(
     weights: Path | None = None,
     trust_code: bool = False,
     device: str = "cpu",
-    **statistics: tuple[float, ...] | None,
+    **statistics: str | None,
 ) -> nn.Module:
     """The classifier, checked on one image of the data set; ``statistics`` are mean and std."""
-    given = {name: value for name, value in statistics.items() if value is not None}
+    given = {name: _statistics(name, text) for name, text in statistics.items() if text}
     model = load(
         reference,
         weights=weights,

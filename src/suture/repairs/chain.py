@@ -12,7 +12,7 @@ from suture.data import Dataset
 from suture.errors import SutureError, require
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
 from suture.settings import has
-from suture.types import Batch
+from suture.types import Batch, check_linf
 
 
 @REPAIRS.add("chain")
@@ -43,6 +43,8 @@ class Chain(Repair):
             "methods, at least one": len(self.methods) >= 1,
             "eps > 0, or None": self.eps is None or self.eps > 0,
         }
+        if self.eps is not None and all(_norm(method) == "linf" for method in self.methods):
+            check_linf(self.eps)
         require(checks, self, "For example --set methods=pgd-training,defensyn.")
 
     @property
@@ -100,6 +102,10 @@ def _at(method: Repair, eps: float) -> Repair:
         return replace(method, eps=eps)  # type: ignore[call-arg]
     attack = getattr(method, "attack", None)
     return method if attack is None else replace(method, attack=replace(attack, eps=eps))  # type: ignore[call-arg]
+
+
+def _norm(method: Repair) -> str:
+    return str(method.threat.get("norm", "linf"))
 
 
 def _name(method: Repair) -> str:
