@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from suture import data, models, report
+from suture import data, models, report, rng_kernels  # noqa: F401 - compiled before the guard
 from suture.cli import audit
 from suture.cli.engines import checked_options
 from suture.data.vnnlib import read_vnnlib

@@ -45,7 +45,7 @@ def test_the_attacker_follows_every_stage(both):
 
 
 def test_every_stage_is_told(both):
-    stages = both.trace["stages"]
+    stages = both.trace["chain"]
     assert [stage["method"] for stage in stages] == ["n-fgsm", "defensyn"]
     assert stages[0]["trace"]["epochs"] == 3 and stages[0]["sentence"]
     assert list(both.artifacts) == ["1-programs"]

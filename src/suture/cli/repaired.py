@@ -32,7 +32,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
         "why": result.trace.get("why", ""),
         "stages": [
             {key: stage[key] for key in ("method", "sentence")}
-            for stage in result.trace.get("stages", [])
+            for stage in result.trace.get("chain", [])
         ],
         "game": result.trace.get("game", []),
         "judged_by": "on noisy copies" if "noise" in result.trace else "under APGD",

@@ -61,7 +61,7 @@ class Chain(Repair):
             given = stages[-1].model if stages else model
             stages.append(_run(method, given, data, stage, index))
         last = stages[-1]
-        trace = {"stages": [_told(m, s) for m, s in zip(self.parts, stages, strict=True)]}
+        trace = {"chain": [_told(m, s) for m, s in zip(self.parts, stages, strict=True)]}
         artifacts = {
             f"{index}-{name}": artifact
             for index, stage in enumerate(stages)
