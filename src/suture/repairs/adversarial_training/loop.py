@@ -123,7 +123,8 @@ class AdversarialLoop:
             return
         most = max((row.watched or 0.0 for row in progress.epochs), default=0.0)
         self.watched = self.judge.watch(self.model)
-        if self.watched >= self.method.collapse * most:
+        share = self.method.collapse if self.method.watched else self.method.dip
+        if self.watched >= share * most:
             progress.good = copied(self.average.state)
             return
         progress.collapsed, progress.warm_up = self.method.watched, epoch

@@ -102,6 +102,8 @@ class AdversarialTraining(Repair):
     """Whether every epoch is checked for catastrophic overfitting."""
     collapse: ClassVar[float] = 0.5
     """It is one if PGD leaves less than this share of what it left of the best epoch."""
+    dip: ClassVar[float] = 0.92
+    """Less than this share ends a warm-up: it has begun to learn the single step."""
 
     def __post_init__(self) -> None:
         check_linf(self.eps)
