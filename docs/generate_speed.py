@@ -32,6 +32,9 @@ WHAT = {
     "smoothing": "Votes of 20 000 noisy copies of an MNIST image, counted and bounded; a "
     "network of two layers of 256.",
     "square": "Square with 1 000 queries.",
+    "standing": "Adversarial training of an MNIST network of two layers of 256, L∞ 0.1, on two "
+    "cores: all of it, the last layer, the last two, under AutoAttack; copies that vote; a round "
+    "of DefEnSyn's game.",
 }
 
 
