@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from suture.engine.threads import threads_for
 from suture.errors import require
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.loop import AdversarialLoop
@@ -194,6 +195,18 @@ class AdversarialTraining(Repair):
             share = self.samples / len(data)
             data = halves(data, share, context.stream.child("samples"))[1]
         looked, held = halves(data, self.held_out, context.stream.child("held out"))
+        with threads_for(model, looked.images[:2], self.step_images):
+            return self._trained(model, looked, held, context, work, started)
+
+    def _trained(
+        self,
+        model: nn.Module,
+        looked: Batch,
+        held: Batch,
+        context: Context,
+        work: str,
+        started: float,
+    ) -> RepairResult:
         judge = self._judge(held, context)
         before = judge(model)
         run = AdversarialLoop(self, copy.deepcopy(model), looked, judge, 0.0, 1, context, work)
