@@ -84,7 +84,7 @@ def test_a_slow_network_learns_from_fewer_images():
     """Six epochs of four passes an image: in 240 s at 10 ms an image a thousand fit."""
     method = Budget(8.0, None, 1e-2).of(PGDTraining(), 0.5, 50_000)
     assert method.samples == 1000 and method.minutes == 4.0
-    assert method.judged == 60 and method.judged_epochs == 2
+    assert method.judged == 20 and method.judged_epochs == 2
     quick = Budget(8.0, None, 1e-6).of(PGDTraining(), 0.5, 50_000)
     assert quick.samples is None and quick.judged == 1000 and quick.judged_epochs == 5
 
@@ -114,8 +114,6 @@ def test_a_search_finds_what_helps_and_is_not_done_again(tmp_path):
     assert [r["chosen"] for r in rows].count(True) == 1 and not rows[0]["chosen"]
     best = next(r for r in rows if r["chosen"])
     assert best["robust"] > 2 * rows[0]["robust"]
-    assert again.trace["candidates"] == [r | {"forward": s["forward"], "seconds": s["seconds"]}
-                                         for r, s in zip(rows, again.trace["candidates"],
-                                                         strict=True)]  # fmt: skip
+    assert again.trace["candidates"] == rows
     states = (found.model.state_dict(), again.model.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -17,6 +17,8 @@ MANY = 10_000
 """Training images from which on a step takes 256 of them; 64 of fewer."""
 FEW, COST, LEAST = 6, 4, 100
 """Epochs that should fit; forwards with backwards an image and epoch; images at least."""
+JUDGE = 6
+"""Runs that a training's judge makes on an image, about: most images fall before the tenth."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Budget:
             return replace(method, epochs=self.epochs)
         seconds = 60 * share * self.minutes
         fits = int(seconds / (FEW * COST * self.one))
-        judged = int(0.05 * seconds / (2 * method.judge_steps * self.one))
+        judged = int(0.05 * seconds / (JUDGE * method.judge_steps * self.one))
         return replace(
             method,
             minutes=share * self.minutes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -83,7 +84,7 @@ class Auto(Repair):
         count = self._judges(len(data), one, len(tried) + 1)
         looked, held = halves(data, count / len(data), context.stream.child("held out"))
         jury = Jury(model, held, self.norm, self.eps, self.attacker, context)
-        rows = [_row(GIVEN, "", jury(model), 0.0)]
+        rows = [_kept(context, f"{work} given", lambda: _row(GIVEN, "", jury(model), 0.0))]
         results: list[RepairResult | None] = [None]
         for index, candidate in enumerate(tried):
             context.tell("candidates", index, len(tried))
@@ -135,15 +136,15 @@ class Auto(Repair):
             result = context.child(candidate.name).run(candidate.method, model, data)
         except SutureError as error:
             return _failed(candidate, str(error), time.perf_counter() - before), None
-        row = context.engine.recall("auto row", work)
-        if row is None:
-            seconds = time.perf_counter() - before
-            # A method that gives the model back as it was needs no judge.
-            judged = model if result.status in _AS_IT_WAS else result.model
-            row = _row(candidate.name, candidate.why, jury(judged), seconds)
-            row |= {"parameters": repr(candidate.method), "ended": result.status.name.lower()}
-            context.engine.note("auto row", row, work=work)
-        return row, result
+        seconds = time.perf_counter() - before
+        # A method that gives the model back as it was needs no judge.
+        judged = model if result.status in _AS_IT_WAS else result.model
+        facts = {"parameters": repr(candidate.method), "ended": result.status.name.lower()}
+        return _kept(
+            context,
+            work,
+            lambda: _row(candidate.name, candidate.why, jury(judged), seconds) | facts,
+        ), result
 
 
 def chosen(rows: list[dict[str, Any]], by: str, limit: float) -> int:
@@ -166,6 +167,15 @@ def chosen(rows: list[dict[str, Any]], by: str, limit: float) -> int:
 
 def _row(name: str, about: str, verdict: Judgement, seconds: float) -> dict[str, Any]:
     return {"name": name, "about": about, "seconds": round(seconds, 1), **asdict(verdict)}
+
+
+def _kept(context: Context, work: str, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A row of the table; what a run has judged before is not judged again."""
+    row = context.engine.recall("auto row", work)
+    if row is None:
+        row = made()
+        context.engine.note("auto row", row, work=work)
+    return dict(row)
 
 
 def _failed(candidate: Proposal, sentence: str, seconds: float) -> dict[str, Any]:
