@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from suture.attacks import SparseRS, Square
-from suture.repairs import NFGSM, DefEnSyn, PGDTraining, Repair
+from suture.attacks import PGD, Attack, SparseRS, Square
+from suture.repairs import NFGSM, DefEnSynGame, PGDTraining, Repair
 from suture.repairs.adversarial_training import AdversarialTraining
 from suture.training.config import Augment
 from suture.types import Batch, Norm
@@ -17,6 +18,8 @@ MANY = 10_000
 """Training images from which on a step takes 256 of them; 64 of fewer."""
 FEW, COST, LEAST = 6, 4, 100
 """Epochs that should fit; forwards with backwards an image and epoch; images at least."""
+ROUNDS, QUERIES, PROGRAMS = 6, 500, 0.25
+"""Rounds of a game that should fit; queries an image and round; its share of the time."""
 JUDGE = 6
 """Runs that a training's judge makes on an image, about: most images fall before the tenth."""
 
@@ -77,24 +80,40 @@ def candidates(
 
     In L∞ nothing but training on attacked images withstands an attacker who knows the defence
     (docs, "Which repair for me"), so that is what is tried, with more and more of the network and
-    of the time. In L2 and L1 it is the same training in an L∞ ball, and programs beside it; in L0
-    programs alone.
+    of the time. In L2 and L1 it is the same training in an L∞ ball, and a mixture of programs,
+    played for against the attacker, beside it; in L0 programs alone.
 
     Args:
         data: the training images; their shape and number decide details.
         limit: points of clean accuracy that may be lost.
         budget: what may be spent.
     """
-    if norm != "l0":
+    programs = {"linf": 0.0, "l0": 1.0}.get(norm, PROGRAMS)
+    if programs < 1:
         augment: Augment = "flip-crop" if data.shape[0] == 3 else "shift"
         radius = within(norm, eps, math.prod(data.shape))
         size = 256 if len(data) >= MANY else 64
         common = {"eps": radius, "limit": limit, "augment": augment, "step_images": size}
-        yield from _trained(budget, len(data), common)
-    if norm != "linf":
-        attack = SparseRS(eps=eps) if norm == "l0" else Square(norm=norm, eps=eps)
-        programs = DefEnSyn(attack=attack, temperature=20.0, programs_per_length=100_000)
-        yield Proposal("defensyn", programs, "programs that are drawn at random")
+        rest = replace(budget, minutes=(1 - programs) * budget.minutes)
+        yield from _trained(rest, len(data), common)
+    if programs:
+        game = _game(norm, eps, limit, replace(budget, minutes=programs * budget.minutes))
+        yield Proposal("defensyn-game", game, "programs, one drawn at random per input")
+
+
+def _game(norm: Norm, eps: float, limit: float, budget: Budget) -> DefEnSynGame:
+    """With so many images that some rounds fit; so many rounds as a training has epochs."""
+    attack: Attack
+    if norm == "l2":
+        attack, passes = PGD(norm=norm, eps=eps, steps=20, restarts=3, loss="spread"), 60.0
+    else:
+        kind = SparseRS if norm == "l0" else partial(Square, norm=norm)
+        attack, passes = kind(eps=eps, queries=QUERIES), QUERIES / 3  # a third without backward
+    if budget.epochs is not None:
+        return DefEnSynGame(attack=attack, limit=limit, rounds=budget.epochs)
+    fits = int(60 * budget.minutes / (ROUNDS * passes * budget.one))
+    samples = max(LEAST, min(DefEnSynGame.samples, fits))
+    return DefEnSynGame(attack=attack, limit=limit, samples=samples, minutes=budget.minutes)
 
 
 def within(norm: Norm, eps: float, pixels: int) -> float:

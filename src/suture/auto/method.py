@@ -36,8 +36,7 @@ class Auto(Repair):
     Args:
         norm: what the attacker is bounded in: "linf", "l2", "l1", "l0".
         eps: his radius, pixel values in [0, 1]; pixels for "l0".
-        minutes: for all trainings and their judgements. Another machine gets further in that time.
-            Programs, tried where the norm is not L∞, take the time that their search takes.
+        minutes: for all candidates and their judgements. Another machine gets further in that time.
         epochs: in place of minutes: so many for every training, which repeats to the bit.
         choose: by "robust" or by "certified" accuracy.
         limit: points of clean accuracy on the held-out images that may be lost. Many a given model
