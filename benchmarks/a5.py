@@ -2,8 +2,9 @@
 
 ``crown-ibp-step`` is a whole step of the method's own loop body (mixed bounds half way of the ramp,
 loss, backward, clipping, RMSprop) at conv 16-32, FC 100, batch 100, over a natural step of the
-same network, images and optimiser. ``robustifier`` is the paper's MNIST pair at inference, C ∘ R
-over C.
+same network, images and optimiser; ``crown-ibp-step-fused`` the same with the loss bounded as a
+whole. ``font-step`` is that of the paper's letter network: 62 classes, three channels, 128×128,
+batch 10. ``robustifier`` is the paper's MNIST pair at inference, C ∘ R over C.
 """
 
 from __future__ import annotations
@@ -19,22 +20,34 @@ from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.method import ClassifierTrainee
 from suture.rng import Stream
 
-SHAPE, BATCH, EPS = (1, 28, 28), 100, 0.3
+SHAPE, EPS = (1, 28, 28), 0.3
 _CLIP, _LR = 8.0, 1e-5
 
 
 def rows() -> list[harness.Row]:
     """One case each."""
+    small = models.build("a5_small", in_shape=SHAPE)
+    letters = models.build("a5_font", in_shape=(3, 128, 128), classes=62)
+    return [
+        _step("crown-ibp-step", small, _sample(100, SHAPE, 10), repeats=11),
+        _step("crown-ibp-step-fused", small, _sample(100, SHAPE, 10), fusion=True, repeats=11),
+        _step("font-step", letters, _sample(10, (3, 128, 128), 62)),
+        _robustifier(_sample(100, SHAPE, 10).images),
+    ]
+
+
+def _sample(count: int, shape: tuple[int, int, int], classes: int) -> Sample:
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(BATCH, *SHAPE, generator=generator)
-    labels = torch.randint(10, (BATCH,), generator=generator)
-    return [_step(images, labels), _robustifier(images)]
+    images = torch.rand(count, *shape, generator=generator)
+    labels = torch.randint(classes, (count,), generator=generator)
+    return Sample(images, labels, torch.arange(count))
 
 
-def _step(images: torch.Tensor, labels: torch.Tensor) -> harness.Row:
-    model = models.build("a5_small", in_shape=SHAPE)
-    trainee = ClassifierTrainee(model, SHAPE, EPS)
-    sample = Sample(images, labels, torch.arange(BATCH))
+def _step(
+    case: str, model: nn.Module, sample: Sample, *, fusion: bool | None = None, repeats: int = 5
+) -> harness.Row:
+    shape = tuple(sample.images.shape[1:])
+    trainee = ClassifierTrainee(model, shape, EPS, fusion)
     optimiser = torch.optim.RMSprop(model.parameters(), lr=_LR)
 
     def finish(loss: torch.Tensor) -> None:
@@ -47,11 +60,9 @@ def _step(images: torch.Tensor, labels: torch.Tensor) -> harness.Row:
         finish(trainee.loss(sample, 0.5, 0.5, Stream(0)).loss)
 
     def natural() -> None:
-        finish(F.cross_entropy(model(images), labels))
+        finish(F.cross_entropy(model(sample.images), sample.labels))
 
-    return harness.overhead(
-        "crown-ibp-step", ours, natural, named="one natural training step", repeats=11
-    )
+    return harness.overhead(case, ours, natural, named="one natural training step", repeats=repeats)
 
 
 def _robustifier(images: torch.Tensor) -> harness.Row:

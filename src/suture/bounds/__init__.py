@@ -15,6 +15,7 @@ from suture.bounds.activations import Relu, SShaped
 from suture.bounds.affine import BatchNorm, Conv, Linear, Scale
 from suture.bounds.assign import assign
 from suture.bounds.crown import Method, State, lower_bounds, prepare
+from suture.bounds.fusion import fused_cross_entropy
 from suture.bounds.ibp import ibp, intervals
 from suture.bounds.margins import (
     certified,
@@ -46,6 +47,7 @@ __all__ = [
     "bounds_of",
     "certified",
     "chain",
+    "fused_cross_entropy",
     "ibp",
     "intervals",
     "joined",

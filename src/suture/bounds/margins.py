@@ -65,12 +65,12 @@ def mixed_margins(network: Network, box: Box, labels: Tensor, share: float) -> T
     state = prepare(network, box, "crown-ibp")
     found = lower_bounds(state, rows)
     if share < 1:
-        found = share * found + (1 - share) * interval_lower_bounds(_with_ends(state), rows)
+        found = share * found + (1 - share) * interval_lower_bounds(with_ends(state), rows)
     zeros = found.new_zeros(len(labels), network.out_shape[-1])
     return zeros.scatter(1, _others(labels, network.out_shape[-1]), found)
 
 
-def _with_ends(state: State) -> State:
+def with_ends(state: State) -> State:
     """With the interval behind every activation too, where the last affine layers begin."""
     nodes, known = state.network.nodes, {0: (state.box.lower, state.box.upper), **state.known}
     for index, node in enumerate(nodes):

@@ -18,7 +18,11 @@ from suture.errors import ArgumentError, DataError
 from suture.repairs import CrownIBP
 from suture.repairs.certified_training import Curve, Ramp, Schedule
 from suture.repairs.certified_training.loop import best_of
-from suture.repairs.certified_training.loss import certified_loss, interval_margins
+from suture.repairs.certified_training.loss import (
+    FUSED_FROM,
+    certified_loss,
+    interval_margins,
+)
 from suture.repairs.certified_training.method import held_out
 from suture.testing.small import digits, trained
 from suture.types import Batch, Box
@@ -84,6 +88,54 @@ def test_the_loss_by_hand():
     assert float(certified_loss(network, images, labels, 0.0, 1.0, 1.0).loss) == pytest.approx(
         float(natural)
     )
+
+
+def test_the_fused_loss_by_hand():
+    """The toy at eps 0.2, t = -(2 h + 0.1): intervals say [-1.3, -0.1], CROWN-IBP at most 0.3."""
+    network = bounds.read(toy(), (1, 1, 2))
+    images, labels = torch.full((1, 1, 1, 2), 0.6), torch.tensor([0])
+    slope = (math.exp(-0.1) - math.exp(-1.3)) / 1.2
+    chord = math.log1p(math.exp(-1.3) + slope * (0.3 + 1.3))
+    plain = math.log1p(math.exp(-0.1))
+    for share, expected in ((0.0, plain), (1.0, chord), (0.25, 0.25 * chord + 0.75 * plain)):
+        judged = certified_loss(network, images, labels, 0.2, share, 0.0, fusion=True)
+        assert float(judged.loss.detach()) == pytest.approx(expected, abs=1e-6)
+        assert bool(judged.certified)  # by intervals
+
+
+@pytest.mark.parametrize("eps", [0.002, 0.02, 0.2])
+def test_the_fused_loss_holds_in_the_ball_and_is_that_of_intervals(eps: float):
+    network = bounds.read(trained(), (1, 8, 8))
+    batch = digits().test.batch(20)
+    box = Box.around(batch.images, eps)
+    margins = bounds.mixed_margins(network, box, batch.labels, 0.0)
+    plain = F.cross_entropy(-margins, batch.labels, reduction="none")
+    found, held = bounds.fused_cross_entropy(network, box, batch.labels, 0.0)
+    torch.testing.assert_close(found, plain)
+    assert torch.equal(held, bounds.certified(network, box, batch.labels, "ibp"))
+    fused, kept = bounds.fused_cross_entropy(network, box, batch.labels, 1.0)
+    assert bool((kept >= held).all()) and bool(torch.isfinite(fused).all())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        share = torch.rand(box.lower.shape, generator=generator).round()  # corners
+        logits = network(box.lower + share * (box.upper - box.lower))
+        loss = F.cross_entropy(logits, batch.labels, reduction="none")
+        assert bool((loss <= fused + 1e-5).all())
+        assert bool((logits.argmax(1) == batch.labels)[kept].all())
+
+
+def test_many_classes_are_fused_and_few_are_not():
+    images, labels = (
+        torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.arange(3),
+    )
+    for classes, fused in ((10, False), (FUSED_FROM, True)):
+        network = bounds.read(models.build("digits_cnn", classes=classes, seed=0), (1, 8, 8))
+        losses = [
+            float(certified_loss(network, images, labels, 0.05, 1.0, 0.0, fusion=f).loss.detach())
+            for f in (None, fused, not fused)
+        ]
+        assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

@@ -72,7 +72,9 @@ class A5CoTraining(Repair):
             first = self._first().train(both, data, context, model)
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
-        trainee = RobustifiedTrainee(both, data.shape, eps, together=True)
+        trainee = RobustifiedTrainee(
+            both, data.shape, eps, together=True, fusion=self.schedule.fusion
+        )
         work = f"{self!r} {context.stream.key} {identity(model, data)}"
         found = run_training(
             trainee,

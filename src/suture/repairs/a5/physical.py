@@ -128,7 +128,16 @@ class A5Physical(Repair):
             robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
         scene = Scene(torch.zeros_like(data.images), robustifier, model)
         learns = LEARNS[self.recipe]
-        return SceneTrainee(scene, data, self.defence, self.camera, self.eps, learns, self.gain)
+        return SceneTrainee(
+            scene,
+            data,
+            self.defence,
+            self.camera,
+            self.eps,
+            learns,
+            self.gain,
+            self.schedule.fusion,
+        )
 
     def _certificates(self, trainee: SceneTrainee, data: Batch, stream: Stream) -> tuple[Any, ...]:
         if not self.certificates or not self.eps:

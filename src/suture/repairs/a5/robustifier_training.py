@@ -89,7 +89,9 @@ class A5Robustifier(Repair):
         base: nn.Module,
     ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
-        trainee = RobustifiedTrainee(both, data.shape, self.eps, together=False)
+        trainee = RobustifiedTrainee(
+            both, data.shape, self.eps, together=False, fusion=self.schedule.fusion
+        )
         work = f"{self!r} {context.stream.key} {identity(base, data)}"
         return run_training(trainee, data, self.schedule, self.eps, "robustifier", context, work)
 

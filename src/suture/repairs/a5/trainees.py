@@ -23,12 +23,19 @@ class RobustifiedTrainee:
         in_shape: ``(c, h, w)``.
         eps: ε_A^R or ε_A^C: the attack that robustified images must withstand, after R.
         together: whether the classifier learns too (RC), or stays as it is (R).
+        fusion: as for ``certified_loss``.
     """
 
     def __init__(
-        self, model: RobustifiedClassifier, in_shape: tuple[int, ...], eps: float, *, together: bool
+        self,
+        model: RobustifiedClassifier,
+        in_shape: tuple[int, ...],
+        eps: float,
+        *,
+        together: bool,
+        fusion: bool | None = None,
     ) -> None:
-        self.module, self.eps, self.together = model, eps, together
+        self.module, self.eps, self.together, self.fusion = model, eps, together, fusion
         self.network = bounds.read(model.classifier, in_shape)
         self.robustifier = model.robustifier
 
@@ -40,7 +47,15 @@ class RobustifiedTrainee:
     def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """``certified_loss`` of the robustified images, not rounded."""
         moved, eps = self.robustifier.moved(sample.images), share * self.eps
-        return certified_loss(self.network, moved, sample.labels, eps, crown, natural=1.0 - share)
+        return certified_loss(
+            self.network,
+            moved,
+            sample.labels,
+            eps,
+            crown,
+            natural=1.0 - share,
+            fusion=self.fusion,
+        )
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Of the images that would be stored: rounded to 8 bits."""
@@ -79,6 +94,7 @@ class SceneTrainee:
         eps: the attack on acquired images.
         learns: names of the parts of ``scene`` that are trained.
         gain: the change is ``δ_D(gain · z)``.
+        fusion: as for ``certified_loss``.
     """
 
     def __init__(
@@ -90,8 +106,9 @@ class SceneTrainee:
         eps: float,
         learns: tuple[str, ...],
         gain: float,
+        fusion: bool | None = None,
     ) -> None:
-        self.gain = gain
+        self.gain, self.fusion = gain, fusion
         self.module, self.prototypes, self.defence = scene, prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns
         self.network = bounds.read(scene.classifier, prototypes.shape)
@@ -111,7 +128,13 @@ class SceneTrainee:
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
         return certified_loss(
-            self.network, seen, sample.labels, share * self.eps, crown, natural=1.0 - share
+            self.network,
+            seen,
+            sample.labels,
+            share * self.eps,
+            crown,
+            natural=1.0 - share,
+            fusion=self.fusion,
         )
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:

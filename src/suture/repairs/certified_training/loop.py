@@ -40,6 +40,8 @@ class Schedule:
         step_factor: by how much.
         ramp: how the radius grows.
         crown: bound by CROWN-IBP while the radius grows; otherwise by intervals alone.
+        fusion: bound the loss as a whole, by one row, in place of a margin a class (Xu et al.
+            2020); ``None`` where there are twenty classes or more.
         clip: largest norm of a gradient; 0 for none.
         augment: "crop-rotate" (MNIST), "flip-crop" (CIFAR-10), "shift" or "none".
         validation: share of the training images that judges the epochs.
@@ -56,6 +58,7 @@ class Schedule:
     step_factor: float = 0.1
     ramp: Ramp = Ramp()  # noqa: RUF009 - frozen
     crown: bool = True
+    fusion: bool | None = None
     clip: float = 8.0
     augment: Augment = "none"
     validation: float = 0.1

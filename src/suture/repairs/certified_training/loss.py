@@ -28,8 +28,19 @@ class Judged:
     certified: Tensor
 
 
+FUSED_FROM = 20
+"""Classes from which on the loss is bounded as a whole: a row for each costs more than it gains."""
+
+
 def certified_loss(
-    network: Network, images: Tensor, labels: Tensor, eps: float, share: float, natural: float
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    eps: float,
+    share: float,
+    natural: float,
+    *,
+    fusion: bool | None = None,
 ) -> Judged:
     """``natural · CE + (1 - natural) · CE_worst`` (Zhang et al. 2020, Eq. 8; A5, Eq. 2, 3).
 
@@ -43,6 +54,8 @@ def certified_loss(
         eps: radius, pixel values in [0, 1]; 0 leaves the natural loss alone.
         share: of CROWN-IBP, in [0, 1].
         natural: of the natural loss, in [0, 1].
+        fusion: bound the loss by one row (``bounds.fused_cross_entropy``) in place of a row a
+            class; ``None`` where there are ``FUSED_FROM`` classes or more.
     """
     logits = network(images) if natural > 0 or eps == 0 else None
     if eps == 0:
@@ -50,15 +63,24 @@ def certified_loss(
         right = logits.argmax(1) == labels
         return Judged(F.cross_entropy(logits, labels), right, right)
     box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
-    margins = bounds.mixed_margins(network, box, labels, share)
-    worst = bounds.worst_case_cross_entropy(margins, labels)
-    held = _positive(margins, labels)
+    worst, held = _worst(network, box, labels, share, fusion)
     if logits is None:
         with torch.no_grad():
             logits = network(images)
         return Judged(worst, logits.argmax(1) == labels, held)
     loss = natural * F.cross_entropy(logits, labels) + (1 - natural) * worst
     return Judged(loss, logits.argmax(1) == labels, held)
+
+
+def _worst(
+    network: Network, box: Box, labels: Tensor, share: float, fusion: bool | None
+) -> tuple[Tensor, Tensor]:
+    """The mean worst-case cross entropy, and which images keep their class."""
+    if network.out_shape[-1] >= FUSED_FROM if fusion is None else fusion:
+        each, held = bounds.fused_cross_entropy(network, box, labels, share)
+        return each.mean(), held
+    margins = bounds.mixed_margins(network, box, labels, share)
+    return bounds.worst_case_cross_entropy(margins, labels), _positive(margins, labels)
 
 
 def _positive(margins: Tensor, labels: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class CrownIBP(Repair):
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
-        trainee = ClassifierTrainee(trained, data.shape, self.eps)
+        trainee = ClassifierTrainee(trained, data.shape, self.eps, self.schedule.fusion)
         context = context.child("crown-ibp")
         work = f"{self!r} {context.stream.key} {identity(model, data)}"
         found = run_training(trainee, data, self.schedule, self.eps, "training", context, work)
@@ -55,10 +55,16 @@ class CrownIBP(Repair):
 
 
 class ClassifierTrainee:
-    """A classifier that is trained on its own images."""
+    """A classifier that is trained on its own images; ``fusion`` as for ``certified_loss``."""
 
-    def __init__(self, model: nn.Module, in_shape: tuple[int, ...], eps: float) -> None:
-        self.module, self.eps = model, eps
+    def __init__(
+        self,
+        model: nn.Module,
+        in_shape: tuple[int, ...],
+        eps: float,
+        fusion: bool | None = None,
+    ) -> None:
+        self.module, self.eps, self.fusion = model, eps, fusion
         self.network = bounds.read(model, in_shape)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -69,7 +75,13 @@ class ClassifierTrainee:
         """``certified_loss`` at a share of the radius."""
         eps = share * self.eps
         return certified_loss(
-            self.network, sample.images, sample.labels, eps, crown, natural=1.0 - share
+            self.network,
+            sample.images,
+            sample.labels,
+            eps,
+            crown,
+            natural=1.0 - share,
+            fusion=self.fusion,
         )
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
