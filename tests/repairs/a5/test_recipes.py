@@ -171,6 +171,13 @@ def test_training_of_both_goes_on_from_a_robustifier():
     assert certified(result.model.classifier, stored(result.model)) > 0
 
 
+def test_a_robustifier_for_another_ball_is_refused():
+    """Its images would move by 0.2 while the trace said 0.05."""
+    method = A5CoTraining(eps=EPS, defence=Defence(0.05), schedule=SHORT, certificates=0)
+    with pytest.raises(ArgumentError, match=r"eps=0\.2.*--defence\.eps 0\.2"):
+        method(online(R).model, digits().train.batch(50), generator=2)
+
+
 def test_what_training_of_both_makes_worse_is_not_kept():
     first = online(R).model
     wild = replace(SHORT, lr=1.0, epochs=2, ramp=Ramp(start=1, length=1), clip=0.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from suture.errors import ArgumentError
 from suture.models import identity
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import (
@@ -46,7 +47,7 @@ class A5CoTraining(Repair):
         certificates: validation images whose certificates are made.
 
     Raises:
-        ArgumentError: a value out of range.
+        ArgumentError: a value out of range; a robustifier that was trained for another defence.
     """
 
     eps: float = 0.3
@@ -66,6 +67,7 @@ class A5CoTraining(Repair):
         context = context.child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}
         if isinstance(model, RobustifiedClassifier):
+            self._check(model.robustifier.defence)
             both = copy.deepcopy(model)
         else:
             both = self._first().untrained(model, data, context.stream)
@@ -89,6 +91,16 @@ class A5CoTraining(Repair):
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
+
+    def _check(self, given: Defence) -> None:
+        """The robustifier moves images in a ball of its own, whatever is said here."""
+        if given != self.defence:
+            raise ArgumentError(
+                expected=f"the defence of the robustifier that the model has, {given!r}",
+                got=repr(self.defence),
+                remedy=f"Say --defence.eps {given.eps:g} --defence.norm {given.norm}, or start "
+                "from a classifier without a robustifier.",
+            )
 
     def _first(self) -> A5Robustifier:
         return A5Robustifier(
