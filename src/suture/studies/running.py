@@ -14,6 +14,7 @@ from suture.errors import ArgumentError, BundleError, EngineError
 from suture.provenance import peak_memory_mb
 from suture.rng import Stream
 from suture.storage import write_json, write_text
+from suture.studies import shelf
 from suture.studies.base import Cell, Row, Study
 from suture.studies.page import render
 
@@ -49,7 +50,8 @@ def run_study(
     done = len(cells) - len(missing)
     if on_progress is not None:
         on_progress("cells", done, len(cells))
-    works = [partial(_measure, cell, Stream(seed).child(cell.key)) for cell in missing]
+    share = run.folder / "checkpoints" / "shared"
+    works = [partial(_measure, cell, Stream(seed).child(cell.key), share) for cell in missing]
     failed: list[tuple[Cell, Failure]] = []
     for outcome in (engine or Inline()).outcomes(_call, works):
         cell = missing[outcome.index]
@@ -103,10 +105,14 @@ def _call(work: Callable[[], list[Row]]) -> list[Row]:
     return work()
 
 
-def _measure(cell: Cell, stream: Stream) -> list[Row]:
+def _measure(cell: Cell, stream: Stream, share: Path) -> list[Row]:
     """The cell's rows, each with its key, its time and the memory behind it."""
     started = time.perf_counter()
-    rows = cell.measure(stream)
+    shelf.use(share)
+    try:
+        rows = cell.measure(stream)
+    finally:
+        shelf.use(None)
     spent = round(time.perf_counter() - started, 3)
     facts = {"cell_seconds": spent, "peak_memory_mb": round(peak_memory_mb(), 1)}
     return [{"cell": cell.key, **row, **facts} for row in rows]

@@ -9,10 +9,12 @@ import torch
 
 from suture.engine import Run
 from suture.repairs.a5 import Camera, glyphs
+from suture.repairs.certified_training import Loop, Schedule
 from suture.studies import STUDIES, run_study
-from suture.studies.a5 import measuring
+from suture.studies.a5 import measuring, training
 from suture.studies.a5.cells import A5Mnist
 from suture.studies.a5.glyphs import A5Glyphs
+from suture.studies.paper import printed
 
 TINY = A5Mnist(
     data="digits", radii=(0.05,), defences=(0.1,), train=300, test=40, attacked=4,
@@ -30,11 +32,46 @@ def test_every_classifier_is_trained_before_what_needs_it():
     keys = [cell.key for cell in STUDIES["a5-mnist"]().cells()]
     assert len(keys) == len(set(keys)) == 2 * (1 + 3 * 2)
     assert keys[:2] == ["eps=0.3-CROWN-IBP", "eps=0.3-R-eps_d=0.3"]
-    full = STUDIES["a5-mnist"]().with_settings({"full": "true"})
-    assert len(full.cells()) == 2 * (1 + 3 * 5)
-    assert full.schedule("CROWN-IBP").epochs == 100 and full.body == "mnist"
-    assert full.schedule("RC").augment == "crop-rotate"
-    assert STUDIES["a5-cifar"]().with_settings({"full": "true"}).body == "cifar"
+
+
+@pytest.mark.parametrize(("name", "grey"), [("mnist", 1), ("cifar10", 255)])
+def test_what_full_measures_is_what_the_paper_prints(name, grey):
+    study = STUDIES[f"a5-{name[:5]}"]().with_settings({"full": "true"})
+    found = {
+        (name, recipe, *(round(grey * (value or 0), 6) for value in radii.row().values()))
+        for recipe, radii in (cell.measure.args[1:3] for cell in study.cells())
+    }
+    assert found == set(printed("a5").blocks["errors"]) & {k for k in found if k[0] == name}
+    assert len(found) == sum(key[0] == name for key in printed("a5").blocks["errors"])
+    assert len(study.cells()) == len(found) == {"mnist": 160, "cifar10": 40}[name]
+    assert study.trained_on is None and study.met == study.test == 10_000
+    assert study.schedule("CROWN-IBP") == Schedule() and study.steps == 200
+
+
+def test_full_has_the_papers_networks():
+    mnist, cifar = (
+        STUDIES[f"a5-{n}"]().with_settings({"full": "true"}) for n in ("mnist", "cifar")
+    )
+    assert (mnist.network, mnist.body, mnist.trained_for(0.3)) == ("a5_classifier", "mnist", 0.3)
+    assert (cifar.network, cifar.body) == ("a5_classifier", "cifar")
+    assert cifar.trained_for(8 / 255) == pytest.approx(8.8 / 255)
+    assert mnist.schedule("RC").augment == "crop-rotate"
+    assert len(STUDIES["a5-fashion"]().with_settings({"full": "true"}).cells()) == 4
+
+
+def test_a_network_is_trained_once_a_run(tmp_path, monkeypatch):
+    """Another process, here an emptied memory, finds it in the run."""
+    monkeypatch.setattr(measuring, "TIER", "quick")
+    run = Run.create(tmp_path, kind="bench", title="", command="", seed=0)
+    before, _ = run_study(TINY, run)
+    (lost,) = (tmp_path / "checkpoints" / "cells").glob("*-RC-*")
+    lost.unlink()
+    training.classifier.cache_clear()
+    training.robustified.cache_clear()
+    monkeypatch.setattr(Loop, "_epoch", lambda *_: pytest.fail("trained again"))
+    again, _ = run_study(TINY, run)
+    for name in ("recipe", "curves", "train_seconds", "clean_wrong", "ibp_wrong", "after_held"):
+        assert [row[name] for row in again] == [row[name] for row in before]
 
 
 def test_a_whole_page(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from suture.report.table import Column, Row, Table, number, share
 from suture.report.wording import MISSING
@@ -19,7 +19,16 @@ _RIVALS = {"O": ("CROWN-IBP",), "R": ("CROWN-IBP",), "RC": ("CROWN-IBP", "R")}
 
 def ordered(rows: list[Row]) -> list[Row]:
     """By ε_A, ε_D, recipe."""
-    return sorted(rows, key=lambda r: (r["eps"], r["eps_d"] or 0.0, ORDER.index(r["recipe"])))
+    return sorted(
+        rows,
+        key=lambda r: (
+            r["eps"],
+            r.get("eps_c", 0.0),
+            r.get("eps_r", 0.0),
+            r["eps_d"] or 0.0,
+            ORDER.index(r["recipe"]),
+        ),
+    )
 
 
 def radius(value: float | None) -> str:
@@ -33,6 +42,12 @@ def radius(value: float | None) -> str:
 
 _RECIPE = Column("recipe", "recipe")
 _PLACE = (Column("eps", "ε_A", radius), _RECIPE, Column("eps_d", "ε_D", radius))
+_APART = (
+    _PLACE[0],
+    Column("eps_c", "ε_A^C", radius),
+    Column("eps_r", "ε_A^R", radius),
+    *_PLACE[1:],
+)
 _ATTACKED = share("after_wrong", "error under attack", "few")
 _BOUNDS = (
     _ATTACKED,
@@ -45,8 +60,8 @@ _SECONDS = Column("train_seconds", "training, s", number(".0f"))
 
 
 def errors(row: Row, data: str) -> Printed | None:
-    """The paper's errors in percent where ε_A^C = ε_A^R = ε_A; ``None`` if it has no such row."""
-    radii: list[float] = [row["eps"], row["eps_d"] or 0]
+    """The paper's errors in percent at these radii; ``None`` if it has no such row."""
+    radii: list[float] = [row["eps"], row["eps_c"], row["eps_r"], row["eps_d"] or 0]
     if data.startswith("cifar10"):
         data, radii = "cifar10", [round(255 * value, 6) for value in radii]
     return printed("a5").row("errors", data, row["recipe"], *radii)
@@ -61,7 +76,7 @@ def tables(study: A5Mnist, rows: list[Row]) -> list[Table]:
 def after(rows: list[Row], data: str) -> Table:
     """Attack after robustification."""
     columns = (
-        *_PLACE,
+        *_place(rows),
         share("clean_wrong", "clean error", "n"),
         _ATTACKED,
         share("few_certified_wrong", "certified, same images", "few"),
@@ -82,21 +97,28 @@ def after(rows: list[Row], data: str) -> Table:
     )
 
 
+def _place(rows: list[Row]) -> tuple[Column, ...]:
+    """The columns that say which setting a row is; ε_A^C and ε_A^R where they differ from ε_A."""
+    return _PLACE if all(diagonal(row) for row in rows) else _APART
+
+
+def diagonal(row: Row) -> bool:
+    """Whether ε_A^C = ε_A^R = ε_A."""
+    return bool(row["eps"] == row["eps_c"] == row["eps_r"])
+
+
 def _triple(paper: Printed) -> str:
     return "{clean:.2f} [{attacked:.2f}, {certified:.2f}]".format(**paper)
 
 
 def gains(rows: list[Row], data: str) -> Table:
     """By how much each recipe lowers the certified error of plain CROWN-IBP, beside the paper."""
-    known = {(r["eps"], r["eps_d"], r["recipe"]): r for r in rows}
+    known = {_setting(r): r for r in rows}
     pairs = (
-        (r, known.get((r["eps"], None if other == "CROWN-IBP" else r["eps_d"], other)))
-        for r in rows
-        for other in _RIVALS.get(r["recipe"], ())
+        (r, known.get(_setting(r, other))) for r in rows for other in _RIVALS.get(r["recipe"], ())
     )
     columns = (
-        _PLACE[0],
-        _PLACE[2],
+        *(column for column in _place(rows) if column is not _RECIPE),
         _RECIPE,
         share("ibp_wrong", "certified error", "n"),
         Column("against", "against"),
@@ -109,6 +131,13 @@ def gains(rows: list[Row], data: str) -> Table:
         "Gains in certified error",
         "1 - error of the recipe / error of what it is compared with; certified error by IBP.",
     )
+
+
+def _setting(row: Row, recipe: str | None = None) -> tuple[Any, ...]:
+    """What tells a row apart; of another recipe at the same radii, if one is named."""
+    if (recipe or row["recipe"]) == "CROWN-IBP":
+        return row["eps"], row["eps_c"], row["eps"], None, "CROWN-IBP"
+    return row["eps"], row["eps_c"], row["eps_r"], row["eps_d"], recipe or row["recipe"]
 
 
 def _percent(gain: float) -> str:
@@ -133,7 +162,7 @@ def _half(row: Row) -> str | None:
 
 def _by_bound(rows: list[Row]) -> Table:
     return Table(
-        (*_PLACE, *_BOUNDS),
+        (*_place(rows), *_BOUNDS),
         rows,
         "Certified error by bound",
         "Certified error of the same first images by each bound, in float64, attack after.",
@@ -144,7 +173,7 @@ def before(rows: list[Row]) -> Table:
     """Attack before robustification."""
     return Table(
         (
-            *_PLACE,
+            *_place(rows),
             share("before_wrong", "error under attack before", "before_n"),
             share("after_wrong", "error under attack after", "few"),
         ),
@@ -163,7 +192,7 @@ def elsewhere(rows: list[Row]) -> list[Table]:
     if not own:
         return []
     columns = (
-        *_PLACE,
+        *_place(rows),
         share("other_original_wrong", "clean error, original", "other_n"),
         share("other_robustified_wrong", "robustified", "other_n"),
         share("other_original_attacked", "attacked (PGD), original", "other_n"),

@@ -8,7 +8,7 @@ from typing import Any
 from suture.report import Drawing
 from suture.report.figures.style import draw
 from suture.report.table import Row
-from suture.studies.a5.columns import ordered, radius
+from suture.studies.a5.columns import diagonal, ordered, radius
 from suture.studies.a5.measuring import unpacked
 
 _COLORS = {
@@ -27,7 +27,7 @@ def drawings(rows: list[Row]) -> list[Drawing]:
     """All that the rows allow."""
     made: list[Drawing] = []
     for eps in sorted({r["eps"] for r in rows}, reverse=True):
-        own = [r for r in ordered(rows) if r["eps"] == eps]
+        own = [r for r in ordered(rows) if r["eps"] == eps and diagonal(r)]
         moved = [r for r in own if r["eps_d"] is not None]
         if not moved:
             continue

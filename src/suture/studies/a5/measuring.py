@@ -25,6 +25,7 @@ from suture.types import Batch
 
 if TYPE_CHECKING:
     from suture.studies.a5.cells import A5Mnist
+    from suture.studies.a5.radii import Radii
 
 TIER = "standard"
 """How much the attackers try; AutoAttack is a part of it."""
@@ -43,43 +44,47 @@ _FOREIGN: dict[str, tuple[str, dict[str, list[float]]]] = {
 """Provably robust classifiers that others have trained: do robustified images help them too?"""
 
 
-def row(study: A5Mnist, recipe: str, eps: float, eps_d: float | None, stream: Stream) -> Row:
-    """Everything that is measured of one recipe at one ε_A and ε_D."""
-    batch = dataset(study.data).test.batch(study.test)
-    own, reader, stored = _robustified(study, recipe, eps, eps_d, batch)
+def row(study: A5Mnist, recipe: str, radii: Radii, stream: Stream) -> Row:
+    """Everything that is measured of one recipe at one setting of the radii."""
+    batch, eps, few = dataset(study.data).test.batch(study.test), radii.attack, study.met
+    own, reader, stored = _robustified(study, recipe, radii, batch)
     facts: Row = {
         "recipe": recipe,
-        "eps": eps,
-        "eps_d": eps_d,
+        **radii.row(),
         "method": own.method,
         "train_seconds": round(own.seconds, 1),
         "curves": curves(own.trace),
     }
-    facts |= certified(reader, stored, eps, study.attacked)
-    facts |= attacked(reader, stored[: study.attacked], eps, stream)
-    facts |= _elsewhere(study, batch[: 4 * study.attacked], stored, eps, stream)
+    facts |= certified(reader, stored, eps, few)
+    facts |= attacked(reader, stored[:few], eps, stream)
+    facts |= _elsewhere(study, batch[: 4 * few], stored, eps, stream)
     if recipe in ("CROWN-IBP", "R", "RC"):
-        facts |= _before(own.model, batch[: study.attacked], eps, stream)
-    if eps_d is not None:
+        facts |= _before(own.model, batch[:few], eps, stream)
+    if radii.defence is not None:
         largest = float((stored.images - batch.images).abs().max())
         facts |= {"moved": largest, "pictures": _pictures(batch, stored, reader, eps)}
     return facts
 
 
 def _robustified(
-    study: A5Mnist, recipe: str, eps: float, eps_d: float | None, batch: Batch
+    study: A5Mnist, recipe: str, radii: Radii, batch: Batch
 ) -> tuple[Made, nn.Module, Batch]:
     """How it was made, the classifier that reads the images, and the images as stored."""
-    plain = classifier(study, eps)
-    if eps_d is None:
+    plain = classifier(study, radii.classifier)
+    if radii.defence is None:
         return plain, plain.model, batch
     if recipe == "O":
-        method = A5Offline(eps=eps, defence=Defence(eps_d), steps=study.steps, certificates=0)
+        method = A5Offline(
+            eps=radii.robustifier,
+            defence=Defence(radii.defence),
+            steps=study.steps,
+            certificates=0,
+        )
         started = time.perf_counter()
         found = method.robustify(plain.model, batch)
         spent = time.perf_counter() - started
         return Made(plain.model, repr(method), {}, spent), plain.model, found.batch
-    own = robustified(study, recipe, eps, eps_d)
+    own = robustified(study, recipe, radii)
     return own, *as_read(own.model, batch)
 
 

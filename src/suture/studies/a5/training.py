@@ -1,7 +1,8 @@
-"""The networks of the A5 studies, each trained once a process."""
+"""The networks of the A5 studies, each trained once a run."""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +13,30 @@ from torch import nn
 
 from suture import data, models
 from suture.data import Dataset
-from suture.repairs import A5CoTraining, A5Robustifier, CrownIBP, Repair
+from suture.models import identity
+from suture.repairs import (
+    A5CoTraining,
+    A5Robustifier,
+    Context,
+    CrownIBP,
+    Repair,
+    RepairResult,
+)
 from suture.repairs.a5 import Defence
+from suture.repairs.certified_training.loop import Schedule
+from suture.repairs.certified_training.method import (
+    ClassifierTrainee,
+    run_training,
+    status_of,
+    trace_of,
+)
 from suture.rng import Stream
+from suture.studies import shelf
 from suture.types import Batch
 
 if TYPE_CHECKING:
     from suture.studies.a5.cells import A5Mnist
+    from suture.studies.a5.radii import Radii
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +59,13 @@ def dataset(name: str) -> Dataset:
 @cache
 def training(study: A5Mnist) -> Batch:
     """The training images, drawn by a fixed seed."""
-    return dataset(study.data).train.batch(study.train, shuffle_stream=Stream(0).child("training"))
+    train = dataset(study.data).train
+    return train.batch(study.trained_on, shuffle_stream=Stream(0).child("training"))
 
 
 @cache
 def classifier(study: A5Mnist, eps: float) -> Made:
-    """CROWN-IBP training with ε_A^C = eps."""
+    """CROWN-IBP training with ε_A^C = eps; natural training by the same schedule with 0."""
     source = dataset(study.data)
     fresh = models.build(
         study.network,
@@ -56,27 +75,51 @@ def classifier(study: A5Mnist, eps: float) -> Made:
         std=source.std,
         seed=0,
     )
-    return made(CrownIBP(eps=eps, schedule=study.schedule("CROWN-IBP")), fresh, training(study))
+    schedule = study.schedule("CROWN-IBP")
+    method = CrownIBP(eps=study.trained_for(eps), schedule=schedule) if eps else Natural(schedule)
+    return made(method, fresh, training(study))
 
 
 @cache
-def robustified(study: A5Mnist, recipe: str, eps: float, eps_d: float) -> Made:
+def robustified(study: A5Mnist, recipe: str, radii: Radii) -> Made:
     """A5/R for that classifier, or A5/RC from A5/R."""
     kind = A5Robustifier if recipe == "R" else A5CoTraining
     method = kind(
-        eps=eps,
-        defence=Defence(eps_d),
+        eps=radii.robustifier,
+        defence=Defence(radii.defence or 0.0),
         body=study.body,
         schedule=study.schedule(recipe),
         certificates=0,
     )
-    before = classifier(study, eps) if recipe == "R" else robustified(study, "R", eps, eps_d)
-    return made(method, before.model, training(study))
+    if recipe == "R":
+        return made(method, classifier(study, radii.classifier).model, training(study))
+    return made(method, robustified(study, "R", radii).model, training(study))
+
+
+@dataclass(frozen=True)
+class Natural(Repair):
+    """Training without attacks, by a schedule of certified training: ε_A^C = 0.
+
+    Args:
+        schedule: its radii do not matter.
+    """
+
+    schedule: Schedule
+
+    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        trained = copy.deepcopy(model)
+        trainee = ClassifierTrainee(trained, data.shape, 0.0)
+        work = context.work(self, model, data)
+        context = context.child("natural")
+        found = run_training(trainee, data, self.schedule, 0.0, "training", context, work)
+        return RepairResult(trained, status_of(found), trace_of(found))
 
 
 def made(method: Repair, model: nn.Module, data: Batch) -> Made:
-    """The method's result on this model, timed."""
+    """The method's result on this model, timed; what another cell has trained is found again."""
     started = time.perf_counter()
-    result = method(model, data, generator=0)
-    spent = time.perf_counter() - started
+    with shelf.shared(f"{method!r} {identity(model, data)}") as engine:
+        result = method(model, data, generator=0, engine=engine)
+        spent = engine.recall("seconds", repr(method)) or time.perf_counter() - started
+        engine.note("seconds", spent, work=repr(method))
     return Made(result.model.eval(), repr(method), result.trace, spent, result.images)

@@ -1,0 +1,57 @@
+"""What cells of a study share: repairs that several of them need, made once and kept in the run.
+
+A network's points to resume from stay in ``checkpoints/shared``: a cell that is killed goes on
+within a training, and the next cell, in whatever process, finds the training finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from suture.engine import Engine, Inline, Ledger, Recorded
+from suture.engine.locks import acquire, release
+from suture.errors import StorageError
+
+PAUSE = 2.0
+"""Seconds between two looks at work that another process is doing."""
+
+_folder: Path | None = None
+
+
+def use(folder: Path | None) -> None:
+    """Where this process keeps shared work from now on; ``None`` for nowhere."""
+    global _folder
+    _folder = folder
+
+
+@contextmanager
+def shared(work: str) -> Iterator[Engine]:
+    """An engine that keeps the pieces of this work; other processes wait until it is done.
+
+    Args:
+        work: names it; the same text, the same result.
+    """
+    plain = Inline(threads_per_item=None)
+    if _folder is None:
+        yield plain
+        return
+    place = _folder / hashlib.sha256(work.encode()).hexdigest()[:16]
+    _wait(place)
+    try:
+        yield Recorded(plain, Ledger(place))
+    finally:
+        release(place)
+
+
+def _wait(place: Path) -> None:
+    while True:
+        try:
+            acquire(place)
+        except StorageError:
+            time.sleep(PAUSE)
+        else:
+            return
