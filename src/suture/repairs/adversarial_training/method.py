@@ -79,7 +79,7 @@ class AdversarialTraining(Repair):
     step_size: float | None = None
     reach: float = 1.15
     epochs: int = 30
-    warm_up: float = 0.5
+    warm_up: float = 0.3
     minutes: float | None = None
     layers: Layers = "all"
     optimiser: Literal["adam", "sgd"] = "adam"
