@@ -58,6 +58,22 @@ def test_train(suture: Suture, folder: Path):
     assert len(list((folder / "trained" / "checkpoints").glob("epoch-*.safetensors"))) == 6
 
 
+def test_history(suture: Suture, folder: Path, net: Path):
+    answer = suture("history", net, "--data", "digits", "--n", 50, "--json",
+                    "--picture", folder / "history.svg")  # fmt: skip
+    assert answer.status == 0 and answer.json["split"] == "validation"
+    rows = answer.json["epochs"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(row["mends"] <= row["right"] <= 50 for row in rows) and rows[-1]["mends"] == 0
+    assert sum(row["tutors"] for row in rows) <= 50
+    assert 1 <= answer.json["effective_tutors"] <= 6
+    assert (folder / "history.svg").read_text().startswith("<svg xmlns=")
+    told = suture("history", net, "--data", "digits")
+    assert "right where the last is wrong" in told.out
+    assert "expected a split with images" in suture("history", net, "--data", "digits", "--split",
+                                                   "some").err  # fmt: skip
+
+
 def test_attack(suture: Suture, folder: Path, net: Path):
     words = ("attack", net, "--data", "digits", "--eps", 0.2, "--queries", 80, "--n", 60)
     first = suture(*words, "--json", "--save", folder / "attacked.npz").json

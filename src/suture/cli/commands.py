@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "free.",
     "bench": "Measure a paper's tables again; the same --out goes on where a stopped run was.",
     "resume": "Go on with a run that was stopped or killed; the result is that of an unbroken one.",
+    "history": "What every remembered epoch of a training knows: accuracy, and where the last one "
+    "is wrong.",
     "slice": "Which neurons and synapses decide a class, layer by layer (DARE's slicer).",
     "data": "Data sets: what there is, and what is in one.",
     "methods": "All repair methods and attacks, or every field of one: type, default, meaning, "

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from suture.repairs import RepairResult
+from suture.repairs.dare.variety import FEW
 from suture.report.figures.trade_off import candidate_table
 
 
@@ -35,6 +36,11 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             for stage in result.trace.get("chain", [])
         ],
         "game": result.trace.get("game", []),
+        "tutors": {
+            key: result.trace[key]
+            for key in ("effective_tutors", "distinct_tutors", "own_best", "epochs", "collected")
+            if "effective_tutors" in result.trace
+        },
         "judged_by": "on noisy copies" if "noise" in result.trace else "under APGD",
         "collapsed": any(e["entropy_left"] < math.log(2) for e in result.trace.get("lengths", [])),
         "seed": seed,
@@ -68,6 +74,7 @@ def repair_text(facts: dict[str, Any]) -> str:
     lines += [f"  {stage['method']}: {stage['sentence']}" for stage in facts["stages"]]
     lines += [candidate_table(facts["candidates"]).terminal()] if facts["candidates"] else []
     lines += [facts["why"]] if facts["why"] else []
+    lines += _of_tutors(facts["tutors"]) if facts["tutors"] else []
     lines += [_of_the_game(row) for row in facts["game"][-1:]]
     counted = bool(facts["programs"] or facts["regions"])
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
@@ -79,6 +86,22 @@ def _trade_off(trace: dict[str, Any]) -> list[dict[str, Any]]:
     """Of adversarial training: the given model as epoch 0, and every judged epoch."""
     rows = [row for row in trace.get("curve", []) if row.get("robust") is not None]
     return [{"epoch": 0, **trace["before"]}, *rows] if rows else []
+
+
+def _of_tutors(facts: dict[str, Any]) -> list[str]:
+    """Whether the training history had much to say."""
+    count, epochs = facts["distinct_tutors"], len(facts["epochs"])
+    lines = [
+        f"  tutors: {count} of {epochs} remembered epochs teach {facts['collected']} images, as "
+        f"varied as {facts['effective_tutors']:.1f} equally frequent ones; on "
+        f"{100 * facts['own_best']:.1f} % of the images the model itself is best"
+    ]
+    if facts["effective_tutors"] < FEW:
+        lines.append(
+            f"note: fewer than {FEW:g} effective tutors: this history says little; a longer "
+            "training remembers more (`suture history` shows which epochs know what)"
+        )
+    return lines
 
 
 def _of_the_game(row: dict[str, Any]) -> str:

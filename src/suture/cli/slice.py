@@ -67,7 +67,7 @@ def command(
     if picture is not None:
         title = f"Slice of class {dataset.class_names[index]}: {Path(model).name}"
         drawing = slice_drawing(title, rows)
-        write_text(picture, drawing.svg.replace("<svg", f"<svg {_NAMESPACES}", 1))
+        write_text(picture, drawing.file)
     facts: dict[str, Any] = {
         "model": model,
         "data": dataset.source,
@@ -81,9 +81,6 @@ def command(
         "seconds": clock["seconds"],
     }
     emit(as_json, facts, _text(facts, rows))
-
-
-_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
 def layer_slices(slices: Slices, label: int) -> list[LayerSlice]:

@@ -30,6 +30,7 @@ from suture.repairs.dare.graph import sliceable, units
 from suture.repairs.dare.memory import Remembered, from_history, no_history, opened, retrained
 from suture.repairs.dare.regression import Mask, Watch, masks, no_masks, watch
 from suture.repairs.dare.slicing import slice_classes
+from suture.repairs.dare.variety import variety
 from suture.repairs.tuning import Grid, accuracy, halves, search
 from suture.training import History
 from suture.training.loop import fingerprint
@@ -244,7 +245,7 @@ class DARE(Repair):
     def _facts(
         self, memory: Remembered, found: Collected, held: Collected, layer: str, mask: Mask
     ) -> dict[str, Any]:
-        counts = found.tutors.bincount(minlength=len(memory.states)).tolist()
+        counts = found.tutors.bincount(minlength=len(memory.states)).cpu()
         return {
             "samples": found.looked,
             "memory": memory.origin,
@@ -255,7 +256,8 @@ class DARE(Repair):
             "collected": len(found),
             "collected_wrong": found.wrong,
             "collected_held_out": len(held),
-            "tutors": dict(zip(map(str, memory.epochs), counts, strict=True)),
+            "tutors": dict(zip(map(str, memory.epochs), counts.tolist(), strict=True)),
+            **variety(counts, found.looked),
         }
 
 

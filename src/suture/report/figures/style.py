@@ -74,6 +74,14 @@ class Drawing:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def file(self) -> str:
+        """The SVG as a file of its own."""
+        return self.svg.replace("<svg", f"<svg {_NAMESPACES}", 1)
+
+
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+
 
 def draw(key: str, paint: Callable[[Figure], None], *, height: float, width: float = 4.7) -> str:
     """Let ``paint`` fill a figure of this size in inches; return its inline SVG."""
