@@ -56,6 +56,7 @@ def test_train(suture: Suture, folder: Path):
     facts = answer.json
     assert facts["test_accuracy"] > 94 and facts["test_n"] == len(load("digits").test)
     assert len(list((folder / "trained" / "checkpoints").glob("epoch-*.safetensors"))) == 6
+    assert facts["history_epochs"] == 6 and facts["history_mb"] > 0
 
 
 def test_history(suture: Suture, folder: Path, net: Path):

@@ -12,7 +12,7 @@ from torch import nn
 
 from suture import data
 from suture.errors import ArgumentError, BundleError, StorageError
-from suture.training import History, TrainConfig, train
+from suture.training import History, Retention, TrainConfig, train
 
 from .conftest import Tiny, same_weights
 
@@ -172,7 +172,7 @@ def test_missing_weights_are_named(folder):
 
 @pytest.mark.parametrize("epoch", [0, 6, -1])
 def test_unknown_epochs_are_refused(folder, epoch):
-    with pytest.raises(ArgumentError, match="from 1 to 5"):
+    with pytest.raises(ArgumentError, match="an epoch out of 1, 2, 3, 4, 5"):
         History.open(folder).load_into(Tiny(), epoch)
 
 
@@ -214,3 +214,44 @@ def test_tied_weights_can_be_remembered(tmp_path, few):
     result = train(model, few, config=TrainConfig(epochs=1), history=tmp_path)
     loaded = History.open(tmp_path).state(1)
     assert torch.equal(loaded["1.weight"], result.model[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (Retention(), {1, 2, 3, 4, 5, 6, 7}),
+        (Retention(every=3), {2, 3, 6, 7}),  # 2 is the best, 7 the newest
+        (Retention(last=2), {2, 6, 7}),
+        (Retention(every=2, last=2), {2, 4, 6, 7}),
+        (Retention(megabytes=0.4), {2, 5, 6, 7}),  # four of 100 kB
+        (Retention(megabytes=0.01), {2, 7}),
+    ],
+)
+def test_rules_by_hand(rule, expected):
+    assert rule.kept(newest=7, best=2, size=100_000) == expected
+
+
+@pytest.mark.parametrize("wrong", [{"every": 0}, {"last": 0}, {"megabytes": 0.0}])
+def test_rules_that_keep_nothing_are_refused(wrong):
+    with pytest.raises(ArgumentError):
+        Retention(**wrong)
+
+
+def test_some_epochs_are_forgotten_and_a_killed_run_ends_the_same(tmp_path, few):
+    rule = Retention(every=2, last=1)
+    whole = train(Tiny(), few, config=CONFIG, history=tmp_path / "a", retention=rule)
+    history = History.open(tmp_path / "a")
+    assert history.epochs == sorted({4, 5, history.best_epoch}) and len(history.curves) == 5
+    files = {path.name for path in (tmp_path / "a").glob("epoch-*")}
+    assert files == {f"epoch-000{k}.safetensors" for k in history.epochs}
+    assert history.size == sum((tmp_path / "a" / name).stat().st_size for name in files)
+    history.verify()
+    with pytest.raises(ArgumentError, match="an epoch out of"):
+        history.state(1 if history.best_epoch != 1 else 2)
+
+    with pytest.raises(Killed):
+        train(Tiny(), few, config=CONFIG, history=tmp_path / "b", retention=rule,
+              on_progress=killer(4))  # fmt: skip
+    again = train(Tiny(), few, config=CONFIG, history=tmp_path / "b", retention=rule, resume=True)
+    assert same_weights(again.model, whole.model)
+    assert History.open(tmp_path / "b").epochs == history.epochs

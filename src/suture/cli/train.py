@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import typer
@@ -26,13 +27,14 @@ from suture.cli.common import (
 )
 from suture.cli.engines import begin, resumed
 from suture.cli.fields import Settings, fields_of
+from suture.cli.options import grouped
 from suture.engine import Run
 from suture.engine.threads import use_fitting_threads
 from suture.evaluate import decisions
 from suture.evaluate.metrics import clopper_pearson
 from suture.rng import Stream
 from suture.settings import assignments, made
-from suture.training import TrainConfig, train
+from suture.training import History, Retention, TrainConfig, train
 
 PATIENCE = 5
 """Epochs without progress after which the command stops, unless it is told otherwise."""
@@ -40,15 +42,38 @@ PATIENCE = 5
 Command = fields_of(training=TrainConfig)
 
 
+@dataclass(frozen=True)
+class Remembering:
+    """Which epochs the history has."""
+
+    panel: ClassVar[str] = "The history"
+    history: Annotated[bool, typer.Option(help="Keep every epoch's weights (DARE needs them).")] = (
+        True
+    )
+    keep_every: Annotated[
+        int, typer.Option("--keep-every", help="Remember every so many epochs only.", min=1)
+    ] = 1
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", help="Of those, the last so many.", min=1)
+    ] = None
+    keep_mb: Annotated[
+        float | None,
+        typer.Option("--keep-mb", help="The oldest go where the history takes more (10⁶ bytes)."),
+    ] = None
+
+    @property
+    def retention(self) -> Retention:
+        """As a rule."""
+        return Retention(self.keep_every, self.keep_last, self.keep_mb)
+
+
+@grouped
 def command(
     arch: Annotated[str, typer.Argument(help="An architecture's name, timm:NAME, …")],
     data: Data,
     out: Out = None,
     force: Force = False,
     settings: Settings = None,
-    history: Annotated[
-        bool, typer.Option(help="Keep every epoch's weights (DARE needs them).")
-    ] = True,
     processes: Annotated[
         int, typer.Option(help="Train together, each on its share of a batch.", min=1)
     ] = 1,
@@ -56,6 +81,8 @@ def command(
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: Json = False,
+    *,
+    remembering: Remembering,
 ) -> None:
     """Train a classifier and keep its history, an epoch at a time.
 
@@ -72,7 +99,7 @@ def command(
     use_fitting_threads(model, dataset.in_shape)
     run = _opened(resume, out, force, title=f"{arch} trained on {data}", seed=seed)
     run.note_parts(model=arch, data=repr(dataset), training=repr(config))
-    checkpoints = run.folder / "checkpoints" if history else None
+    checkpoints = run.folder / "checkpoints" if remembering.history else None
     with run, timed() as clock, Bars() as bars:
         result = train(
             model,
@@ -85,6 +112,7 @@ def command(
                 f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}", p.batch, p.batches
             ),
             processes=processes,
+            retention=remembering.retention,
             resume=checkpoints is not None and (resume or resumed() is not None),
         )
     models.save(result.model.cpu(), run.artifacts / "model")
@@ -94,11 +122,20 @@ def command(
         "epochs": len(result.curves),
         "returned_epoch": result.returned_epoch,
         "history": str(checkpoints) if checkpoints else None,
+        **_remembered(checkpoints),
         "seconds": clock["seconds"],
         **_accuracy(result.model, dataset),
     }
     run.finish()
     emit(as_json, facts, _text(facts))
+
+
+def _remembered(folder: Path | None) -> dict[str, Any]:
+    """How many epochs the history has, and what they take."""
+    if folder is None:
+        return {}
+    history = History.open(folder)
+    return {"history_epochs": len(history.epochs), "history_mb": round(history.size / 1e6, 2)}
 
 
 def _opened(resume: bool, out: Path | None, force: bool, **facts: Any) -> Run:
@@ -133,7 +170,13 @@ def _text(facts: dict[str, Any]) -> str:
             f"test accuracy {facts['test_accuracy']:.2f} % "
             f"({facts['test_right']}/{facts['test_n']}, 95 % {low:.2f}–{high:.2f})"
         )
-    return (
+    lines = [
         f"{accuracy}; epoch {facts['returned_epoch']} of {facts['epochs']}, "
-        f"{facts['seconds']:.1f} s\nmodel: {facts['model']}"
-    )
+        f"{facts['seconds']:.1f} s"
+    ]
+    if facts["history"]:
+        lines.append(
+            f"history: {facts['history_epochs']} of {facts['epochs']} epochs, "
+            f"{facts['history_mb']:.1f} MB; `suture history {facts['model']}` shows what they know"
+        )
+    return "\n".join([*lines, f"model: {facts['model']}"])

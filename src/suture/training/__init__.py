@@ -9,5 +9,6 @@ from suture.training.config import TrainConfig
 from suture.training.history import History
 from suture.training.loop import train
 from suture.training.result import EpochCurve, Progress, TrainResult
+from suture.training.retention import Retention
 
-__all__ = ["EpochCurve", "History", "Progress", "TrainConfig", "TrainResult", "train"]
+__all__ = ["EpochCurve", "History", "Progress", "Retention", "TrainConfig", "TrainResult", "train"]

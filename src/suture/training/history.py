@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from suture.errors import ArgumentError, BundleError
 from suture.storage import write_bytes, write_json
 from suture.training.result import EpochCurve, best_epoch
+from suture.training.retention import Retention
 from suture.training.weights import from_bytes, to_bytes
 
 VERSION, MANIFEST = 1, "history.json"
@@ -42,9 +43,10 @@ class History:
         seed: of the run.
         data: fingerprint of the training images.
         curves: one entry per epoch.
-        checkpoints: one file per epoch, in the same order.
+        checkpoints: one file per epoch, in the same order; ``None`` where it is not remembered.
         optimiser: its state after the last epoch, for resuming.
         finished: whether the run came to its end.
+        retention: which epochs are remembered.
     """
 
     folder: Path
@@ -52,9 +54,10 @@ class History:
     seed: int
     data: str
     curves: tuple[EpochCurve, ...] = ()
-    checkpoints: tuple[File, ...] = ()
+    checkpoints: tuple[File | None, ...] = ()
     optimiser: File | None = None
     finished: bool = False
+    retention: Retention = Retention()  # noqa: RUF009 - frozen
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -83,7 +86,12 @@ class History:
     @property
     def epochs(self) -> list[int]:
         """The remembered epochs, counted from 1."""
-        return [curve.epoch for curve in self.curves]
+        return [c.epoch for c, f in zip(self.curves, self.checkpoints, strict=True) if f]
+
+    @property
+    def size(self) -> int:
+        """Bytes that the remembered weights take."""
+        return sum((self.folder / f.file).stat().st_size for f in self.checkpoints if f is not None)
 
     @property
     def best_epoch(self) -> int:
@@ -101,13 +109,14 @@ class History:
             ArgumentError: for an epoch that is not remembered.
             BundleError: when the file is missing or was altered.
         """
-        if epoch not in self.epochs:
+        file = self.checkpoints[epoch - 1] if epoch in self.epochs else None
+        if file is None:
             raise ArgumentError(
-                expected=f"an epoch from 1 to {len(self.epochs)}",
+                expected=f"an epoch out of {', '.join(map(str, self.epochs))}",
                 got=f"epoch {epoch}",
                 remedy="See History.epochs.",
             )
-        return self.read(self.checkpoints[epoch - 1])
+        return self.read(file)
 
     def load_into(self, model: nn.Module, epoch: int) -> nn.Module:
         """Give the model the weights it had after an epoch (in place); returns it.
@@ -123,8 +132,9 @@ class History:
         Raises:
             BundleError: naming the first that is missing or altered.
         """
-        for file in (*self.checkpoints, *([self.optimiser] if self.optimiser else [])):
-            self.read(file)
+        for file in (*self.checkpoints, self.optimiser):
+            if file is not None:
+                self.read(file)
 
     def read(self, file: File) -> dict[str, Tensor]:
         """The tensors in one of the files, after comparing its hash."""
@@ -146,22 +156,28 @@ class History:
         *,
         finished: bool,
     ) -> History:
-        """Write one more epoch; the manifest last, so that a crash leaves the history before."""
+        """Write one more epoch; the manifest last, so that a crash leaves the history before.
+
+        What is not to be remembered goes after that.
+        """
         name, state = (
             f"epoch-{curve.epoch:04d}.safetensors",
             f"optimiser-{curve.epoch:04d}.safetensors",
         )
         metadata = {"epoch": curve.epoch, "validation_accuracy": curve.validation_accuracy}
+        content, curves = to_bytes(weights, **metadata), (*self.curves, curve)
+        keep = self.retention.kept(curve.epoch, best_epoch(curves), len(content))
+        files = (*self.checkpoints, self._write(name, content))
         grown = dataclasses.replace(
             self,
-            curves=(*self.curves, curve),
-            checkpoints=(*self.checkpoints, self._write(name, to_bytes(weights, **metadata))),
+            curves=curves,
+            checkpoints=tuple(f if at in keep else None for at, f in enumerate(files, 1)),
             optimiser=self._write(state, to_bytes(optimiser, epoch=curve.epoch)),
             finished=finished,
         )
         grown.save()
-        if self.optimiser is not None:
-            (self.folder / self.optimiser.file).unlink(missing_ok=True)
+        for old in {*files, self.optimiser} - {None, *grown.checkpoints}:
+            (self.folder / old.file).unlink(missing_ok=True)  # type: ignore[union-attr]
         return grown
 
     def save(self) -> None:
@@ -212,11 +228,13 @@ def _parse(folder: Path, content: dict[str, Any]) -> History:
         seed=content["seed"],
         data=content["data"],
         curves=tuple(EpochCurve(**curve) for curve in content["curves"]),
-        checkpoints=tuple(_file(entry) for entry in content["checkpoints"]),
+        checkpoints=tuple(f and _file(f) for f in content["checkpoints"]),
         optimiser=None if optimiser is None else _file(optimiser),
         finished=content["finished"],
+        retention=Retention(**content.get("retention", {})),
     )
-    if history.epochs != list(range(1, len(history.checkpoints) + 1)):
+    told = [curve.epoch for curve in history.curves]
+    if told != list(range(1, len(history.checkpoints) + 1)) or history.checkpoints[-1:] == (None,):
         raise ValueError("curves and checkpoints do not belong together")
     return history
 

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from suture.training.distributed import Share, launch
 from suture.training.fitting import Fitting, evaluate, make_optimiser
 from suture.training.history import MANIFEST, History, fill
 from suture.training.result import EpochCurve, OnProgress, TrainResult, best_epoch
+from suture.training.retention import Retention
 from suture.training.weights import from_bytes, model_tensors, optimiser_tensors, restore_optimiser
 
-_DEFAULT = TrainConfig()
+_DEFAULT, _ALL = TrainConfig(), Retention()
 
 
 def train(
@@ -37,6 +38,7 @@ def train(
     on_progress: OnProgress | None = None,
     resume: bool = False,
     processes: int = 1,
+    retention: Retention = _ALL,
 ) -> TrainResult:
     """Train a copy of the model on the training split; the validation split judges each epoch.
 
@@ -55,6 +57,7 @@ def train(
             empty folder starts from the beginning.
         processes: how many train together, each on its share of every batch (distributed data
             parallel; needs ``suture[ddp]``).
+        retention: which epochs ``history`` keeps; all, unless it says otherwise.
 
     Raises:
         ModelError: wrong logits, nothing to train, or a loss that is no longer a number.
@@ -66,7 +69,8 @@ def train(
     """
     _check(dataset, config, history, resume)
     _check_processes(processes, config)
-    body = partial(_train, model, dataset, config, seed, history, torch.device(device), resume)
+    place = None if history is None else HistoryPlace(Path(history), retention)
+    body = partial(_train, model, dataset, config, seed, place, torch.device(device), resume)
     if processes == 1:
         return body(Share(), on_progress)
     found = launch(body, processes, device, on_progress)
@@ -82,7 +86,7 @@ def _train(
     dataset: Dataset,
     config: TrainConfig,
     seed: int,
-    history: Path | None,
+    history: HistoryPlace | None,
     device: torch.device,
     resume: bool,
     share: Share,
@@ -91,8 +95,8 @@ def _train(
     """Train in this process, alone or with others."""
     device = device if share.fabric is None else share.fabric.device
     run = _begin(model, dataset, config, seed, history, device, on_progress, share)
-    if history is not None and resume and History.exists(history):
-        run.restore(History.open(history))
+    if history is not None and resume and History.exists(history.folder):
+        run.restore(History.open(history.folder))
     share.wait()
     if share.rank:
         run.history = None  # the first process writes it
@@ -152,7 +156,7 @@ def _begin(
     dataset: Dataset,
     config: TrainConfig,
     seed: int,
-    history: Path | None,
+    history: HistoryPlace | None,
     device: torch.device,
     on_progress: OnProgress | None,
     share: Share,
@@ -171,8 +175,22 @@ def _begin(
     )
     written = None
     if history is not None:
-        written = History(Path(history), repr(config), seed, fingerprint(dataset))
+        written = History(
+            history.folder,
+            repr(config),
+            seed,
+            fingerprint(dataset),
+            retention=history.retention,
+        )
     return _TrainingRun(fitting, dataset, written)
+
+
+@dataclass(frozen=True)
+class HistoryPlace:
+    """Where the history goes, and which epochs stay in it."""
+
+    folder: Path
+    retention: Retention
 
 
 @dataclass
@@ -193,7 +211,8 @@ class _TrainingRun:
                 raise _other_run(found, name, getattr(self.history, name))
         if not found.curves:
             return
-        self.history, self.curves = found, found.curves
+        self.history = replace(found, retention=self.history.retention)
+        self.curves = found.curves
         fill(self.fitting.model, found.state(found.epochs[-1]), found.folder)
         if found.optimiser is not None:
             restore_optimiser(self.fitting.optimiser, found.read(found.optimiser))
