@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from suture.auto import Auto
-from suture.auto.candidates import Budget, candidates, within
-from suture.auto.judging import affordable, better
-from suture.auto.method import chosen
+from suture.auto.candidates import Budget, Proposal, candidates, within
+from suture.auto.judging import affordable, better, shortened
+from suture.auto.method import LITTLE, chosen
 from suture.auto.words import why
 from suture.engine import Inline, Recorded, Run
 from suture.errors import ArgumentError
 from suture.evaluate import Tier
-from suture.repairs import PGDTraining, Status
+from suture.evaluate.tiers import TIERS
+from suture.repairs import Context, PGDTraining, Status
 from suture.testing.repairs import Finished, trained
 from suture.testing.small import digits
 
@@ -116,3 +119,26 @@ def test_a_search_finds_what_helps_and_is_not_done_again(tmp_path):
     assert again.trace["candidates"] == rows
     states = (found.model.state_dict(), again.model.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_slow_network_meets_a_shorter_attack():
+    """50 images at 400 passes of 10 ms would take 200 s; where 20 s are left, a tenth of it."""
+    quick = TIERS["quick"]
+    assert shortened(quick, 1e-4, 20.0) == quick
+    brief = shortened(quick, 1e-2, 20.0)
+    assert (brief.steps, brief.queries, brief.restarts) == (5, 30, 1) and brief.targets == 3
+    assert brief.name == "quick, shortened"
+
+
+def test_a_candidate_gets_what_is_left_and_the_same_again_after_a_kill(tmp_path):
+    run = Run.create(tmp_path, kind="repair", title="", command="", seed=3, options={})
+    auto, jury = Auto(minutes=10.0), SimpleNamespace(seconds=60.0)
+    candidate = Proposal("x", PGDTraining(minutes=6.0), "")
+    with run:
+        context = Context.of(engine=Recorded(Inline(), run.ledger))
+        for started, place, minutes in ((0, "a", 6.0), (300, "b", 4.0), (900, "c", LITTLE),
+                                        (0, "b", 4.0)):  # fmt: skip
+            found = auto._in_time(candidate, time.perf_counter() - started, jury, context, place)
+            assert found.method.minutes == pytest.approx(minutes, abs=0.01)
+    repeated = Auto(epochs=3)._in_time(candidate, 0.0, jury, Context.of(), "d")
+    assert repeated is candidate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class Jury:
         norm, eps: of the attacker.
         tier: how much he tries.
         context: random numbers, and who does the work.
+
+    Attributes:
+        seconds: that the given model's judgement took.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class Jury:
     ) -> None:
         self.given, self.batch, self.norm, self.eps, self.tier = given, batch, norm, eps, tier
         self._context = context
+        began = time.perf_counter()
         self._before = self._left(given, None)
+        self.seconds = time.perf_counter() - began
 
     def __call__(self, model: nn.Module) -> Judgement:
         """Of a model, in eval mode."""
@@ -126,6 +131,19 @@ def per_image(model: nn.Module, batch: Batch) -> float:
 
     step()
     return min(_timed(step) for _ in range(3)) / len(images)
+
+
+def shortened(tier: Tier, one: float, seconds: float) -> Tier:
+    """The attacker, with fewer steps where not even ``LEAST`` images could meet all of his.
+
+    Args:
+        one, seconds: as for ``affordable``.
+    """
+    share = seconds / (PASSES * one * LEAST)
+    if share >= 1:
+        return tier
+    steps, queries = max(5, int(share * tier.steps)), max(20, int(share * tier.queries))
+    return replace(tier, name=f"{tier.name}, shortened", steps=steps, queries=queries, restarts=1)
 
 
 def affordable(one: float, seconds: float, most: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from suture.auto.candidates import Budget, Proposal, candidates
-from suture.auto.judging import SHARE, Judgement, Jury, affordable, per_image
+from suture.auto.judging import SHARE, Judgement, Jury, affordable, per_image, shortened
 from suture.auto.words import why
 from suture.errors import SutureError, require
 from suture.evaluate.tiers import TIERS, Tier
@@ -19,7 +19,8 @@ from suture.repairs import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.tuning import halves
 from suture.types import Batch, Norm, check_linf
 
-GIVEN = "as given"
+GIVEN, LITTLE = "as given", 0.02
+"""The model itself in the table; minutes that a candidate gets where none are left: one epoch."""
 _AS_IT_WAS = (Status.UNCHANGED, Status.BEYOND_LIMIT, Status.INFEASIBLE)
 
 
@@ -80,14 +81,22 @@ class Auto(Repair):
         one = self._one(model, data, context, work)
         budget = Budget((1 - SHARE) * self.minutes, self.epochs, one)
         tried = list(candidates(self.norm, self.eps, data, self.limit, budget))
-        count = self._judges(len(data), one, len(tried) + 1)
+        count, attacker = self._judges(len(data), one, len(tried) + 1)
         looked, held = halves(data, count / len(data), context.stream.child("held out"))
-        jury = Jury(model, held, self.norm, self.eps, self.attacker, context)
+        jury = Jury(model, held, self.norm, self.eps, attacker, context)
         rows = [_kept(context, f"{work} given", lambda: _row(GIVEN, "", jury(model), 0.0))]
         results: list[RepairResult | None] = [None]
         for index, candidate in enumerate(tried):
             context.tell("candidates", index, len(tried))
-            row, result = self._try(candidate, model, looked, jury, context, f"{work} {index}")
+            place = f"{work} {index}"
+            row, result = self._try(
+                self._in_time(candidate, started, jury, context, place),
+                model,
+                looked,
+                jury,
+                context,
+                place,
+            )
             rows.append(row)
             results.append(result)
         context.tell("candidates", len(tried), len(tried))
@@ -95,6 +104,7 @@ class Auto(Repair):
         trace = {
             "candidates": [row | {"chosen": at == best} for at, row in enumerate(rows)],
             "choose": self.choose,
+            "attacker": repr(attacker),
             "why": why(rows, best, self.choose, self.limit),
             "seconds": round(time.perf_counter() - started, 1),
         }
@@ -113,12 +123,27 @@ class Auto(Repair):
             context.engine.note("auto plan", kept, work=work)
         return float(kept["one"])
 
-    def _judges(self, images: int, one: float, judgements: int) -> int:
-        """How many images judge."""
+    def _judges(self, images: int, one: float, judgements: int) -> tuple[int, Tier]:
+        """How many images judge, and by what attacker."""
         most = min(self.judged, max(1, images // 10))
         if self.epochs is not None:
-            return most
-        return affordable(one, 60 * self.minutes * SHARE / judgements, most)
+            return most, self.attacker
+        each = 60 * self.minutes * SHARE / judgements
+        return affordable(one, each, most), shortened(self.attacker, one, each)
+
+    def _in_time(
+        self, candidate: Proposal, started: float, jury: Jury, context: Context, work: str
+    ) -> Proposal:
+        """With no more than the minutes that are left; those that a run has given it before."""
+        method: Any = candidate.method
+        if self.epochs is not None or getattr(method, "minutes", None) is None:
+            return candidate
+        kept = context.engine.recall("auto minutes", work)
+        if kept is None:
+            left = self.minutes - (time.perf_counter() - started + jury.seconds) / 60
+            kept = {"minutes": min(method.minutes, max(LITTLE, left))}
+            context.engine.note("auto minutes", kept, work=work)
+        return replace(candidate, method=replace(method, minutes=float(kept["minutes"])))
 
     def _try(
         self,
