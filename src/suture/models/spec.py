@@ -137,8 +137,9 @@ def spec_of(module: nn.Module) -> Spec:
         raise ModelError(
             expected="a model that suture built or loaded, with a suture_spec",
             got=f"a {type(module).__name__} without one",
-            remedy="Write a function that makes the model, and load it through "
-            "suture.models.load('module:function', trust_code=True).",
+            remedy="suture.wrap(net, in_shape=(c, h, w)) makes one of any network that can be "
+            "exported; for others write a function that makes it, and load it through "
+            "suture.load('module:function', trust_code=True).",
         )
     return spec
 
@@ -146,6 +147,19 @@ def spec_of(module: nn.Module) -> Spec:
 def files_of(module: nn.Module) -> dict[str, bytes]:
     """The files that a module's spec names: file name to content."""
     return dict(getattr(module, "suture_files", None) or {})
+
+
+def carried_shape(model: nn.Module) -> tuple[int, int, int] | None:
+    """``(c, h, w)`` from a model's spec or its timm configuration, if it has either."""
+    spec = getattr(model, "suture_spec", None)
+    while isinstance(spec, dict):
+        if "in_shape" in spec:
+            c, h, w = spec["in_shape"]
+            return c, h, w
+        spec = spec.get("base")
+    configuration = getattr(model, "pretrained_cfg", None) or {}
+    size = configuration.get("input_size") if isinstance(configuration, dict) else None
+    return tuple(size) if size else None
 
 
 def spec_file(folder: Path | None, name: str) -> bytes:
