@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from suture.cli.common import command_line, default_out
+from suture.cli.common import command_line, default_out, say
 from suture.engine import Engine, Inline, Processes, Ray, Run
 from suture.errors import ArgumentError, BundleError, unknown_name
 
@@ -77,7 +77,7 @@ def begin(
     parts: dict[str, str] | None = None,
 ) -> Run:
     """A new run of the command that is being executed, or the one that ``resume`` goes on with."""
-    return resumed() or Run.create(
+    run = resumed() or Run.create(
         default_out(kind, out),
         kind=kind,
         title=title,
@@ -87,6 +87,23 @@ def begin(
         parts=parts,
         options=given_options(),
     )
+    run.info["notes"] = [*noted()]
+    return run
+
+
+_NOTES: ContextVar[tuple[str, ...]] = ContextVar("notes", default=())
+
+
+def note(text: str) -> None:
+    """Say something to the user at once, and keep it for the run that the command begins."""
+    if text not in _NOTES.get():
+        say(f"note: {text}")
+        _NOTES.set((*_NOTES.get(), text))
+
+
+def noted() -> tuple[str, ...]:
+    """What ``note`` was told by the running command."""
+    return _NOTES.get()
 
 
 def remembered(command: Callable[..., None]) -> Callable[..., None]:
@@ -94,11 +111,12 @@ def remembered(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def call(**options: Any) -> None:
-        token = _OPTIONS.set(options)
+        tokens = _OPTIONS.set(options), _NOTES.set(())
         try:
             command(**options)
         finally:
-            _OPTIONS.reset(token)
+            _OPTIONS.reset(tokens[0])
+            _NOTES.reset(tokens[1])
 
     return call
 

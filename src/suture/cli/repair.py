@@ -25,6 +25,7 @@ from suture.cli.common import (
     say,
     timed,
 )
+from suture.cli.engines import noted
 from suture.cli.fields import Settings, fields_of_chosen
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.repaired import repair_facts, repair_text
@@ -73,8 +74,8 @@ def command(
     repair = make_repair(method, against, assignments(settings or []), **flags)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
-    if note := repair.seen(dataset).note:
-        say(note)
+    if said := repair.seen(dataset).note:
+        say(said)
     spread = spreading.start()
     title = f"{Path(model).name} repaired with {type(repair).__name__}"
     run = keeping.begin("repair", title, model=model)
@@ -90,7 +91,7 @@ def command(
             batch_size=batch_size,
             on_progress=bars,
         )
-    run.info["notes"] = [text for text in (result.trace.get("why"), _MEASURE) if text]
+    run.info["notes"] = [t for t in (*noted(), result.trace.get("why"), _MEASURE) if t]
     run.finish()
     report.write(run.folder)
     facts = repair_facts(result, str(run.folder), clock["seconds"], keeping.seed) | {"data": data}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from suture.errors import ArgumentError, ModelError, unknown_name
-from suture.models import factory, hub, zoo
+from suture.models import factory, hub, recognising, zoo
 from suture.models.bundle import is_bundle, load_bundle
 from suture.models.checks import check_weights
 from suture.models.normalising import NAMES as STATISTICS
@@ -95,7 +95,7 @@ def _open(
     path = Path(ref)
     if path.suffix == ".onnx":
         return _called(import_onnx, path, options)
-    if path.suffix == ".pt2":
+    if path.suffix == ".pt2" or (path.is_file() and recognising.is_program(path)):
         return _called(import_pt2, path, options)
     if path.is_dir() and is_bundle(path):
         given, rest = _parted(options)
@@ -108,7 +108,7 @@ def _open(
 
 def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Mean and std, and all other options."""
-    given = {name: options[name] for name in ("mean", "std") if name in options}
+    given: dict[str, Any] = {name: options[name] for name in ("mean", "std") if name in options}
     return given, {name: value for name, value in options.items() if name not in given}
 
 
@@ -130,10 +130,15 @@ def _called(opener: Callable[..., nn.Module], ref: Any, options: dict[str, Any])
 
 
 def _unknown(ref: str, path: Path) -> ModelError:
-    if path.exists():
-        kind = "a folder without manifest.json" if path.is_dir() else f"a {path.suffix} file"
-        got = f"{ref}, {kind if path.is_dir() or path.suffix else 'a file without suffix'}"
-        remedy = "Weights alone go to weights=; name the architecture first."
+    if path.is_file():
+        got, remedy = recognising.advice(path)
+    elif path.exists():
+        got, remedy = f"{ref}, a folder without manifest.json", _RUN
+    elif path.suffix or len(path.parts) > 1:
+        got, remedy = f"{ref}, which is not there", "Check the path: it starts in this folder."
     else:
         got, remedy = unknown_name("model", ref, zoo.architectures()), "Check the name or the path."
     return ModelError(expected=_FORMS, got=got, remedy=remedy)
+
+
+_RUN = "Name a folder that suture train, repair or suture.save has written."
