@@ -8,6 +8,7 @@ bytes travel in ``suture_files`` until a bundle writes them down.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -124,6 +125,14 @@ def attach(
     module.suture_spec = plain  # type: ignore[assignment]
     module.suture_files = dict(files or {})  # type: ignore[assignment]
     return module
+
+
+def without_spec(module: nn.Module) -> nn.Module:
+    """A shallow copy that carries no spec; it shares the module's layers and weights."""
+    bare = copy.copy(module)
+    for name in ("suture_spec", "suture_files"):
+        bare.__dict__.pop(name, None)
+    return bare
 
 
 def spec_of(module: nn.Module) -> Spec:
