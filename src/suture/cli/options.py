@@ -13,7 +13,16 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from suture.cli.choices import Mean, Preset, Range, Std, Trust, Weights, open_model, opening_statistics
+from suture.cli.choices import (
+    Mean,
+    Preset,
+    Range,
+    Std,
+    Trust,
+    Weights,
+    open_model,
+    opening_statistics,
+)
 from suture.cli.common import Device, Force, Json, Out, Seed, check_device
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.data import Dataset
