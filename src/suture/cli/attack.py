@@ -26,6 +26,7 @@ from suture.cli.common import (
     Json,
     Number,
     Seed,
+    Size,
     emit,
     held_out,
     open_data,
@@ -44,6 +45,7 @@ Command = fields_of_chosen("--attack", ATTACKS, "square")
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     attack: Annotated[
         str, typer.Option(help=f"{', '.join(ATTACKS)}. With --help: its fields.")
     ] = "square",
@@ -68,7 +70,7 @@ def command(
 
     Example: suture attack runs/cnn --data mnist --attack square --eps 0.15 --queries 1000
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     method = make_attack(attack, {"eot": str(eot)} | assignments(settings or []), **flags)
     classifier = opening.model(model, dataset)

@@ -13,6 +13,7 @@ from suture.cli.choices import Model
 from suture.cli.common import (
     Data,
     FittingBatch,
+    Size,
     fitting,
     held_out,
     open_data,
@@ -28,6 +29,7 @@ _CURVES = {"quick": (0.5, 1.0, 2.0)}
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     tier: Annotated[str, typer.Option(help="quick, standard or deep.")] = "quick",
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[float, typer.Option(help="Radius, in pixel values of [0, 1].")] = 8 / 255,
@@ -43,7 +45,7 @@ def command(
     Example: suture audit runs/cnn --data mnist --eps 0.1
     """
     chosen = tier_of(tier)
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     classifier = opening.model(model, dataset)
     batch = held_out(dataset, n or IMAGES[tier], opening.place)
     attack = Square(norm=norm, eps=eps, queries=chosen.queries)  # type: ignore[arg-type]

@@ -48,6 +48,14 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")]
 Data = Annotated[
     str, typer.Option("--data", help="A data set's name, an .npz file, or a folder of images.")
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        help="Resize a folder's pictures: 32, or 32x48 (height x width).",
+        metavar="PIXELS",
+    ),
+]
 Number = Annotated[int, typer.Option("--n", help="How many held-out images.", min=1)]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", help="Images attacked at a time: memory, not results.", min=1)
@@ -176,9 +184,20 @@ def check_device(device: str) -> str:
     return device
 
 
-def open_data(name: str) -> Dataset:
-    """The data set, with a note on stderr where its numbers need one."""
-    return load_data(name)
+def open_data(name: str, size: str | None = None) -> Dataset:
+    """The data set; a folder's pictures resized where that is asked for."""
+    return load_data(name, size=None if size is None else _size(size))
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().replace("×", "x").split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
+        raise ArgumentError(
+            expected="--size as a number of pixels, or height x width",
+            got=repr(text),
+            remedy="For example --size 32, or --size 32x48.",
+        )
+    return int(parts[0]), int(parts[-1])
 
 
 def held_out(dataset: Dataset, n: int, device: str) -> Batch:

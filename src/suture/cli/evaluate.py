@@ -24,6 +24,7 @@ from suture.cli.common import (
     Data,
     FittingBatch,
     Number,
+    Size,
     fitting,
     held_out,
     open_data,
@@ -81,6 +82,7 @@ class Measuring:
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     base: Annotated[
         str | None,
         typer.Option(help="The undefended model; a repaired one knows its own base."),
@@ -109,7 +111,7 @@ def command(
 
     Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
     classifier = opening.model(model, dataset)

@@ -13,7 +13,7 @@ from torch import nn
 from suture import models
 from suture.certify.export import onnx_bytes
 from suture.cli.choices import Model
-from suture.cli.common import Force, Json, emit, open_data
+from suture.cli.common import Force, Json, Size, emit, open_data
 from suture.cli.options import Opening, grouped
 from suture.errors import ArgumentError, StorageError
 from suture.models.deploying import in_shape_of, part_of, pt2_bytes
@@ -47,6 +47,7 @@ def command(
     data: Annotated[
         str | None, typer.Option("--data", help="Data set whose images it takes, if not known.")
     ] = None,
+    size: Size = None,
     force: Force = False,
     as_json: Json = False,
     *,
@@ -61,7 +62,7 @@ def command(
         raise StorageError(
             expected=f"no file at {out}", got="one", remedy="Choose another --out, or --force."
         )
-    shape = None if data is None else open_data(data).in_shape
+    shape: tuple[int, ...] | None = None if data is None else open_data(data, size).in_shape
     whole = opening.plain(model, shape)
     shape = shape or in_shape_of(getattr(whole, "suture_spec", None))
     if shape is None:
@@ -71,9 +72,9 @@ def command(
             remedy="Name the data set that the model was made for.",
         )
     chosen: nn.Module = part_of(whole, part).cpu().eval()
-    size = _write(chosen, to, out, shape, part)
-    facts = {"file": str(out), "bytes": size, "in_shape": list(shape), "part": part}
-    emit(as_json, facts, f"{out}: {size / 1024:.0f} KiB, images {shape}")
+    written = _write(chosen, to, out, shape, part)
+    facts = {"file": str(out), "bytes": written, "in_shape": list(shape), "part": part}
+    emit(as_json, facts, f"{out}: {written / 1024:.0f} KiB, images {shape}")
 
 
 def _write(

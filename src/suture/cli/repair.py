@@ -20,6 +20,7 @@ from suture.cli.common import (
     Bars,
     BatchSize,
     Data,
+    Size,
     emit,
     open_data,
     say,
@@ -41,6 +42,7 @@ _MEASURE = "What the result is worth, `suture evaluate` measures on held-out ima
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(REPAIRS)}. With --help: its fields.")
     ] = "defensyn",
@@ -68,7 +70,7 @@ def command(
 
     Example: suture repair runs/cnn --data mnist --against square --norm linf --eps 0.15
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)

@@ -15,6 +15,7 @@ from suture.cli.common import (
     Data,
     Json,
     Seed,
+    Size,
     emit,
     open_data,
     timed,
@@ -36,6 +37,7 @@ def command(
     label: Annotated[
         str, typer.Option("--class", help="A class' number or name, whose slice is shown.")
     ],
+    size: Size = None,
     q: Annotated[float, typer.Option("--q", help="Percent of synapses that are key.")] = 95.0,
     n: Annotated[int, typer.Option("--n", help="Training images whose means count.", min=1)] = 5000,
     batch_size: BatchSize = 256,
@@ -49,7 +51,7 @@ def command(
 
     Example: suture slice runs/cnn --data mnist --class 3 --picture slice.svg
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     index = _class(label, dataset)
     classifier = opening.model(model, dataset)
     batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(opening.place)

@@ -139,7 +139,8 @@ def _after_magic(content: bytes) -> bytes:
 
 
 def _members(path: Path) -> list[str]:
-    with suppress(OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+    try:
         with zipfile.ZipFile(path) as file:
             return file.namelist()
-    return []
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        return []

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from suture.data.dataset import Dataset
+from suture.data.given import Data
+from suture.data.loading import load
 from suture.errors import ArgumentError, BundleError, DataError, ModelError, StorageError
 from suture.rng import as_stream
 from suture.training.config import TrainConfig
@@ -28,7 +30,7 @@ _DEFAULT = TrainConfig()
 
 def train(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | Data,
     *,
     config: TrainConfig = _DEFAULT,
     seed: int = 0,
@@ -45,7 +47,7 @@ def train(
 
     Args:
         model: a classifier, images in [0, 1] to logits.
-        dataset: what to train on.
+        dataset: what to train on; or anything that ``suture.data.load`` takes.
         config: hyper-parameters.
         seed: of shuffling, augmentation and dropout (the initial weights are the model's).
         history: a folder for every epoch's weights (``History``); ``None`` keeps none.
@@ -64,6 +66,7 @@ def train(
         BundleError: the history to resume was altered or belongs to another run.
         EngineError: one of several processes failed.
     """
+    dataset = load(dataset)
     _check(dataset, config, history, resume)
     _check_processes(processes, config)
     body = partial(_train, model, dataset, config, seed, history, torch.device(device), resume)
