@@ -18,6 +18,7 @@ from suture.cli.choices import (
     Queries,
     Steps,
     make_attack,
+    reachable,
 )
 from suture.cli.common import (
     Bars,
@@ -73,6 +74,7 @@ def command(
     dataset = open_data(data, size)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     method = make_attack(attack, {"eot": str(eot)} | assignments(settings or []), **flags)
+    reachable(method.norm, method.eps, dataset)
     classifier = opening.model(model, dataset)
     batch = held_out(dataset, n, opening.place)
     with spreading.start() as mapper, timed() as clock, Bars() as bars:

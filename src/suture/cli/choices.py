@@ -23,13 +23,20 @@ from suture.rng import Stream
 from suture.settings import has, made, number
 
 
-def _radius(text: str) -> float:
+def radius(text: str | float) -> float:
+    """A radius as people write it; a ``BadParameter`` for what is none, or negative."""
     try:
-        return number(text)
+        value = number(str(text))
     except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(
-            f"{text!r} is not a radius: numbers and fractions are understood, 0.1, 8/255, inf."
-        ) from None
+        value = math.nan
+    if value >= 0:
+        return value
+    error = ArgumentError(
+        expected="a radius for --eps: a number or a fraction, at least 0",
+        got=repr(text),
+        remedy="For example 0.1, 8/255, or inf.",
+    )
+    raise typer.BadParameter(str(error)) from error
 
 
 Norm = Annotated[
@@ -41,7 +48,7 @@ Eps = Annotated[
         "--eps",
         help="Radius, pixel values in [0, 1] (8/255 is understood), or pixels for l0; default: "
         "the method's.",
-        parser=_radius,
+        parser=radius,
         metavar="RADIUS",
     ),
 ]
@@ -201,6 +208,32 @@ def _surplus(option: str, whose: str) -> ArgumentError:
         got=f"--{option}",
         remedy=f"Leave --{option} out; `suture methods NAME` lists what a method can be told.",
     )
+
+
+def reachable(norm: str, eps: float, dataset: Dataset) -> None:
+    """A note where a radius is so large that nothing can hold.
+
+    Raises:
+        ArgumentError: every image can be turned into plain grey.
+    """
+    if math.isinf(eps) or norm == "l0":
+        return
+    size = math.prod(dataset.in_shape)
+    far = 0.5 * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm]
+    images = "x".join(map(str, dataset.in_shape))
+    if eps >= far and norm != "linf":
+        raise ArgumentError(
+            expected=f"an {norm} radius below {far:.4g} for images of {images}: from there on any "
+            "image can be turned into plain grey, and nothing can hold",
+            got=f"eps={eps:g}",
+            remedy="Radii are in pixel values of [0, 1]"
+            + (": usual for l2 are 0.5 to 3, and 0.5 on CIFAR-10." if norm == "l2" else "."),
+        )
+    if eps >= far / 4 and norm == "l2":
+        note(
+            f"an l2 radius of {eps:g} is large for images of {images}: {far:.3g} turns any image "
+            "into plain grey; usual are 0.5 to 3."
+        )
 
 
 def open_model(

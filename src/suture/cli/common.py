@@ -177,11 +177,22 @@ def check_device(device: str) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(
-            expected="a device that torch can use here",
-            got=f"{device!r} ({str(error).splitlines()[0]})",
-            remedy="Use --device cpu, or install torch for your accelerator.",
-        ) from None
+            expected=f"a device that torch can use here: {', '.join(_devices())}",
+            got=repr(device),
+            remedy=_about_device(device),
+        ) from error
     return device
+
+
+def _devices() -> list[str]:
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *(["cuda"] if cards else []), *cards[1:]]
+
+
+def _about_device(device: str) -> str:
+    if not torch.cuda.is_available():
+        return "Leave --device out: torch sees no accelerator (`suture doctor` says why)."
+    return "A GPU is called cuda, the second one cuda:1."
 
 
 def open_data(name: str, size: str | None = None) -> Dataset:

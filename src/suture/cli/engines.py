@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from suture.cli.common import command_line, default_out, say
+from suture.cli.stopping import working_on
 from suture.engine import Engine, Inline, Processes, Ray, Run
 from suture.errors import ArgumentError, BundleError, unknown_name
 
@@ -88,7 +89,18 @@ def begin(
         options=given_options(),
     )
     run.info["notes"] = [*noted()]
+    watched(run, kind)
     return run
+
+
+RESUMABLE = ("demo", "train", "repair", "certify", "evaluate", "audit", "bench")
+"""Commands whose runs ``suture resume`` takes."""
+
+
+def watched(run: Run, kind: str) -> None:
+    """From now on Ctrl-C tells about this run, and progress is kept in it."""
+    trusted = bool((_OPTIONS.get() or {}).get("trust_code"))
+    working_on(run.folder, goes_on=kind in RESUMABLE, trusted=trusted)
 
 
 _NOTES: ContextVar[tuple[str, ...]] = ContextVar("notes", default=())

@@ -19,6 +19,7 @@ from suture.cli.choices import (
     Steps,
     make_attacks,
     open_model,
+    reachable,
 )
 from suture.cli.common import (
     Data,
@@ -114,6 +115,8 @@ def command(
     dataset = open_data(data, size)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
+    for one in attacks:
+        reachable(one.norm, one.eps, dataset)
     classifier = opening.model(model, dataset)
     before = undefended_of(classifier)
     if base is not None:

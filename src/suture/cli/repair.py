@@ -15,6 +15,7 @@ from suture.cli.choices import (
     Queries,
     Steps,
     make_repair,
+    reachable,
 )
 from suture.cli.common import (
     Bars,
@@ -74,6 +75,8 @@ def command(
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
+    if isinstance(threat := repair.threat.get("eps"), float):
+        reachable(repair.threat.get("norm", "linf"), threat, dataset)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
     if said := repair.seen(dataset).note:
