@@ -220,7 +220,8 @@ def held_out(dataset: Dataset, n: int, device: str) -> Batch:
         raise DataError(
             expected=f"test images in {dataset.name}",
             got="an empty test split",
-            remedy="Give a data set with a test split, or enough images to hold some out.",
+            remedy="Give a data set with a test split (x_test and y_test in an .npz, test/ in a "
+            "folder), or enough images to hold some out.",
         )
     labels = dataset.test.labels
     by_class = len(labels) > 1 and bool((labels[1:] >= labels[:-1]).all())

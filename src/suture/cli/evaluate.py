@@ -115,6 +115,7 @@ def command(
     dataset = open_data(data, size)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
+    plan = measuring.plan(attacks)
     for one in attacks:
         reachable(one.norm, one.eps, dataset)
     classifier = opening.model(model, dataset)
@@ -129,7 +130,7 @@ def command(
     results.measure(
         subjects,
         batch,
-        measuring.plan(attacks),
+        plan,
         dataset,
         run,
         spread,

@@ -22,6 +22,7 @@ from suture.cli.engines import (
 from suture.engine import Run
 from suture.errors import BundleError
 
+
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run that was stopped.")],
     engine: EngineName = "",

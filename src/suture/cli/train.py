@@ -64,6 +64,7 @@ def command(
     Example: suture train cnn --data mnist --epochs 5 --out runs/cnn
     """
     dataset = open_data(data, size)
+    dataset.train.batch(1)  # says what is missing before anything is begun
     patience = PATIENCE if len(dataset.validation) else 0
     given: dict[str, Any] = {"patience": patience} | assignments(settings or [])
     config = made(TrainConfig, given | ({} if patience else {"patience": 0}), "training")

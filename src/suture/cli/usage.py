@@ -105,7 +105,7 @@ def _other(error: Any, command: str) -> ArgumentError:
     message = str(error.message).strip().rstrip(".")
     if message.startswith("No such command"):
         return _unknown_command(error, command)
-    if surplus := re.search(r"unexpected extra arguments? \((.*)\)", message):
+    if surplus := re.search(r"unexpected extra argument\S* \((.*)\)", message):
         return ArgumentError(
             expected=f"no more words than `{command}` takes",
             got=surplus[1],

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from suture.errors import ArgumentError, ModelError, unknown_name
 from suture.models.layers import Normalise
-from suture.models.spec import Spec, attach, build_from_spec, files_of, register_builder, spec_of
+from suture.models.spec import (
+    Spec,
+    attach,
+    build_from_spec,
+    carried_shape,
+    files_of,
+    register_builder,
+    spec_of,
+)
 from suture.types import Batch, RepairedModel, described
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -122,6 +130,8 @@ def normalised(
             "out here, and give them to the command that repairs.",
         )
     values = paired(mean, std)
+    if (shape := carried_shape(model)) is not None:
+        check_channels(dict(zip(("mean", "std"), values, strict=True)), shape[0])
     made = nn.Sequential(OrderedDict(normalise=Normalise(*values), net=model))
     spec: Spec = {"kind": "normalised", "base": spec_of(model)}
     spec |= {"mean": list(values[0]), "std": list(values[1])}

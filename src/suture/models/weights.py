@@ -40,8 +40,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def _reason(error: Exception) -> str:
     """What is wrong with the file, without torch's advice to trust it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     text = first_line(error)
-    return "no file of weights" if "weights_only" in text or "pickle" in text.lower() else text
+    return text if text.startswith("something other") else "no file of weights, or a damaged one"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

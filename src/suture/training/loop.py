@@ -119,7 +119,8 @@ def _check(dataset: Dataset, config: TrainConfig, history: Path | None, resume: 
         raise DataError(
             expected="training images",
             got=f"none in {dataset.name}",
-            remedy="Use a data set with a training split.",
+            remedy="Use a data set with a training split (x_train and y_train in an .npz, train/ "
+            "in a folder).",
         )
     if config.patience and len(dataset.validation) == 0:
         raise ArgumentError(
