@@ -15,7 +15,9 @@ import typer
 from suture.cli.common import command_line, default_out, say
 from suture.cli.stopping import working_on
 from suture.engine import Engine, Inline, Processes, Ray, Run
+from suture.engine.runs import RECIPE
 from suture.errors import ArgumentError, BundleError, unknown_name
+from suture.storage import write_text
 
 ENGINES = ("inline", "processes", "ray")
 
@@ -89,8 +91,21 @@ def begin(
         options=given_options(),
     )
     run.info["notes"] = [*noted()]
+    if resumed() is None:
+        _keep_recipe(run, kind)
     watched(run, kind)
     return run
+
+
+def _keep_recipe(run: Run, kind: str) -> None:
+    """Beside ``run.json``, the recipe that repeats the command."""
+    from suture.cli.recipe_steps import STEPS, recipe_of
+    from suture.cli.recipe_text import written
+
+    if kind in STEPS:
+        step = recipe_of(kind, given_options() or {})
+        comment = f"Repeats: {run.info['command']}\nRun it with: suture run {run.folder}"
+        write_text(run.folder / RECIPE, written({"suture": 1, "steps": [{kind: step}]}, comment))
 
 
 RESUMABLE = ("demo", "train", "repair", "certify", "evaluate", "audit", "bench")

@@ -79,8 +79,10 @@ def command(
         reachable(repair.threat.get("norm", "linf"), threat, dataset)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
-    if said := repair.seen(dataset).note:
-        say(said)
+    seen = repair.seen(dataset)
+    seen.split.batch(1)  # says what is missing before anything is begun
+    if seen.note:
+        say(seen.note)
     spread = spreading.start()
     title = f"{Path(model).name} repaired with {type(repair).__name__}"
     run = keeping.begin("repair", title, model=model)
