@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from suture.attacks import *  # noqa: F403
     from suture.auto import *  # noqa: F403
     from suture.loading import load
-    from suture.models import cut, save
+    from suture.models import cut, save, wrap
     from suture.repairs import *  # noqa: F403
     from suture.types import Batch, Box, ThreatModel
 
@@ -54,6 +54,7 @@ _MODULES = (
 _NAMES = {
     "cut": "models",
     "save": "models",
+    "wrap": "models",
     "load": "loading",
     "Batch": "types",
     "Box": "types",

@@ -220,11 +220,7 @@ def _read(text: str, hint: Any, name: str) -> Any:
         return _READERS[hint](text)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return (
-            next(value for value in inner if str(value) == text)
-            if text in map(str, inner)
-            else _refuse()
-        )
+        return _chosen(text, inner)
     if origin in (typing.Union, types.UnionType):
         return _any_of(text, inner, name)
     if origin is tuple:
@@ -233,6 +229,18 @@ def _read(text: str, hint: Any, name: str) -> Any:
     if registry is not None:
         return registry.find(text)()
     return _refuse()
+
+
+def _chosen(text: str, values: Sequence[Any]) -> Any:
+    """The value that the text names, also with other case and dashes (``L_inf``, ``LINF``)."""
+    plain = {_bare(str(value)): value for value in values}
+    exact = {str(value): value for value in values}
+    found = exact.get(text, plain.get(_bare(text), plain.get(f"l{_bare(text)}", _refuse)))
+    return _refuse() if found is _refuse else found
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\s_-]", "", text.lower().replace("∞", "inf").replace("infinity", "inf"))
 
 
 def _refuse() -> Any:

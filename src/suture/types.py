@@ -111,7 +111,8 @@ def _check_images(images: Tensor) -> None:
         raise DataError(
             expected="pixel values in [0, 1]",
             got=f"values from {low:g} to {high:g}",
-            remedy="Divide by 255, or undo the normalisation: suture puts it inside the model.",
+            remedy="Divide by 255, or undo the normalisation: its mean and std go to the model "
+            "(suture.wrap, or --mean and --std).",
         )
 
 

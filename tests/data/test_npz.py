@@ -79,7 +79,7 @@ def test_all_images_can_be_test_images(tmp_path, images, labels):
     dataset = data.load(path, test_share=1.0)
     assert (len(dataset.test), len(dataset.train)) == (20, 0)
     assert (dataset.mean, dataset.std) == ((0.0,), (1.0,))
-    with pytest.raises(DataError, match="train split"):
+    with pytest.raises(DataError, match="training images"):
         dataset.train.batch()
 
 

@@ -204,7 +204,7 @@ def test_flat_input_needs_a_shape_and_obeys_the_layout(layout, tmp_path, rand):
 def test_unsupported_operator_is_named(tmp_path):
     nodes = [helper.make_node("Det", ["x"], ["h"], name="odd one"), FLAT]
     path = _save(tmp_path / "net.onnx", nodes)
-    with pytest.raises(ModelError, match=r"(?s)Conv.*operator 'Det' in node 'odd one'"):
+    with pytest.raises(ModelError, match="operator 'Det' in node 'odd one'"):
         models.load(path)
 
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
+from suture.data import batch_of
+from suture.data.given import Data
 from suture.errors import ArgumentError, ModelError
 from suture.models import frozen, untouched
 from suture.registry import Registry
@@ -157,7 +159,7 @@ class Attack(ABC):
     def __call__(
         self,
         model: nn.Module,
-        batch: Batch,
+        batch: Batch | Data,
         *,
         generator: torch.Generator | Stream | int | None = None,
         targets: Tensor | None = None,
@@ -169,7 +171,8 @@ class Attack(ABC):
 
         Args:
             model: classifier; its mode, its gradients and the global random state stay untouched.
-            batch: clean images and their true classes.
+            batch: clean images and their true classes; or ``(images, labels)``, a data loader, a
+                data set, of which the test images are taken.
             generator: seed or stream; the same one gives the same result.
             targets: int64 ``(n,)``, a class to reach for each image; ``None`` for untargeted.
             transfer_from: attack this model (left as untouched) in place of ``model``, which then
@@ -183,7 +186,7 @@ class Attack(ABC):
             ModelError: unusable logits.
             DataError: labels too large.
         """
-        stream = as_stream(generator)
+        stream, batch = as_stream(generator), batch_of(batch)
         self._check_targets(targets, batch.labels)
         parts, device = [], _device(model, batch.images)
         for start in range(0, len(batch), batch_size):

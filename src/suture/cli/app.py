@@ -10,7 +10,10 @@ import typer
 
 from suture import __version__
 from suture.cli.commands import Commands
+from suture.cli.usage import is_help, is_usage, told
 from suture.errors import SutureError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="suture",
@@ -40,17 +43,28 @@ def top(
 def main() -> None:
     """Run a command; 2 for an error the user can mend, 1 for a defect of suture, 130 for Ctrl-C."""
     try:
-        app()
+        status = app(standalone_mode=False)
+        if status == _INTERRUPTED:  # typer turns Ctrl-C into it
+            raise KeyboardInterrupt
+        sys.exit(status if isinstance(status, int) else 0)
     except SutureError as error:
         _say(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        _say("stopped; files written so far are whole")
-        sys.exit(130)
+        from suture.cli.stopping import words
+
+        _say(words())
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if is_help(error):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        if is_usage(error):
+            _say(f"error: {told(error)}")
+            sys.exit(2)
         if os.environ.get("SUTURE_DEBUG"):
             raise
         _say(

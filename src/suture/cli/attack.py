@@ -18,6 +18,7 @@ from suture.cli.choices import (
     Queries,
     Steps,
     make_attack,
+    reachable,
 )
 from suture.cli.common import (
     Bars,
@@ -26,6 +27,7 @@ from suture.cli.common import (
     Json,
     Number,
     Seed,
+    Size,
     emit,
     held_out,
     open_data,
@@ -44,6 +46,7 @@ Command = fields_of_chosen("--attack", ATTACKS, "square")
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     attack: Annotated[
         str, typer.Option(help=f"{', '.join(ATTACKS)}. With --help: its fields.")
     ] = "square",
@@ -68,9 +71,10 @@ def command(
 
     Example: suture attack runs/cnn --data mnist --attack square --eps 0.15 --queries 1000
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     method = make_attack(attack, {"eot": str(eot)} | assignments(settings or []), **flags)
+    reachable(method.norm, method.eps, dataset)
     classifier = opening.model(model, dataset)
     batch = held_out(dataset, n, opening.place)
     with spreading.start() as mapper, timed() as clock, Bars() as bars:

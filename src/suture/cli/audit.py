@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from suture.attacks import Square
 from suture.cli import results
-from suture.cli.choices import Model
+from suture.cli.choices import Model, make_attack, radius, reachable
 from suture.cli.common import (
     Data,
     FittingBatch,
+    Size,
     fitting,
     held_out,
     open_data,
@@ -28,9 +28,17 @@ _CURVES = {"quick": (0.5, 1.0, 2.0)}
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     tier: Annotated[str, typer.Option(help="quick, standard or deep.")] = "quick",
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    eps: Annotated[float, typer.Option(help="Radius, in pixel values of [0, 1].")] = 8 / 255,
+    eps: Annotated[
+        float,
+        typer.Option(
+            help="Radius, in pixel values of [0, 1]; 8/255 is understood.",
+            parser=radius,
+            metavar="RADIUS",
+        ),
+    ] = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
     batch_size: FittingBatch = None,
     *,
@@ -43,10 +51,11 @@ def command(
     Example: suture audit runs/cnn --data mnist --eps 0.1
     """
     chosen = tier_of(tier)
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     classifier = opening.model(model, dataset)
     batch = held_out(dataset, n or IMAGES[tier], opening.place)
-    attack = Square(norm=norm, eps=eps, queries=chosen.queries)  # type: ignore[arg-type]
+    attack = make_attack("square", norm=norm, eps=eps, queries=chosen.queries)
+    reachable(attack.norm, attack.eps, dataset)
     plan = Plan(attack=attack, tier=chosen, radii=_CURVES.get(tier, Plan().radii))
     spread = spreading.start()
     title = f"{Path(model).name} audited on {Path(data).name}"

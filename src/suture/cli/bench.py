@@ -26,6 +26,7 @@ from suture.cli.engines import (
     given_options,
     make_engine,
     resumed,
+    watched,
 )
 from suture.engine import Run
 from suture.errors import BundleError, StorageError
@@ -68,6 +69,7 @@ def command(
     given |= {"full": "true"} if full else {}
     study = studies.STUDIES.find(name)().with_settings(given)
     run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
+    watched(run, "bench")
     spread = make_engine(engine, workers, address, threads=1)
     with run, spread, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(

@@ -14,7 +14,7 @@ from suture.certify import Checker, export, files_in, load_certificate
 from suture.certify.smoothing import smoothing_files, votes
 from suture.cli import voted
 from suture.cli.bench import show
-from suture.cli.choices import Model, Weights
+from suture.cli.choices import Model, Weights, radius
 from suture.cli.common import Bars, emit, open_data, timed
 from suture.cli.options import Keeping, Spreading, grouped
 from suture.cli.voted import Counting
@@ -32,7 +32,13 @@ def command(
         typer.Option("--data", help="Certify test images; without it, re-check certificates."),
     ] = None,
     eps: Annotated[
-        list[float] | None, typer.Option("--eps", help="Radius of L∞ balls; repeatable.", min=0)
+        list[float] | None,
+        typer.Option(
+            "--eps",
+            help="Radius of L∞ balls, 8/255 is understood; repeatable.",
+            parser=radius,
+            metavar="RADIUS",
+        ),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.")

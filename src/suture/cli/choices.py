@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,21 +13,30 @@ from torch import nn
 
 from suture import models
 from suture.attacks import ATTACKS, Attack
+from suture.cli.engines import note
 from suture.data import Dataset
 from suture.engine.threads import use_fitting_threads
 from suture.errors import ArgumentError
 from suture.loading import load
 from suture.repairs import REPAIRS, Repair
+from suture.rng import Stream
 from suture.settings import has, made, number
 
 
-def _radius(text: str) -> float:
+def radius(text: str | float) -> float:
+    """A radius as people write it; a ``BadParameter`` for what is none, or negative."""
     try:
-        return number(text)
+        value = number(str(text))
     except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(
-            f"{text!r} is not a radius: numbers and fractions are understood, 0.1, 8/255, inf."
-        ) from None
+        value = math.nan
+    if value >= 0:
+        return value
+    error = ArgumentError(
+        expected="a radius for --eps: a number or a fraction, at least 0",
+        got=repr(text),
+        remedy="For example 0.1, 8/255, or inf.",
+    )
+    raise typer.BadParameter(str(error)) from error
 
 
 Norm = Annotated[
@@ -38,7 +48,7 @@ Eps = Annotated[
         "--eps",
         help="Radius, pixel values in [0, 1] (8/255 is understood), or pixels for l0; default: "
         "the method's.",
-        parser=_radius,
+        parser=radius,
         metavar="RADIUS",
     ),
 ]
@@ -74,13 +84,28 @@ Mean = Annotated[
     typer.Option(
         "--mean",
         help="What the network wants subtracted from pixels in [0, 1], one number a channel, where "
-        "that is not a part of it (.onnx, names).",
+        "that is not a part of it.",
         metavar="A,B,C",
     ),
 ]
 Std = Annotated[
     str | None,
     typer.Option("--std", help="What it wants them divided by then.", metavar="A,B,C"),
+]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        help="To what it wants pixels scaled before that: 0-255, -1..1; mean and std are in these "
+        "units then.",
+        metavar="LOW-HIGH",
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", help=f"A usual mean and std in place of these: {', '.join(models.PRESETS)}."
+    ),
 ]
 Trust = Annotated[
     bool, typer.Option("--trust-code", help="Allow module:factory to import and run its code.")
@@ -185,6 +210,32 @@ def _surplus(option: str, whose: str) -> ArgumentError:
     )
 
 
+def reachable(norm: str, eps: float, dataset: Dataset) -> None:
+    """A note where a radius is so large that nothing can hold.
+
+    Raises:
+        ArgumentError: every image can be turned into plain grey.
+    """
+    if math.isinf(eps) or norm == "l0":
+        return
+    size = math.prod(dataset.in_shape)
+    far = 0.5 * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm]
+    images = "x".join(map(str, dataset.in_shape))
+    if eps >= far and norm != "linf":
+        raise ArgumentError(
+            expected=f"an {norm} radius below {far:.4g} for images of {images}: from there on any "
+            "image can be turned into plain grey, and nothing can hold",
+            got=f"eps={eps:g}",
+            remedy="Radii are in pixel values of [0, 1]"
+            + (": usual for l2 are 0.5 to 3, and 0.5 on CIFAR-10." if norm == "l2" else "."),
+        )
+    if eps >= far / 4 and norm == "l2":
+        note(
+            f"an l2 radius of {eps:g} is large for images of {images}: {far:.3g} turns any image "
+            "into plain grey; usual are 0.5 to 3."
+        )
+
+
 def open_model(
     reference: str,
     dataset: Dataset,
@@ -192,22 +243,43 @@ def open_model(
     weights: Path | None = None,
     trust_code: bool = False,
     device: str = "cpu",
-    **statistics: str | None,
+    **given: str | None,
 ) -> nn.Module:
-    """The classifier, checked on one image of the data set; ``statistics`` are mean and std."""
-    given = {name: _statistics(name, text) for name, text in statistics.items() if text}
+    """The classifier, checked on images of the data set; ``given`` is said of its normalisation."""
     model = load(
         reference,
         weights=weights,
         trust_code=trust_code,
         device=device,
         **_open_options(reference, dataset),
-        **given,
+        **opening_statistics(**given),
     )
     some = dataset.test if len(dataset.test) else dataset.train
-    models.check_classifier(model, some.batch(1).to(device))
+    batch = some.batch(_looked_at(dataset), shuffle_stream=Stream(0).child("a look")).to(device)
+    models.check_classifier(model, batch)
     use_fitting_threads(model, dataset.in_shape)
+    if not any(given.values()):
+        with models.untouched(model):
+            if said := models.suspicion(model, batch):
+                note(f"{said}.")
     return model
+
+
+def _looked_at(dataset: Dataset) -> int:
+    """Images that a look at a model takes: fewer of large ones."""
+    return max(16, min(100, 2**20 // math.prod(dataset.in_shape)))
+
+
+def opening_statistics(
+    mean: str | None = None,
+    std: str | None = None,
+    pixels: str | None = None,
+    preset: str | None = None,
+) -> dict[str, Any]:
+    """The options about normalisation as ``load`` takes them."""
+    numbers = {k: _statistics(k, v) for k, v in (("mean", mean), ("std", std)) if v}
+    words = {k: v for k, v in (("range", pixels), ("preset", preset)) if v}
+    return numbers | words
 
 
 def _open_options(reference: str, dataset: Dataset) -> dict[str, Any]:

@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "export": "Write a model, or a part of it, as one file for deployment; the batch size stays "
     "free.",
     "bench": "Measure a paper's tables again; the same --out goes on where a stopped run was.",
+    "init": "Write a commented recipe to begin with; `suture run` carries it out.",
+    "run": "Carry out a recipe, step by step; after Ctrl-C the same line goes on.",
     "resume": "Go on with a run that was stopped or killed; the result is that of an unbroken one.",
     "history": "What every remembered epoch of a training knows: accuracy, and where the last one "
     "is wrong.",
@@ -31,7 +33,9 @@ COMMANDS: Mapping[str, str] = {
     "data": "Data sets: what there is, and what is in one.",
     "methods": "All repair methods and attacks, or every field of one: type, default, meaning, "
     "source.",
-    "runs": "Look at run folders, compare and remove them.",
+    "runs": "Look at run folders, follow, compare and remove them.",
+    "doctor": "What is installed, what this machine has, and how to mend what is missing.",
+    "cite": "BibTeX of suture and of the papers behind methods and attacks.",
 }
 """Command → the first line of its help: what ``suture --help`` shows without importing them."""
 

@@ -48,6 +48,14 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")]
 Data = Annotated[
     str, typer.Option("--data", help="A data set's name, an .npz file, or a folder of images.")
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        help="Resize a folder's pictures: 32, or 32x48 (height x width).",
+        metavar="PIXELS",
+    ),
+]
 Number = Annotated[int, typer.Option("--n", help="How many held-out images.", min=1)]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", help="Images attacked at a time: memory, not results.", min=1)
@@ -169,16 +177,38 @@ def check_device(device: str) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(
-            expected="a device that torch can use here",
-            got=f"{device!r} ({str(error).splitlines()[0]})",
-            remedy="Use --device cpu, or install torch for your accelerator.",
-        ) from None
+            expected=f"a device that torch can use here: {', '.join(_devices())}",
+            got=repr(device),
+            remedy=_about_device(device),
+        ) from error
     return device
 
 
-def open_data(name: str) -> Dataset:
-    """The data set, with a note on stderr where its numbers need one."""
-    return load_data(name)
+def _devices() -> list[str]:
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *(["cuda"] if cards else []), *cards[1:]]
+
+
+def _about_device(device: str) -> str:
+    if not torch.cuda.is_available():
+        return "Leave --device out: torch sees no accelerator (`suture doctor` says why)."
+    return "A GPU is called cuda, the second one cuda:1."
+
+
+def open_data(name: str, size: str | None = None) -> Dataset:
+    """The data set; a folder's pictures resized where that is asked for."""
+    return load_data(name, size=None if size is None else _size(size))
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().replace("×", "x").split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
+        raise ArgumentError(
+            expected="--size as a number of pixels, or height x width",
+            got=repr(text),
+            remedy="For example --size 32, or --size 32x48.",
+        )
+    return int(parts[0]), int(parts[-1])
 
 
 def held_out(dataset: Dataset, n: int, device: str) -> Batch:
@@ -190,7 +220,8 @@ def held_out(dataset: Dataset, n: int, device: str) -> Batch:
         raise DataError(
             expected=f"test images in {dataset.name}",
             got="an empty test split",
-            remedy="Give a data set with a test split, or enough images to hold some out.",
+            remedy="Give a data set with a test split (x_test and y_test in an .npz, test/ in a "
+            "folder), or enough images to hold some out.",
         )
     labels = dataset.test.labels
     by_class = len(labels) > 1 and bool((labels[1:] >= labels[:-1]).all())

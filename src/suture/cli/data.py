@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from suture.cli.common import Json, Seed, emit, open_data, say, stdout
+from suture.cli.common import Json, Seed, Size, emit, open_data, say, stdout
 from suture.data import catalogue, grid, save_png, summary
 from suture.rng import Stream
 
@@ -45,6 +45,7 @@ def list_command(as_json: Json = False) -> None:
 @app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="A data set's name, an .npz file, or a folder.")],
+    size: Size = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Where to save a grid of images, as PNG.")
     ] = None,
@@ -56,7 +57,7 @@ def show_command(
 
     Example: suture data show digits --picture digits.png
     """
-    dataset = open_data(name)
+    dataset = open_data(name, size)
     facts = summary(dataset)
     where = picture or Path(f"{Path(dataset.name).stem}.png")
     split = next(s for s in dataset.splits.values() if len(s))

@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from suture.cli.common import command_line, default_out
+from suture.cli.common import command_line, default_out, say
+from suture.cli.stopping import working_on
 from suture.engine import Engine, Inline, Processes, Ray, Run
+from suture.engine.runs import RECIPE
 from suture.errors import ArgumentError, BundleError, unknown_name
+from suture.storage import write_text
 
 ENGINES = ("inline", "processes", "ray")
 
@@ -77,7 +80,7 @@ def begin(
     parts: dict[str, str] | None = None,
 ) -> Run:
     """A new run of the command that is being executed, or the one that ``resume`` goes on with."""
-    return resumed() or Run.create(
+    run = resumed() or Run.create(
         default_out(kind, out),
         kind=kind,
         title=title,
@@ -87,6 +90,47 @@ def begin(
         parts=parts,
         options=given_options(),
     )
+    run.info["notes"] = [*noted()]
+    if resumed() is None:
+        _keep_recipe(run, kind)
+    watched(run, kind)
+    return run
+
+
+def _keep_recipe(run: Run, kind: str) -> None:
+    """Beside ``run.json``, the recipe that repeats the command."""
+    from suture.cli.recipe_steps import STEPS, recipe_of
+    from suture.cli.recipe_text import written
+
+    if kind in STEPS:
+        step = recipe_of(kind, given_options() or {})
+        comment = f"Repeats: {run.info['command']}\nRun it with: suture run {run.folder}"
+        write_text(run.folder / RECIPE, written({"suture": 1, "steps": [{kind: step}]}, comment))
+
+
+RESUMABLE = ("demo", "train", "repair", "certify", "evaluate", "audit", "bench")
+"""Commands whose runs ``suture resume`` takes."""
+
+
+def watched(run: Run, kind: str) -> None:
+    """From now on Ctrl-C tells about this run, and progress is kept in it."""
+    trusted = bool((_OPTIONS.get() or {}).get("trust_code"))
+    working_on(run.folder, goes_on=kind in RESUMABLE, trusted=trusted)
+
+
+_NOTES: ContextVar[tuple[str, ...]] = ContextVar("notes", default=())
+
+
+def note(text: str) -> None:
+    """Say something to the user at once, and keep it for the run that the command begins."""
+    if text not in _NOTES.get():
+        say(f"note: {text}")
+        _NOTES.set((*_NOTES.get(), text))
+
+
+def noted() -> tuple[str, ...]:
+    """What ``note`` was told by the running command."""
+    return _NOTES.get()
 
 
 def remembered(command: Callable[..., None]) -> Callable[..., None]:
@@ -94,11 +138,12 @@ def remembered(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def call(**options: Any) -> None:
-        token = _OPTIONS.set(options)
+        tokens = _OPTIONS.set(options), _NOTES.set(())
         try:
             command(**options)
         finally:
-            _OPTIONS.reset(token)
+            _OPTIONS.reset(tokens[0])
+            _NOTES.reset(tokens[1])
 
     return call
 

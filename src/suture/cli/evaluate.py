@@ -19,11 +19,13 @@ from suture.cli.choices import (
     Steps,
     make_attacks,
     open_model,
+    reachable,
 )
 from suture.cli.common import (
     Data,
     FittingBatch,
     Number,
+    Size,
     fitting,
     held_out,
     open_data,
@@ -81,6 +83,7 @@ class Measuring:
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     base: Annotated[
         str | None,
         typer.Option(help="The undefended model; a repaired one knows its own base."),
@@ -109,9 +112,12 @@ def command(
 
     Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
+    plan = measuring.plan(attacks)
+    for one in attacks:
+        reachable(one.norm, one.eps, dataset)
     classifier = opening.model(model, dataset)
     before = undefended_of(classifier)
     if base is not None:
@@ -124,7 +130,7 @@ def command(
     results.measure(
         subjects,
         batch,
-        measuring.plan(attacks),
+        plan,
         dataset,
         run,
         spread,

@@ -13,11 +13,21 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from suture.cli.choices import Mean, Std, Trust, Weights, open_model
+from suture.cli.choices import (
+    Mean,
+    Preset,
+    Range,
+    Std,
+    Trust,
+    Weights,
+    open_model,
+    opening_statistics,
+)
 from suture.cli.common import Device, Force, Json, Out, Seed, check_device
 from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.data import Dataset
 from suture.engine import Engine, Run
+from suture.loading import load
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Opening:
     trust_code: Trust = False
     mean: Mean = None
     std: Std = None
+    pixels: Range = None
+    preset: Preset = None
     device: Device = "cpu"
 
     @property
@@ -44,9 +56,24 @@ class Opening:
             weights=self.weights,
             trust_code=self.trust_code,
             device=self.place,
-            mean=self.mean,
-            std=self.std,
+            **self.said,
         )
+
+    def plain(self, reference: str, shape: tuple[int, ...] | None) -> nn.Module:
+        """The classifier without a look at data; ``shape`` of its images where that is known."""
+        return load(
+            reference,
+            weights=self.weights,
+            trust_code=self.trust_code,
+            device=self.place,
+            **({"in_shape": shape} if shape and reference.endswith(".onnx") else {}),
+            **opening_statistics(**self.said),
+        )
+
+    @property
+    def said(self) -> dict[str, str | None]:
+        """What was said of the network's normalisation."""
+        return {k: getattr(self, k) for k in ("mean", "std", "pixels", "preset")}
 
 
 @dataclass(frozen=True)

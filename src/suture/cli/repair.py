@@ -15,16 +15,19 @@ from suture.cli.choices import (
     Queries,
     Steps,
     make_repair,
+    reachable,
 )
 from suture.cli.common import (
     Bars,
     BatchSize,
     Data,
+    Size,
     emit,
     open_data,
     say,
     timed,
 )
+from suture.cli.engines import noted
 from suture.cli.fields import Settings, fields_of_chosen
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.repaired import repair_facts, repair_text
@@ -40,6 +43,7 @@ _MEASURE = "What the result is worth, `suture evaluate` measures on held-out ima
 def command(
     model: Model,
     data: Data,
+    size: Size = None,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(REPAIRS)}. With --help: its fields.")
     ] = "defensyn",
@@ -67,14 +71,18 @@ def command(
 
     Example: suture repair runs/cnn --data mnist --against square --norm linf --eps 0.15
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
+    if isinstance(threat := repair.threat.get("eps"), float):
+        reachable(repair.threat.get("norm", "linf"), threat, dataset)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
-    if note := repair.seen(dataset).note:
-        say(note)
+    seen = repair.seen(dataset)
+    seen.split.batch(1)  # says what is missing before anything is begun
+    if seen.note:
+        say(seen.note)
     spread = spreading.start()
     title = f"{Path(model).name} repaired with {type(repair).__name__}"
     run = keeping.begin("repair", title, model=model)
@@ -90,7 +98,7 @@ def command(
             batch_size=batch_size,
             on_progress=bars,
         )
-    run.info["notes"] = [text for text in (result.trace.get("why"), _MEASURE) if text]
+    run.info["notes"] = [t for t in (*noted(), result.trace.get("why"), _MEASURE) if t]
     run.finish()
     report.write(run.folder)
     facts = repair_facts(result, str(run.folder), clock["seconds"], keeping.seed) | {"data": data}

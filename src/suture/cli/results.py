@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from suture import report
-from suture.cli.common import Bars, emit, say, timed
+from suture.cli.common import Bars, emit, timed
+from suture.cli.engines import note, noted
 from suture.data import Dataset
 from suture.engine import Engine, Run
 from suture.evaluate import Plan, Record, Subject
@@ -28,9 +29,9 @@ def measure(
     as_json: bool,
 ) -> None:
     """Evaluate the subjects into the run, write its page, and print the answer."""
-    run.info["notes"] = _notes(subjects)
-    for note in run.info["notes"]:
-        say(f"note: {note}")
+    for said in _notes(subjects):
+        note(said)
+    run.info["notes"] = [*noted()]
     with run, engine, timed() as clock, Bars() as bars:
         records = assess(
             subjects,

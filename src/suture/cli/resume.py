@@ -10,11 +10,17 @@ import typer
 
 from suture.cli.choices import Trust
 from suture.cli.common import Json, say
-from suture.cli.engines import Address, EngineName, Workers, checked_options, resuming
+from suture.cli.engines import (
+    RESUMABLE,
+    Address,
+    EngineName,
+    Workers,
+    checked_options,
+    resuming,
+    watched,
+)
 from suture.engine import Run
 from suture.errors import BundleError
-
-COMMANDS = ("demo", "train", "repair", "certify", "evaluate", "audit", "bench")
 
 
 def command(
@@ -33,9 +39,9 @@ def command(
     """
     stopped = Run.open(run)
     name = str(stopped.info.get("kind"))
-    if name not in COMMANDS:
+    if name not in RESUMABLE:
         raise BundleError(
-            expected=f"a run of {', '.join(COMMANDS)}",
+            expected=f"a run of {', '.join(RESUMABLE)}",
             got=f"one of {name!r}",
             remedy="Such a run is short: run its command again.",
         )
@@ -44,6 +50,7 @@ def command(
     options = checked_options(body, stopped.info["options"]) | {"as_json": as_json}
     options |= _chosen(body, engine, workers, address, trust_code) | {"out": run}
     say(f"resuming {name} in {run}")
+    watched(stopped, name)
     with stopped, resuming(stopped):
         body(**options)
 

@@ -8,19 +8,19 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from suture.cli.choices import Model, Trust, Weights, open_model
+from suture.cli.choices import Model
 from suture.cli.common import (
     Bars,
     BatchSize,
     Data,
-    Device,
     Json,
     Seed,
-    check_device,
+    Size,
     emit,
     open_data,
     timed,
 )
+from suture.cli.options import Opening, grouped
 from suture.data import Dataset
 from suture.errors import ArgumentError
 from suture.repairs.dare import Slices, slice_classes
@@ -30,31 +30,31 @@ from suture.rng import Stream
 from suture.storage import write_text
 
 
+@grouped
 def command(
     model: Model,
     data: Data,
     label: Annotated[
         str, typer.Option("--class", help="A class' number or name, whose slice is shown.")
     ],
+    size: Size = None,
     q: Annotated[float, typer.Option("--q", help="Percent of synapses that are key.")] = 95.0,
     n: Annotated[int, typer.Option("--n", help="Training images whose means count.", min=1)] = 5000,
     batch_size: BatchSize = 256,
     picture: Annotated[Path | None, typer.Option(help="Draw it: an .svg file to write.")] = None,
-    weights: Weights = None,
-    trust_code: Trust = False,
     seed: Seed = 0,
-    device: Device = "cpu",
     as_json: Json = False,
+    *,
+    opening: Opening,
 ) -> None:
     """Which neurons and synapses decide a class, layer by layer (DARE's slicer).
 
     Example: suture slice runs/cnn --data mnist --class 3 --picture slice.svg
     """
-    dataset = open_data(data)
-    device = check_device(device)
+    dataset = open_data(data, size)
     index = _class(label, dataset)
-    classifier = open_model(model, dataset, weights=weights, trust_code=trust_code, device=device)
-    batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(device)
+    classifier = opening.model(model, dataset)
+    batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(opening.place)
     with timed() as clock, Bars() as bars, torch.no_grad():
         slices = slice_classes(
             classifier,

@@ -19,6 +19,7 @@ from suture.cli.common import (
     Json,
     Out,
     Seed,
+    Size,
     check_device,
     default_out,
     emit,
@@ -71,6 +72,7 @@ class Remembering:
 def command(
     arch: Annotated[str, typer.Argument(help="An architecture's name, timm:NAME, …")],
     data: Data,
+    size: Size = None,
     out: Out = None,
     force: Force = False,
     settings: Settings = None,
@@ -88,7 +90,8 @@ def command(
 
     Example: suture train cnn --data mnist --epochs 5 --out runs/cnn
     """
-    dataset = open_data(data)
+    dataset = open_data(data, size)
+    dataset.train.batch(1)  # says what is missing before anything is begun
     patience = PATIENCE if len(dataset.validation) else 0
     given: dict[str, Any] = {"patience": patience} | assignments(settings or [])
     config = made(TrainConfig, given | ({} if patience else {"patience": 0}), "training")

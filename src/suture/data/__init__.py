@@ -8,6 +8,7 @@ torch.Size([5, 1, 8, 8])
 
 from suture.data.dataset import Dataset, Split
 from suture.data.describe import summary
+from suture.data.given import batch_of
 from suture.data.listing import Entry, catalogue
 from suture.data.loading import load
 from suture.data.pictures import grid, save_png
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "Entry",
     "Split",
+    "batch_of",
     "catalogue",
     "folder",
     "grid",

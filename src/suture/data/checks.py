@@ -102,7 +102,8 @@ def _check_range(array: np.ndarray, where: str) -> None:
         raise DataError(
             expected=f"{where} in floating point with values in [0, 1]",
             got=f"values from {low:g} to {high:g}",
-            remedy="Divide by 255, or undo the normalisation: suture puts it inside the model.",
+            remedy="Divide by 255, or undo the normalisation: its mean and std go to the model "
+            "(suture.wrap, or --mean and --std).",
         )
 
 

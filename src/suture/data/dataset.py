@@ -89,6 +89,14 @@ class Split:
                 got=f"n={n}, start={start}",
                 remedy="Leave n out for the whole split.",
             )
+        if len(self) == 0:
+            what = {"train": "training"}.get(self.name, self.name)
+            raise DataError(
+                expected=f"{what} images",
+                got="an empty split: the data set has none",
+                remedy=f"Use a data set that has some (x_{self.name} and y_{self.name} in an .npz, "
+                f"{self.name}/ in a folder).",
+            )
         if start >= len(self):
             raise DataError(
                 expected=f"an image at position {start} of the {self.name} split",

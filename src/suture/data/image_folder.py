@@ -140,7 +140,7 @@ def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
             raise DataError(
                 expected=f"pictures of one size, {first[1]}x{first[0]} like {files[0]}",
                 got=f"{found[1]}x{found[0]} in {path}",
-                remedy="Give size=(height, width) to resize them all.",
+                remedy="Resize them all: --size 32 (size=32 in Python).",
             )
     return _FolderKind(grey, first, resize=False)
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from suture.data.dataset import Dataset
+from suture.data.given import Data, content_of, is_given
 from suture.data.idx import is_idx_folder, read_idx_folder
 from suture.data.image_folder import read_image_folder
 from suture.data.named import KNOWN, find
@@ -15,7 +16,7 @@ from suture.errors import ArgumentError, DataError, unknown_name
 
 
 def load(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] | Data,
     *,
     seed: int = 0,
     validation: int | float | None = None,
@@ -23,11 +24,13 @@ def load(
     size: int | tuple[int, int] | None = None,
     download: bool = True,
 ) -> Dataset:
-    """The data set of that name, or in that file or folder.
+    """The data set of that name, or in that file or folder, or of another library's kind.
 
     Args:
         name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a folder of IDX files, or
             a folder of pictures. A name wins over a path; write ``./mnist`` for a folder ``mnist``.
+            Or ``(images, labels)``, a data loader, a torch or Hugging Face data set (or a mapping
+            of these: train, validation, test).
         seed: chooses the validation images; the test images never depend on it.
         validation: a share in [0, 1) or a number of the training images; ``None`` for 10 %, at
             most 5 000. Ignored where the data has a validation set of its own.
@@ -43,22 +46,34 @@ def load(
     >>> load("digits").in_shape
     (1, 8, 8)
     """
+    if isinstance(name_or_path, Dataset):
+        return name_or_path
     found = _find(name_or_path, size, download)
     return assemble(found, seed=seed, validation=validation, test_share=test_share)
 
 
 def _find(
-    name_or_path: str | os.PathLike[str], size: int | tuple[int, int] | None, download: bool
+    name_or_path: str | os.PathLike[str] | Data,
+    size: int | tuple[int, int] | None,
+    download: bool,
 ) -> SourceContent:
+    if is_given(name_or_path):
+        if size is not None:
+            raise _no_size(size, type(name_or_path).__name__)
+        return content_of(name_or_path)
     path = Path(name_or_path).expanduser()
     named = isinstance(name_or_path, str) and name_or_path in KNOWN
     if size is not None and (named or not path.is_dir() or is_idx_folder(path)):
-        raise ArgumentError(
-            expected="size only for a folder of pictures",
-            got=f"size={size!r} for {name_or_path}",
-            remedy="Leave it out.",
-        )
+        raise _no_size(size, str(name_or_path))
     return find(str(name_or_path), download=download) if named else _from_path(path, size)
+
+
+def _no_size(size: object, where: str) -> ArgumentError:
+    return ArgumentError(
+        expected="size only for a folder of pictures",
+        got=f"size={size!r} for {where}",
+        remedy="Leave it out.",
+    )
 
 
 def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:

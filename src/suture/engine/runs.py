@@ -23,6 +23,10 @@ from suture.provenance import library_versions, machine
 from suture.storage import storage_errors, sweep, write_json, write_text
 
 SCHEMA = 1
+RECIPE = "recipe.yaml"
+"""The recipe that repeats the command that began a run."""
+PROGRESS = "progress.json"
+"""How far a run is, for ``suture runs watch``."""
 FINISHED, INCOMPLETE = "finished", "incomplete"
 _MATTER = ("suture", "torch", "torchvision", "numpy", "numba")
 _MAY_PASS = (KeyboardInterrupt, SystemExit, StorageError, EngineError, MemoryError)
@@ -32,6 +36,8 @@ _OWN = {
     "rows.jsonl",
     "failures.jsonl",
     "report.html",
+    RECIPE,
+    PROGRESS,
     "artifacts",
     "checkpoints",
     locks.FILE,
@@ -202,6 +208,7 @@ class Run:
         self.info["seconds"] = round(before + time.monotonic() - self._started, 3)
         self._save()
         self.ledger.clear()
+        (self.folder / PROGRESS).unlink(missing_ok=True)
         locks.release(self.folder)
 
     def __enter__(self) -> Run:
@@ -225,7 +232,7 @@ class Run:
 
     def _is_empty(self) -> bool:
         """Whether nothing has come out of it yet."""
-        known = {"run.json", locks.FILE, FILE}
+        known = {"run.json", RECIPE, PROGRESS, locks.FILE, FILE}
         return all(path.name in known or path.is_dir() for path in self.folder.rglob("*"))
 
     def _save(self) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suture.data import batch_of
+from suture.data.given import Data
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.certified import certified
@@ -45,7 +47,7 @@ class Evaluation:
 
 def evaluate(
     subjects: list[Subject],
-    batch: Batch,
+    batch: Batch | Data,
     plan: Plan,
     *,
     data: str,
@@ -58,7 +60,8 @@ def evaluate(
 
     Args:
         subjects: the undefended classifier first, then the defended one if there is one.
-        batch: held-out images.
+        batch: held-out images; or ``(images, labels)``, a data loader, a data set (its test
+            images).
         data: name of the data set, for the records.
         seed: root seed of all rows.
         batch_size: images attacked at a time; a matter of memory, not of results.
@@ -70,6 +73,7 @@ def evaluate(
         DataError: labels that a model has no class for.
     """
     _all_different(subjects)
+    batch = batch_of(batch)
     engine = engine or Inline(threads_per_item=None)
     with ExitStack() as modes:
         for subject in subjects:

@@ -20,6 +20,7 @@ from suture.models.cutting import Cut, cut, head_is_linear, layer_names
 from suture.models.identity import digest, identity
 from suture.models.layers import Affine, Normalise, Permute, Repeat, Reshape
 from suture.models.loading import load
+from suture.models.normalising import PRESETS, normalised, statistics, suspicion
 from suture.models.onnx_import import import_onnx
 from suture.models.pt2_import import import_pt2
 from suture.models.spec import (
@@ -30,9 +31,11 @@ from suture.models.spec import (
     spec_of,
 )
 from suture.models.weights import apply_weights, read_weights
+from suture.models.wrapping import wrap
 from suture.models.zoo import architectures, build, describe
 
 __all__ = [
+    "PRESETS",
     "Affine",
     "Cut",
     "Normalise",
@@ -61,10 +64,14 @@ __all__ = [
     "load",
     "load_bundle",
     "looks_like_softmax",
+    "normalised",
     "read_manifest",
     "read_weights",
     "register_builder",
     "save",
     "spec_of",
+    "statistics",
+    "suspicion",
     "untouched",
+    "wrap",
 ]

@@ -18,7 +18,8 @@ from torch import nn
 
 import suture
 from suture.errors import BundleError, ModelError, StorageError
-from suture.models.checks import fingerprint
+from suture.models.checks import fingerprint, untouched
+from suture.models.example import example_images
 from suture.models.spec import build_from_spec, files_of, spec_of
 from suture.models.weights import apply_weights, read_safetensors
 from suture.storage import atomic_folder
@@ -52,7 +53,22 @@ def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None 
     with atomic_folder(path) as draft:
         for name, data in content.items():
             (draft / name).write_bytes(data)
+        if manifest["spec"]["kind"] == "pt2":
+            _check_round_trip(model, _built(draft, manifest, WEIGHTS, trust_code=False))
     return path
+
+
+def _check_round_trip(model: nn.Module, again: nn.Module) -> None:
+    """What the bundle gives back answers as the model does: its graph was somebody else's."""
+    images = example_images(model)[0]
+    with untouched(model), torch.no_grad():
+        same = torch.allclose(model(images), again.to(images.device)(images), rtol=1e-4, atol=1e-5)
+    if not same:
+        raise ModelError(
+            expected="a bundle that gives the model's own logits",
+            got="others",
+            remedy="The model was changed beyond its weights; wrap it anew: suture.wrap(net, …).",
+        )
 
 
 def _before(model: nn.Module) -> nn.Module | None:

@@ -16,7 +16,7 @@ class TracedModule(fx.GraphModule):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         copied = super().__deepcopy__(memo)  # type: ignore[no-untyped-call]
-        for name in ("suture_spec", "suture_files", BEFORE):
+        for name in ("suture_spec", "suture_files", "randomised", BEFORE):
             if name in self.__dict__:
                 setattr(copied, name, copy.deepcopy(self.__dict__[name], memo))
         return copied

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.errors import ModelError
-from suture.models.messages import first_line
+from suture.models.messages import misfit, remedy
 from suture.types import Batch, check_classes
 
 
@@ -37,8 +37,8 @@ def _forward(model: nn.Module, images: Tensor) -> Tensor:
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
             expected=f"a model that takes images of shape (n, {_axes(images)})",
-            got=f"{type(error).__name__}: {first_line(error)}",
-            remedy="Use the data the model was made for, or pass in_shape=(c, h, w) when building.",
+            got=misfit(model, images, error),
+            remedy=remedy(model, images),
         ) from error
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from suture.errors import ArgumentError, ModelError
+from suture.models.messages import first_line
 
 
 def pt2_bytes(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
@@ -20,17 +24,46 @@ def pt2_bytes(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
     """
     example, buffer = torch.zeros(2, *in_shape), io.BytesIO()
     try:
-        program = torch.export.export(
-            model.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        with _quietly():
+            program = torch.export.export(
+                model.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            )
     except Exception as error:
         raise ModelError(
             expected="a model that torch.export can trace",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            remedy="Write forward without Python branches on tensor values.",
+            got=_reason(error),
+            remedy="Write forward without Python branches on tensor values and for any number of "
+            "images, or keep the code: module:factory with trust_code=True.",
         ) from error
     torch.export.save(program, buffer)
     return buffer.getvalue()
+
+
+def _reason(error: Exception) -> str:
+    """Why an export failed, in words where torch has none for users."""
+    kind = type(error).__name__
+    if kind.startswith("GuardOnDataDependent"):
+        return "a forward that branches on a tensor's value"
+    if kind in ("ConstraintViolationError", "UserError") and "batch" in str(error):
+        return "a forward that works for one number of images only"
+    return f"{kind}: {first_line(error)}"
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch.export writes on the way: its errors say the same."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def part_of(model: nn.Module, name: str | None) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from suture.errors import ModelError
 from suture.models.checks import untouched
+from suture.models.spec import carried_shape
 from suture.rng import Stream
 
 _COUNT = 3
@@ -33,19 +34,6 @@ def example_images(model: nn.Module, in_shape: Sequence[int] | None = None) -> t
         got=f"a {type(model).__name__} that carries none",
         remedy="Pass in_shape=(c, h, w).",
     )
-
-
-def carried_shape(model: nn.Module) -> tuple[int, int, int] | None:
-    """``(c, h, w)`` from a model's spec or its timm configuration, if it has either."""
-    spec = getattr(model, "suture_spec", None)
-    while isinstance(spec, dict):
-        if "in_shape" in spec:
-            c, h, w = spec["in_shape"]
-            return c, h, w
-        spec = spec.get("base")
-    configuration = getattr(model, "pretrained_cfg", None) or {}
-    size = configuration.get("input_size") if isinstance(configuration, dict) else None
-    return tuple(size) if size else None
 
 
 def _likely(model: nn.Module) -> Iterator[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.errors import ArgumentError
+from suture.rng import bits, uniform
 
 
 class Normalise(nn.Module):
@@ -116,4 +117,32 @@ class Repeat(nn.Module):
         return self.value.expand(x.shape[0], *self.value.shape[1:])
 
 
-LEAVES: tuple[type[nn.Module], ...] = (Normalise, Affine, Permute, Reshape, Repeat)
+class Uniform(nn.Module):
+    """One uniform number in [low, high) for every image.
+
+    Args:
+        low, high: the range.
+        index: tells the draws of one network apart.
+    """
+
+    def __init__(self, low: float, high: float, index: int = 0) -> None:
+        super().__init__()
+        self.low, self.high, self.index = low, high, index
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images ``(n, c, h, w)``, of which only n matters, to ``(n,)``.
+
+        Args:
+            noise: int64 ``(n,)``, random bits that decide; ``None`` leaves it to torch.
+        """
+        if noise is None:
+            share = torch.rand(len(images), device=images.device)
+            return self.low + (self.high - self.low) * share
+        return uniform(bits(noise, self.index), self.low, self.high)
+
+    def extra_repr(self) -> str:
+        """The range."""
+        return f"low={self.low}, high={self.high}"
+
+
+LEAVES: tuple[type[nn.Module], ...] = (Normalise, Affine, Permute, Reshape, Repeat, Uniform)

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from suture.errors import ArgumentError, ModelError, unknown_name
-from suture.models import factory, hub, zoo
+from suture.models import factory, hub, recognising, zoo
 from suture.models.bundle import is_bundle, load_bundle
 from suture.models.checks import check_weights
+from suture.models.normalising import NAMES as STATISTICS
+from suture.models.normalising import check_channels, normalised, statistics
 from suture.models.onnx_import import import_onnx
 from suture.models.pt2_import import import_pt2
 from suture.models.weights import apply_weights, read_weights
@@ -44,8 +46,9 @@ def load(
         classes: number of classes, where the reference leaves it open.
         trust_code: allow "module:factory" to import and run that module.
         device: where to put the model.
-        options: passed on: mean, std (all but ``.pt2`` and bundles), layout (ONNX), seed (zoo),
-            and whatever the factory or the library's constructor takes.
+        options: mean, std, range and preset as ``wrap`` takes them, for a network whose
+            normalisation is outside; and passed on: layout (ONNX), seed (zoo), whatever the
+            factory or the library's constructor takes.
 
     Raises:
         ModelError: if there is no such model, it cannot be read, or its weights do not fit or
@@ -54,6 +57,7 @@ def load(
         DependencyError: if the package that the reference names is not installed.
     """
     shape = None if in_shape is None else zoo.check_shape(in_shape)
+    options = _with_statistics(options, shape)
     asked = {"in_shape": shape, "classes": classes}
     open_ = {key: value for key, value in asked.items() if value is not None}
     model = _open(str(ref), {**open_, **options}, weights, trust_code)
@@ -61,6 +65,16 @@ def load(
         apply_weights(model, read_weights(weights))
     check_weights(model)
     return model.to(device).eval()
+
+
+def _with_statistics(options: dict[str, Any], shape: zoo.Shape | None) -> dict[str, Any]:
+    """``range`` and ``preset`` among the options become the mean and std that they mean."""
+    told = {name: options[name] for name in STATISTICS if options.get(name) is not None}
+    rest = {name: value for name, value in options.items() if name not in STATISTICS}
+    given = statistics(**told)
+    if shape is not None:
+        check_channels(given, shape[0])
+    return {**rest, **given}
 
 
 def _open(
@@ -81,13 +95,21 @@ def _open(
     path = Path(ref)
     if path.suffix == ".onnx":
         return _called(import_onnx, path, options)
-    if path.suffix == ".pt2":
+    if path.suffix == ".pt2" or (path.is_file() and recognising.is_program(path)):
         return _called(import_pt2, path, options)
     if path.is_dir() and is_bundle(path):
-        return _called(functools.partial(load_bundle, trust_code=trust_code), path, options)
+        given, rest = _parted(options)
+        opened = _called(functools.partial(load_bundle, trust_code=trust_code), path, rest)
+        return normalised(opened, **given)
     if factory.is_reference(ref) and not path.exists():
         return factory.build(ref, options, trust_code=trust_code)
     raise _unknown(ref, path)
+
+
+def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Mean and std, and all other options."""
+    given: dict[str, Any] = {name: options[name] for name in ("mean", "std") if name in options}
+    return given, {name: value for name, value in options.items() if name not in given}
 
 
 def _called(opener: Callable[..., nn.Module], ref: Any, options: dict[str, Any]) -> nn.Module:
@@ -108,10 +130,15 @@ def _called(opener: Callable[..., nn.Module], ref: Any, options: dict[str, Any])
 
 
 def _unknown(ref: str, path: Path) -> ModelError:
-    if path.exists():
-        kind = "a folder without manifest.json" if path.is_dir() else f"a {path.suffix} file"
-        got = f"{ref}, {kind if path.is_dir() or path.suffix else 'a file without suffix'}"
-        remedy = "Weights alone go to weights=; name the architecture first."
+    if path.is_file():
+        got, remedy = recognising.advice(path)
+    elif path.exists():
+        got, remedy = f"{ref}, a folder without manifest.json", _RUN
+    elif path.suffix or len(path.parts) > 1:
+        got, remedy = f"{ref}, which is not there", "Check the path: it starts in this folder."
     else:
         got, remedy = unknown_name("model", ref, zoo.architectures()), "Check the name or the path."
     return ModelError(expected=_FORMS, got=got, remedy=remedy)
+
+
+_RUN = "Name a folder that suture train, repair or suture.save has written."

@@ -8,6 +8,7 @@ bytes travel in ``suture_files`` until a bundle writes them down.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -126,6 +127,14 @@ def attach(
     return module
 
 
+def without_spec(module: nn.Module) -> nn.Module:
+    """A shallow copy that carries no spec; it shares the module's layers and weights."""
+    bare = copy.copy(module)
+    for name in ("suture_spec", "suture_files"):
+        bare.__dict__.pop(name, None)
+    return bare
+
+
 def spec_of(module: nn.Module) -> Spec:
     """The spec a module carries.
 
@@ -137,8 +146,9 @@ def spec_of(module: nn.Module) -> Spec:
         raise ModelError(
             expected="a model that suture built or loaded, with a suture_spec",
             got=f"a {type(module).__name__} without one",
-            remedy="Write a function that makes the model, and load it through "
-            "suture.models.load('module:function', trust_code=True).",
+            remedy="suture.wrap(net, in_shape=(c, h, w)) makes one of any network that can be "
+            "exported; for others write a function that makes it, and load it through "
+            "suture.load('module:function', trust_code=True).",
         )
     return spec
 
@@ -146,6 +156,19 @@ def spec_of(module: nn.Module) -> Spec:
 def files_of(module: nn.Module) -> dict[str, bytes]:
     """The files that a module's spec names: file name to content."""
     return dict(getattr(module, "suture_files", None) or {})
+
+
+def carried_shape(model: nn.Module) -> tuple[int, int, int] | None:
+    """``(c, h, w)`` from a model's spec or its timm configuration, if it has either."""
+    spec = getattr(model, "suture_spec", None)
+    while isinstance(spec, dict):
+        if "in_shape" in spec:
+            c, h, w = spec["in_shape"]
+            return c, h, w
+        spec = spec.get("base")
+    configuration = getattr(model, "pretrained_cfg", None) or {}
+    size = configuration.get("input_size") if isinstance(configuration, dict) else None
+    return tuple(size) if size else None
 
 
 def spec_file(folder: Path | None, name: str) -> bytes:

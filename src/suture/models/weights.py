@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from suture.errors import ModelError
 from suture.models.checks import check_weights
 from suture.models.messages import first_line
+from suture.models.recognising import pickled_class, whole_module
 
 _SHOWN = 5
 
@@ -30,8 +31,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         state = _read(path)
     except Exception as error:
-        raise _unusable(path, first_line(error)) from error
+        if path.suffix != ".safetensors" and (name := pickled_class(path)) is not None:
+            got, remedy = whole_module(path, name)
+            raise ModelError(expected="weights alone", got=got, remedy=remedy) from error
+        raise _unusable(path, _reason(error)) from error
     return state
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the file, without torch's advice to trust it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = first_line(error)
+    return text if text.startswith("something other") else "no file of weights, or a damaged one"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from suture.attacks import Attack
-from suture.data import Dataset, Split
+from suture.data import Dataset, Split, batch_of, load
+from suture.data.given import Data
 from suture.engine import Engine, Inline
 from suture.errors import ModelError
 from suture.models import identity, untouched
@@ -158,7 +159,7 @@ class Repair(ABC):
     def __call__(
         self,
         model: nn.Module,
-        data: Batch | Dataset,
+        data: Batch | Dataset | Data,
         *,
         generator: torch.Generator | Stream | int | None = None,
         engine: Engine | None = None,
@@ -174,7 +175,8 @@ class Repair(ABC):
         Args:
             model: classifier; not changed.
             data: training images and labels (the test set has no business here), or a data set,
-                of which the method takes the images that it wants to see (``select``).
+                of which the method takes the images that it wants to see (``select``); or as
+                ``suture.data.load`` takes it: ``(images, labels)``, a data loader, ….
             generator: seed or stream.
             engine: spreads work over processes or machines; ``None`` uses this process' threads.
             batch_size: images per forward; a matter of memory, not of results.
@@ -185,9 +187,12 @@ class Repair(ABC):
                 changes the number of classes or gives non-finite logits on the training images.
         """
         context = Context.of(generator, engine, batch_size, on_progress)
+        if isinstance(data, str | Path):
+            data = load(data)
         if isinstance(data, Dataset):
             images = self.select(data, context.stream.child("training images"))
             data = images.to(next((p.device for p in model.parameters()), torch.device("cpu")))
+        data = batch_of(data, split="train")
         with untouched(model):
             classes = _forward(model, data[:8], "the model to be repaired")
             result = self._repair(model, data, context)
@@ -240,7 +245,7 @@ _DRAWN = 20_000
 
 def repair(
     model: nn.Module,
-    data: Batch | Dataset,
+    data: Batch | Dataset | Data,
     method: Repair,
     *,
     generator: torch.Generator | Stream | int | None = None,

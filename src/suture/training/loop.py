@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from suture.data.dataset import Dataset
+from suture.data.given import Data
+from suture.data.loading import load
 from suture.errors import ArgumentError, BundleError, DataError, ModelError, StorageError
 from suture.rng import as_stream
 from suture.training.config import TrainConfig
@@ -29,7 +31,7 @@ _DEFAULT, _ALL = TrainConfig(), Retention()
 
 def train(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: Dataset | Data,
     *,
     config: TrainConfig = _DEFAULT,
     seed: int = 0,
@@ -47,7 +49,7 @@ def train(
 
     Args:
         model: a classifier, images in [0, 1] to logits.
-        dataset: what to train on.
+        dataset: what to train on; or anything that ``suture.data.load`` takes.
         config: hyper-parameters.
         seed: of shuffling, augmentation and dropout (the initial weights are the model's).
         history: a folder for every epoch's weights (``History``); ``None`` keeps none.
@@ -67,6 +69,7 @@ def train(
         BundleError: the history to resume was altered or belongs to another run.
         EngineError: one of several processes failed.
     """
+    dataset = load(dataset)
     _check(dataset, config, history, resume)
     _check_processes(processes, config)
     place = None if history is None else HistoryPlace(Path(history), retention)
@@ -120,7 +123,8 @@ def _check(dataset: Dataset, config: TrainConfig, history: Path | None, resume: 
         raise DataError(
             expected="training images",
             got=f"none in {dataset.name}",
-            remedy="Use a data set with a training split.",
+            remedy="Use a data set with a training split (x_train and y_train in an .npz, train/ "
+            "in a folder).",
         )
     if config.patience and len(dataset.validation) == 0:
         raise ArgumentError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from suture import models
+from suture.certify.export import onnx_bytes
 from suture.repairs.defensyn import DefendedClassifier, parse
 from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.rng import bits
+from suture.types import is_randomised
 
 PROGRAMS = tuple(parse(text) for text in ("v0 = 10", "v1 = v2 / v0; v1 = v1 + 9", "v2 = 10"))
 IMAGES = torch.rand(64, 1, 1, 3, generator=torch.Generator().manual_seed(0))
@@ -70,3 +74,25 @@ def test_an_onnx_file_draws_and_repeats(kind: str, tmp_path: Path):
     assert not torch.equal(free(), free()), "two calls draw two programs"
     assert torch.equal(given(), given())
     assert torch.allclose(given(), model(IMAGES, NOISE), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["programs", "weighted"])
+def test_an_exported_onnx_file_opens_again_and_draws_the_same_programs(kind, tmp_path: Path):
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    model = made(kind)
+    (tmp_path / "m.onnx").write_bytes(onnx_bytes(model, (1, 1, 3)))
+    again = models.load(tmp_path / "m.onnx", in_shape=(1, 1, 3))
+    assert is_randomised(again) and is_randomised(copy.deepcopy(again))
+    images = torch.rand(2000, 1, 1, 3, generator=torch.Generator().manual_seed(1))
+    noise = bits(torch.arange(2000), 3)
+    with torch.no_grad():
+        found = again(images, noise=noise)
+    assert torch.equal(found, again(images, noise=noise))
+    assert not torch.equal(found, again(images, noise=noise.flip(0)))
+    away = (model.each(images) - found).abs().amax(2)
+    assert float(away.amin(0).max()) < 1e-4, "each image got one of the programs"
+    shares = away.argmin(0).bincount(minlength=3) / 2000
+    wanted = torch.tensor(model.weights or (1 / 3, 1 / 3, 1 / 3))
+    assert float((shares - wanted).abs().max()) < 0.04
+    kept = models.load(models.save(again, tmp_path / "bundle"))
+    assert torch.equal(kept(images, noise=noise), found)

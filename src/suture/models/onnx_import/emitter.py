@@ -22,10 +22,14 @@ class Emitter:
         self.graph = fx.Graph()
         self._names: Counter[str] = Counter()
         self._lives: dict[fx.Node, Live] = {}
+        self._drawn: set[fx.Node] = set()
+        self._images: fx.Node | None = None
+        self._noise: fx.Node | None = None
+        self.draws = 0
 
     def input(self, shape: Sequence[int]) -> Live:
         """The placeholder for images of ``shape`` (c, h, w)."""
-        node = self.graph.placeholder("images")
+        self._images = node = self.graph.placeholder("images")
         return self._keep(node, tuple(torch.full((n, *shape), 0.5) for n in PROBES))
 
     def module(self, layer: nn.Module, value: Live) -> Live:
@@ -49,12 +53,40 @@ class Emitter:
         self.root.register_buffer(name, tensor(value))
         return self._keep(self.graph.get_attr(name), (tensor(value),) * len(PROBES))
 
+    def buffer(self, value: np.ndarray) -> Live:
+        """A constant of its own type as a buffer; floats are float32."""
+        if value.dtype.kind == "f":
+            return self.constant(value)
+        name, kept = self._name("constant"), torch.from_numpy(np.array(value))
+        self.root.register_buffer(name, kept)
+        return self._keep(self.graph.get_attr(name), (kept,) * len(PROBES))
+
+    def draw(self, layer: nn.Module) -> Live:
+        """One random number an image; the module takes ``noise`` then, which decides it."""
+        assert self._images is not None
+        if self._noise is None:
+            with self.graph.inserting_after(self._images):
+                self._noise = self.graph.placeholder("noise", default_value=None)
+        name = self._name("draw")
+        self.root.add_module(name, layer)
+        self.draws += 1
+        node = self.graph.call_module(name, (self._images, self._noise))
+        self._drawn.add(node)
+        return self._keep(node, tuple(torch.full((n,), 0.5) for n in PROBES))
+
+    def is_drawn(self, value: Live) -> bool:
+        """Whether a value comes from draws and constants alone."""
+        return value.node in self._drawn
+
     def _name(self, kind: str) -> str:
         self._names[kind] += 1
         return f"{kind}{self._names[kind]}"
 
     def _keep(self, node: fx.Node, probes: tuple[Tensor, ...]) -> Live:
         self._lives[node] = Live(node, probes)
+        origins = [origin for origin in node.all_input_nodes if origin.op != "get_attr"]
+        if origins and self._drawn.issuperset(origins):
+            self._drawn.add(node)
         return self._lives[node]
 
     def source(self, value: Live, *kinds: type[nn.Module]) -> tuple[nn.Module, Live] | None:
@@ -80,7 +112,9 @@ class Emitter:
         if (first, second) == value.shapes:
             return value
         flat = (
-            len(first) == 2 and first[0] == PROBES[0] == value.shapes[0][0] and free == [first[0]]
+            len(first) == 2 <= value.ndim
+            and first[0] == PROBES[0] == value.shapes[0][0]
+            and free == [first[0]]
         )
         target = [-1 if a != b else a for a, b in pairs]
         return self.module(nn.Flatten() if flat else Reshape(target), value)

@@ -17,6 +17,7 @@ from suture.models.onnx_import.emitter import Emitter
 from suture.models.onnx_import.folding import FOLDED, OnnxNode, constant, fold
 from suture.models.onnx_import.layers import LAYERS, Handler, Value
 from suture.models.onnx_import.reading import Preprocessing
+from suture.models.onnx_import.selecting import SELECTING
 from suture.models.onnx_import.shapes import SHAPES, reshape
 from suture.models.onnx_import.values import PROBES, Live, Static
 
@@ -25,7 +26,7 @@ Shape = tuple[int, int, int]
 
 def supported() -> tuple[str, ...]:
     """The operators that can be imported, in alphabetical order."""
-    return tuple(sorted({*LAYERS, *SHAPES, "Constant", "Reshape", "Shape", *FOLDED}))
+    return tuple(sorted({*LAYERS, *SHAPES, *SELECTING, "Constant", "Reshape", "Shape", *FOLDED}))
 
 
 def _arrays(graph: Any) -> dict[str, np.ndarray]:
@@ -56,7 +57,7 @@ def to_module(model: Any, steps: Preprocessing) -> tuple[nn.Module, Preprocessin
     emitter = Emitter()
     values[name] = enter(emitter, sizes, steps)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    handlers = {**LAYERS, **SHAPES, "Reshape": reshape(sizes[0])}
+    handlers = {**LAYERS, **SHAPES, **SELECTING, "Reshape": reshape(sizes[0])}
     for proto in graph.node:
         _add(emitter, handlers, proto, values, opset)
     return _leave(emitter, graph, values), steps
@@ -159,15 +160,17 @@ def _value(
     if node.kind == "Constant":
         return constant(node)
     if node.kind == "Shape" and isinstance(inputs[0], Live):
-        return Static(tuple(np.asarray(s, dtype=np.int64) for s in inputs[0].shapes))
+        part = slice(node.get("start", 0), node.get("end"))
+        return Static(tuple(np.asarray(s[part], dtype=np.int64) for s in inputs[0].shapes))
     statics = [v for v in inputs if not isinstance(v, Live)]
     if len(statics) == len(inputs) and node.kind in FOLDED:
         return fold(node, statics)
     if node.kind not in handlers:
         raise ModelError(
-            expected=f"operators out of {', '.join(supported())}",
+            expected=f"ONNX operators out of the {len(supported())} that can be imported",
             got=f"the operator {node.kind!r} in node {node.name!r}",
-            remedy="Export with simpler operators, or load the model as module:factory.",
+            remedy="Export with simpler operators (docs/models.md lists them), hand over a .pt2 "
+            "of the same network, or load it as module:factory.",
         )
     return handlers[node.kind](emitter, node, inputs)
 
@@ -183,4 +186,7 @@ def _leave(emitter: Emitter, graph: Any, values: dict[str, Value]) -> nn.Module:
         )
     logits = emitter.reshape(logits, [(s[0], math.prod(s[1:])) for s in logits.shapes])
     emitter.graph.output(logits.node)
-    return finish(emitter.root, emitter.graph)
+    module = finish(emitter.root, emitter.graph)
+    if emitter.draws:
+        module.randomised = True  # type: ignore[assignment]
+    return module

@@ -264,17 +264,9 @@ def same(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
     return live(node, inputs[0])
 
 
-def cast(emitter: Emitter, node: OnnxNode, inputs: Sequence[Value]) -> Live:
-    """Every float type is float32 here; a cast to integers would cut the gradient."""
-    if int(node.get("to", 1)) not in (1, 10, 11, 16):
-        raise unsuitable("a Cast of something that depends on the images to integers")
-    return live(node, inputs[0])
-
-
 SHAPES: dict[str, Handler] = {
     "Abs": unary(torch.abs),
     "Add": arithmetic(operator.add),
-    "Cast": cast,
     "Concat": concat,
     "Div": arithmetic(operator.truediv),
     "Dropout": same,

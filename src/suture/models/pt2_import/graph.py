@@ -13,7 +13,9 @@ from torch import Tensor, fx, nn
 
 from suture.errors import SutureError
 from suture.models.chain import finish
+from suture.models.layers import Normalise
 from suture.models.messages import first_line
+from suture.models.normalising import Statistics, check_channels
 from suture.models.pt2_import.archive import DTYPES, ProgramArchive, refused
 from suture.models.pt2_import.lower import LAYERS
 
@@ -25,14 +27,20 @@ _TEXTS = ("none", "tanh", "floor", "trunc", "mean", "sum")
 _MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 
 
-def to_module(archive: ProgramArchive) -> tuple[nn.Module, list[int]]:
+def to_module(
+    archive: ProgramArchive, statistics: Statistics | None = None
+) -> tuple[nn.Module, list[int]]:
     """The module of an exported classifier, and the ``(c, h, w)`` it takes.
+
+    Args:
+        archive: the parts of the file.
+        statistics: mean and std that images go through first.
 
     Raises:
         ModelError: for operators other than ATen's, several inputs or outputs, or sub-graphs.
     """
     try:
-        return _ProgramReader(archive).run()
+        return _ProgramReader(archive, statistics).run()
     except SutureError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
@@ -43,7 +51,8 @@ def to_module(archive: ProgramArchive) -> tuple[nn.Module, list[int]]:
 class _ProgramReader:
     """One pass over the nodes; ``values`` maps the program's names to graph nodes."""
 
-    def __init__(self, archive: ProgramArchive) -> None:
+    def __init__(self, archive: ProgramArchive, statistics: Statistics | None) -> None:
+        self.statistics = statistics
         module = archive.program["graph_module"]
         self.graph_json, self.signature = module["graph"], module["signature"]
         self.tensors = archive.tensors
@@ -70,14 +79,24 @@ class _ProgramReader:
             ((kind, entry),) = spec.items()
             if kind == "user_input":
                 name = entry["arg"]["as_tensor"]["name"]
-                self.values[name] = self.graph.placeholder("images")
                 shapes.append([s.get("as_int") for s in self._meta(name)["sizes"]][1:])
+                self.values[name] = self._images(shapes[-1][:1])
             else:
                 name, key = entry["arg"]["name"], _STORED[kind]
                 self.values[name] = self._attribute(entry[key], kind == "parameter")
         if len(shapes) != 1 or len(shapes[0]) != 3 or None in shapes[0]:
             raise refused(f"inputs of the shapes {shapes}", "one input of shape (n, c, h, w)")
         return shapes[0]
+
+    def _images(self, channels: list[int | None]) -> fx.Node:
+        """The placeholder, normalised where that is asked for."""
+        images = self.graph.placeholder("images")
+        if self.statistics is None:
+            return images
+        if channels and channels[0] is not None:
+            check_channels(dict(zip(("mean", "std"), self.statistics, strict=True)), channels[0])
+        self.root.add_module("normalise_pixels", Normalise(*self.statistics))
+        return self.graph.call_module("normalise_pixels", (images,))
 
     def _meta(self, name: str) -> Mapping[str, Any]:
         return self.graph_json["tensor_values"][name]
