@@ -212,8 +212,13 @@ def _assembled(
     centres: _Centres,
     settings: PatchSettings,
 ) -> PatchedClassifier:
-    weight = layers[0][0]
-    bank = PatchBank(len(weight), weight.shape[2], settings.hidden, regions.rows.shape[2])
+    bank = PatchBank(
+        len(layers[-1][0]),
+        layers[0][0].shape[-1],
+        settings.hidden,
+        regions.rows.shape[2],
+        settings.common,
+    )
     bank.fill(layers)
     half = regions.half.flatten(1)
     ranked = centres.ranked
