@@ -14,6 +14,7 @@ from torch import nn
 
 from suture import models, report
 from suture.certify import save_all
+from suture.certify.promise import FILE as PROMISE
 from suture.data import Dataset
 from suture.engine import Engine, Inline, Recorded, Run
 from suture.evaluate import Evaluation, Plan, Record, Role, Subject, decisions, evaluate
@@ -115,7 +116,8 @@ def repair(
     trace = {key: value for key, value in result.trace.items() if key not in result.artifacts}
     write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})
     run.info["outcome"] = result.status.value
-    models.save(result.model, run.artifacts / "model")
+    promised = {} if result.promise is None else {PROMISE: result.promise.to_bytes()}
+    models.save(result.model, run.artifacts / "model", beside=promised)
     save_all(result.certificates, run.artifacts / "certificates")
     for name, batch in result.images.items():
         _keep_images(run.artifacts / f"{name}.npz", batch)

@@ -8,12 +8,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from suture import bounds
 from suture.certify import Certificate, Checker, certify_box, load_certificate, save_all
-from suture.certify.checking import lower_bounds
-from suture.certify.matrices import steps_of
+from suture.certify.matrices import UnreadError, steps_of
+from suture.certify.plain import FEW, lower_bounds, outputs
 from suture.errors import ArgumentError, BundleError
 from suture.types import Box, RepairedModel
 from tests.bounds.nets import networks, points
@@ -57,7 +58,7 @@ def test_plain_matrices_find_the_bounds_of_the_bounds_room(name):
     with torch.no_grad():
         ours = bounds.bounds_of(network, Box(lower[None], upper[None]), rows[None])[0].numpy()
     plain = lower_bounds(
-        steps_of(network), lower.flatten().numpy(), upper.flatten().numpy(), rows.numpy(),
+        steps_of(model, shape), lower.flatten().numpy(), upper.flatten().numpy(), rows.numpy(),
         np.zeros(2),
     )  # fmt: skip
     if "pools" in name:
@@ -74,12 +75,85 @@ def test_plain_bounds_are_sound(name, seed):
     wide = copy.deepcopy(model).double()
     box = Box(lower[None], upper[None])
     plain = lower_bounds(
-        steps_of(bounds.read(wide, shape)), lower.flatten().numpy(), upper.flatten().numpy(),
+        steps_of(model, shape), lower.flatten().numpy(), upper.flatten().numpy(),
         rows.numpy(), np.zeros(2),
     )  # fmt: skip
     with torch.no_grad():
         values = wide(points(box, 500, seed).flatten(0, 1)) @ rows.T
     assert (values.numpy() >= plain).all()
+
+
+@pytest.mark.parametrize("few", [FEW, 1.0])
+@pytest.mark.parametrize("name", PLAIN)
+def test_sparse_rows_bound_as_dense_ones_do(name, few):
+    model, shape = NETWORKS[name]
+    lower, upper, rows = claim(model, shape, 0.1, 7)
+    given = lower.flatten().numpy(), upper.flatten().numpy(), rows.numpy(), np.zeros(2)
+    steps = steps_of(model, shape)
+    np.testing.assert_allclose(lower_bounds(steps, *given, few), lower_bounds(steps, *given, 0.0))
+
+
+class Functional(nn.Module):
+    """Layers as calls, constants as attributes, and a link over all of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.scale = nn.Conv2d(1, 2, 3, padding=1), nn.Parameter(torch.rand(2, 1, 1))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.leaky_relu(self.first(x) * self.scale, 0.2), 2)
+        x = F.pad(x[:, :, 1:], (0, 0, 1, 0), value=0.5) - F.avg_pool2d(x, 1)
+        return self.last(torch.relu(x).permute(0, 2, 3, 1).reshape(-1, 8) / 3)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "functional"])
+def test_what_is_read_computes_what_is_deployed(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        model, shape = NETWORKS.get(name) or (Functional().eval(), (1, 4, 4))
+    images = torch.rand(7, *shape, generator=torch.Generator().manual_seed(1)).double()
+    found, largest = outputs(steps_of(model, shape), images.flatten(1).numpy())
+    with torch.no_grad():
+        expected = copy.deepcopy(model).double()(images)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert largest >= np.abs(found).max()
+
+
+class Crosswise(nn.Module):
+    """Mixes examples, or branches, or multiplies: nothing that has one matrix."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def forward(self, x):
+        if self.way == "examples":
+            return x.reshape(2, -1)
+        if self.way == "product":
+            return x * x
+        if self.way == "divisor":
+            return 1 / x
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("way", ["examples", "product", "divisor", "branch"])
+def test_what_has_no_matrix_is_not_read(way):
+    with pytest.raises(UnreadError):
+        steps_of(Crosswise(way), (3, 4))
+
+
+def test_a_reader_that_is_mistaken_is_found_out():
+    """Whoever bounds, what he read must answer as what is deployed."""
+    model, made = certificate("convolutions")
+    check = Checker(model)
+    assert check(made).holds
+    for key, (layer, step, shape) in check._cache.items():
+        if step.matrices and "Conv" in type(layer).__name__:
+            wrong = dataclasses.replace(step, shift=step.shift + 0.1)
+            check._cache[key] = (layer, wrong, shape)
+    verdict = check(made)
+    assert not verdict.holds and "does not answer as the deployed model" in verdict.reason
 
 
 def test_files_come_back_as_they_were(tmp_path):

@@ -20,7 +20,7 @@ from suture.testing.small import trained
 ATTACK = Square(norm="linf", eps=0.2, queries=60)
 METHOD = DefEnSyn(attack=ATTACK, samples=120, k=5, max_length=2, programs_per_length=160_000,
                   temperature=20.0, improve=0.5)  # fmt: skip
-PATCHES = AdvRepair(attack=PGD(eps=0.1, steps=8), samples=80, patch="large")
+PATCHES = AdvRepair(attack=PGD(eps=0.1, steps=8), samples=80, patch="large", shared=0)
 PLAN = Plan(
     attack=ATTACK, eot=(1,), tier=Tier(steps=8), radii=(0.5,), also=(PGD(eps=0.1, steps=8),)
 )

@@ -20,6 +20,7 @@ from suture.storage import write_bytes
 FORMAT, VERSION = "suture-certificate", 1
 SUFFIX = ".certificate"
 _TENSORS = ("lower", "upper", "rows", "add")
+_FACTS = {"margin": float, "method": str, "network": str, "note": dict, "versions": dict}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +66,18 @@ class Certificate:
         """Write the certificate as one file, with a checksum over all of it."""
         from safetensors.torch import save
 
-        tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
-        facts = json.dumps(self._facts(), sort_keys=True)
-        checksum = _checksum(facts, tensors)
-        write_bytes(path, save(tensors, {"facts": facts, "checksum": checksum}))
+        facts, tensors = self._content()
+        write_bytes(path, save(tensors, {"facts": facts, "checksum": _checksum(facts, tensors)}))
         return path
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over all that it says."""
+        return _checksum(*self._content())
+
+    def _content(self) -> tuple[str, dict[str, Tensor]]:
+        tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
+        return json.dumps(self._facts(), sort_keys=True), tensors
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -106,9 +114,11 @@ def load_certificate(path: Path) -> Certificate:
         raise _unreadable(path, f"format and version {known}")
     if not intact or set(tensors) != set(_TENSORS):
         raise _unreadable(path, "content that does not match its checksum")
+    wrong = [key for key, kind in _FACTS.items() if not isinstance(facts.get(key), kind)]
+    if wrong:
+        raise _unreadable(path, f"no {wrong[0]} of the kind that belongs there")
     claim = (tensors[name] for name in _TENSORS)
-    told = (facts.get(key) for key in ("margin", "method", "network", "note", "versions"))
-    return Certificate(*claim, *told)  # type: ignore[arg-type]
+    return Certificate(*claim, *(facts[key] for key in _FACTS))  # type: ignore[arg-type]
 
 
 def _checksum(facts: str, tensors: dict[str, Tensor]) -> str:

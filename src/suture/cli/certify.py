@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from torch import nn
 
 from suture import loading, studies
 from suture.bounds import METHODS
-from suture.certify import Checker, export, files_in, load_certificate
-from suture.certify.smoothing import smoothing_files, votes
+from suture.certify.smoothing import votes
 from suture.cli import voted
 from suture.cli.bench import show
 from suture.cli.choices import Model, Weights, radius
-from suture.cli.common import Bars, emit, open_data, timed
+from suture.cli.common import Bars, open_data, timed
 from suture.cli.options import Keeping, Spreading, grouped
+from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
-from suture.errors import ArgumentError, BundleError, SutureError
+from suture.errors import ArgumentError
 from suture.studies.certified import Certified
 
 DEFAULT = ("ibp", "crown-ibp", "crown")
@@ -54,6 +54,7 @@ def command(
     weights: Weights = None,
     *,
     counting: Counting,
+    promised: Promised,
     spreading: Spreading,
     keeping: Keeping,
 ) -> None:
@@ -61,13 +62,14 @@ def command(
 
     A model that votes over noisy copies is certified by counting (randomised smoothing): a table of
     certified accuracy by radius, and a certificate an image. Without --data, every certificate
-    beside the model is checked again from its file and the weights alone; the exit status is 1 if
-    one does not hold.
+    beside the model is checked again from its file and the weights alone, and all of them are held
+    to the promise that the repair left: every ball that it calls proved, as large and with the
+    label and the margin that it says. The exit status is 1 if anything is not so.
 
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(_recheck(Path(model), exported, counting, keeping))
+        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping))
     opened = _opened(model, weights, data)
     _check(counting.certificates, votes(opened) and bool(eps or method))
     if votes(opened):
@@ -124,91 +126,3 @@ def _bound(study: Certified, keeping: Keeping, spreading: Spreading) -> None:
 def _opened(model: str, weights: Path | None, data: str) -> nn.Module:
     shape = {"in_shape": open_data(data).in_shape} if model.endswith(".onnx") else {}
     return loading.load(model, weights=weights, **shape)
-
-
-def _recheck(reference: Path, exported: Path | None, counting: Counting, keeping: Keeping) -> int:
-    """Prove every certificate again; 0 if all hold."""
-    given = counting.certificates
-    places = _places(reference) if given is None else _places_of(given)
-    files, counted = _certificates(places)
-    try:
-        model = loading.load(reference)
-    except BundleError as error:  # an altered network: nothing that was proved is about it
-        results = [_failed(file, error) for file in (*files, *counted)]
-    else:
-        results = _results(files, model, exported) if files else []
-        results += (
-            voted.check_votes(counted, model, counting.pieces, keeping.seed) if counted else []
-        )
-    bad = [result for result in results if not result["holds"]]
-    tried = max((result.get("tried") or 0 for result in results), default=0)
-    held = f"{len(results) - len(bad)} of {len(results)} certificates hold"
-    held += f"; {tried} were tried" if tried else ""
-    lines = [f"{result['file']}: {result['reason']}" for result in bad]
-    facts = {
-        "model": str(reference),
-        "checked": len(results),
-        "failed": len(bad),
-        "tried": tried or None,
-    }
-    emit(keeping.as_json, facts | {"certificates": results}, "\n".join([held, *lines]))
-    return 1 if bad else 0
-
-
-def _results(files: list[Path], model: nn.Module, exported: Path | None) -> list[dict[str, Any]]:
-    checker, results = Checker(model), []
-    with Bars() as bars:
-        for done, file in enumerate(files, start=1):
-            results.append(_checked(checker, file))
-            if exported is not None and results[-1]["holds"]:
-                export(load_certificate(file), model, exported, file.stem)
-            bars("certificates", done, len(files))
-    return results
-
-
-def _failed(file: Path, error: SutureError) -> dict[str, Any]:
-    return {"file": file.name, "holds": False, "margin": None, "by": "none", "reason": str(error)}
-
-
-def _checked(checker: Checker, file: Path) -> dict[str, Any]:
-    try:
-        certificate = load_certificate(file)
-        verdict = checker(certificate)
-    except SutureError as error:
-        return _failed(file, error)
-    margin = verdict.margin if verdict.margin > float("-inf") else None
-    return {
-        "file": file.name,
-        "holds": verdict.holds,
-        "margin": margin,
-        "by": verdict.by,
-        "reason": verdict.reason,
-        "tried": certificate.note.get("tried"),
-    }
-
-
-def _places(reference: Path) -> list[Path]:
-    """Where a run folder keeps certificates, and where they lie beside a bundle."""
-    return [
-        reference / "artifacts" / "certificates",
-        reference / "certificates",
-        reference.parent / "certificates",
-    ]
-
-
-def _places_of(folder: Path) -> list[Path]:
-    """The folder itself, or that of a run."""
-    return [folder, folder / "artifacts" / "certificates"]
-
-
-def _certificates(places: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Proofs, and counts of votes, in the first place that has any."""
-    for place in places:
-        if files_in(place) or smoothing_files(place):
-            return files_in(place), smoothing_files(place)
-    raise BundleError(
-        expected=f"certificates in {places[0]} or {places[-1]}",
-        got="none",
-        remedy="Name a run whose repair proves something (advrepair), name the run that has them "
-        "with --certificates, or give --data to certify test images.",
-    )

@@ -27,6 +27,7 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
             for state in ("proved", "repaired", "failed")
             if state in result.trace
         },
+        "promise": None if result.promise is None else result.promise.digest,
         "held_out": result.trace.get("held_out", {}),
         "trade_off": _trade_off(result.trace),
         "candidates": result.trace.get("candidates", []),
@@ -53,6 +54,8 @@ def repair_text(facts: dict[str, Any]) -> str:
     lines = [facts["sentence"]]
     if facts["regions"]:
         lines.append(", ".join(f"{count} {state}" for state, count in facts["regions"].items()))
+    if facts["promise"]:
+        lines.append(f"promise: {facts['promise']} (suture certify --promise asks for it)")
     n, attacked = facts["training_images"], facts["attacked_images"]
     for row in facts["programs"][:5]:
         counts = f"attacked {row['adversarial_right']}/{attacked}, clean {row['clean_right']}/{n}"

@@ -29,7 +29,13 @@ FORMAT, VERSION = "suture-bundle", 1
 MANIFEST, WEIGHTS, BEFORE = "manifest.json", "weights.safetensors", "before.safetensors"
 
 
-def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None = None) -> Path:
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    beside: Mapping[str, bytes] | None = None,
+) -> Path:
     """Write a model as a bundle folder; an older bundle at that path is replaced.
 
     Args:
@@ -37,6 +43,7 @@ def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None 
             (``suture.types.undefended_of``) is kept with it.
         path: the folder to make.
         extra: anything JSON-able to keep beside the spec (accuracy, provenance, …).
+        beside: further files by name: without them, or with others, the bundle does not open.
 
     Raises:
         ModelError: if the model has no spec.
@@ -44,7 +51,7 @@ def save(model: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None 
     """
     path = Path(path)
     before = _before(model)
-    files = {**files_of(model), WEIGHTS: _weights(model)}
+    files = {**files_of(model), **(beside or {}), WEIGHTS: _weights(model)}
     if before is not None:
         files |= {**files_of(before), BEFORE: _weights(before)}
     manifest = _manifest(model, before, files, extra)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from suture.attacks import Attack
+from suture.certify.promise import Promise
 from suture.data import Dataset, Split, batch_of, load
 from suture.data.given import Data
 from suture.engine import Engine, Inline
@@ -67,6 +68,7 @@ class RepairResult:
         status: how it ended.
         trace: what happened on the way, ready for JSON.
         certificates: claims about regions that can be checked again; empty if nothing is proved.
+        promise: what was to be proved, whether it is or not; ``None`` where that is nothing fixed.
         images: labelled images that belong to the result, by name: what A5/O has robustified.
         artifacts: what else is worth keeping, by name, ready for JSON: a file each.
     """
@@ -77,6 +79,7 @@ class RepairResult:
     certificates: tuple[Any, ...] = ()
     images: Mapping[str, Batch] = field(default_factory=dict)
     artifacts: Mapping[str, Any] = field(default_factory=dict)
+    promise: Promise | None = None
 
 
 @dataclass(frozen=True, eq=False)

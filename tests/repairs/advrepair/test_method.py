@@ -28,8 +28,14 @@ METHODS = {
     "targeted": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=10, guidance="targeted"),
     "constant": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=10, patch="constant"),
     "as published": AdvRepair(
-        attack=PGD(eps=EPS, steps=10), samples=10, optimiser="gd", learning_rate=10.0, start=0.0
+        attack=PGD(eps=EPS, steps=10),
+        samples=10,
+        optimiser="gd",
+        learning_rate=10.0,
+        start=0.0,
+        shared=0,
     ),
+    "some shared": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=6, shared=2),
     "cut": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=4, cuts=3),
 }
 every_method = pytest.mark.parametrize("name", METHODS)

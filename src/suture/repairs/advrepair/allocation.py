@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from suture.repairs.advrepair.index import ClassGroups, CubeIndex
 
 Rule = Literal["similar", "similar-near", "label", "pair", "none"]
 TOLERANCE = 1e-6
@@ -16,9 +18,6 @@ input of a box escape its patch."""
 _NUMBERS = 8_000_000
 _BLOCKS = 64
 _ALIKE = 100.0
-_ROUGH = 1e-4
-"""Relative error granted to squared distances from a float32 product."""
-_PAIRS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +62,7 @@ class Allocation(nn.Module):
     def __init__(self, anchors: Anchors, patches: int, rule: Rule, most: int) -> None:
         super().__init__()
         self.patches, self.rule, self.most = patches, rule, most
+        self._made: dict[str, Any] = {}
         for name, value in vars(anchors).items():
             self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
 
@@ -75,37 +75,76 @@ class Allocation(nn.Module):
             keys: what similarity is measured by, ``(n, f)``: the logits, or the features.
         """
         with torch.no_grad():
+            if not torch.compiler.is_exporting():
+                patch, share = self.few(inputs, logits, keys)
+                table = logits.new_zeros(len(inputs), self.patches)
+                return table.scatter_add(1, patch, share)
             inside, nearest = self.indicator(inputs)
             own = F.one_hot(self.patch[nearest], self.patches).to(logits.dtype)
             rest = self._outside(logits, keys).to(logits.dtype)
             return torch.where(inside[:, None], own, rest)
 
+    def few(self, inputs: Tensor, logits: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as lists: patches int64 ``(n, k)``, none of them twice with a share of 1, and
+        shares ``(n, k)``, 0 where the list is filled up."""
+        with torch.no_grad():
+            patch, share = self._listed(logits, keys)
+            inside, nearest = self.indicator(inputs)
+            if bool(inside.any()):
+                patch = torch.where(inside[:, None], self.patch[nearest][:, None], patch)
+                alone = torch.zeros_like(share)
+                alone[:, 0] = 1
+                share = torch.where(inside[:, None], alone, share)
+            return patch, share
+
     def indicator(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whether an input lies in some region, and in which (nearest centre): ``(n,)`` each."""
         if self.reach.shape[1] == 1 and not torch.compiler.is_exporting():
-            near = self._near(inputs)
-        else:
-            excess, distance = self.distances(inputs)
-            far = torch.full_like(distance, float("inf"))
-            near = torch.where(excess <= TOLERANCE, distance, far)
+            row, region, away = self._index().pairs(inputs)
+            nearest = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+            least = inputs.new_full((len(inputs),), float("inf"))
+            if len(row):
+                least = least.scatter_reduce(0, row, away, "amin")
+                best = torch.where(away == least[row], region, len(self.centre))
+                nearest = nearest.fill_(len(self.centre)).scatter_reduce(0, row, best, "amin")
+                nearest = nearest.clamp_max(len(self.centre) - 1)
+            return torch.isfinite(least), nearest
+        excess, distance = self.distances(inputs)
+        far = torch.full_like(distance, float("inf"))
+        near = torch.where(excess <= TOLERANCE, distance, far)
         return torch.isfinite(near).any(1), near.argmin(1)
 
-    def _near(self, inputs: Tensor) -> Tensor:
-        """L∞ distances ``(n, m)`` from the centres of the cubes that hold an input, else infinity.
+    def _index(self) -> CubeIndex:
+        made = self._prepared("index", self.centre)
+        if made is None:
+            reach = float(self.reach[0, 0]) + TOLERANCE
+            made = self._keep("index", self.centre, CubeIndex.of(self.centre, reach))
+        return made  # type: ignore[no-any-return]
 
-        A cube lies in a Euclidean ball of radius ``reach·sqrt(d)``: one matrix product leaves few
-        pairs to be looked at number by number.
-        """
-        size = (inputs * inputs).sum(1)[:, None] + (self.centre * self.centre).sum(1)
-        square = _euclidean(inputs, self.centre) - _ROUGH * (1 + size)
-        radius = self.reach[:, 0] + TOLERANCE
-        row, region = (square <= inputs.shape[1] * radius * radius).nonzero(as_tuple=True)
-        near = torch.full_like(square, float("inf"))
-        for i, j in zip(row.split(_PAIRS), region.split(_PAIRS), strict=True):
-            away = (inputs[i] - self.centre[j]).abs().amax(1)
-            held = away - self.reach[j, 0] <= TOLERANCE
-            near[i[held], j[held]] = away[held]
-        return near
+    def _groups(self, classes: int) -> ClassGroups:
+        made = self._prepared("groups", self.key)
+        if made is None or len(made.start) != classes + 1:
+            groups = ClassGroups.of(self.label, self.key, self.patch, classes)
+            made = self._keep("groups", self.key, groups)
+        return made  # type: ignore[no-any-return]
+
+    def _prepared(self, name: str, like: Tensor) -> Any:
+        """What was made of the buffers, unless they have changed since."""
+        stamp, made = self._made.get(name, (None, None))
+        return made if stamp == (like.data_ptr(), like._version) else None
+
+    def _keep(self, name: str, like: Tensor, made: Any) -> Any:
+        self._made[name] = ((like.data_ptr(), like._version), made)
+        return made
+
+    def _listed(self, logits: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Who answers outside of all regions, as lists."""
+        if self.rule == "similar":
+            return self._groups(logits.shape[1]).similar(logits, keys, self.most)
+        many = self._outside(logits, keys).to(logits.dtype)
+        size = max(1, int(many.sum(1).max())) if len(many) else 1
+        share, patch = many.topk(size, dim=1)
+        return patch, share
 
     def distances(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """How far an input lies outside of each region (negative: inside), and its L∞ distance

@@ -1,4 +1,8 @@
-"""Patches: m small ReLU networks of one shape, kept and run as stacked tensors."""
+"""Patches: m small ReLU networks of one shape, kept and run as stacked tensors.
+
+The first hidden layers may be one for all patches. Where all of them are, a patch is an affine
+function of common features, and those that answer for an input are added up before they are run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ _SPARSE = 0.5
 """Share of pairs of patch and input below which the pairs are run one patch at a time."""
 
 Layers = list[tuple[Tensor, Tensor]]
-"""Weights ``(p, out, in)`` and biases ``(p, out)`` of all patches, layer by layer."""
+"""Weights ``(p, out, in)`` and biases ``(p, out)`` of all patches, layer by layer; first those that
+they share, ``(out, in)`` and ``(out,)``."""
 
 
 class PatchBank(nn.Module):
@@ -34,19 +39,39 @@ class PatchBank(nn.Module):
 
     Args:
         count: p, number of patches.
-        inputs: numbers that a patch reads.
+        inputs: numbers that a patch is given.
         hidden: widths of the hidden layers.
         classes: numbers that it adds to the logits.
+        shared: hidden layers that all patches have in common.
+        reads: numbers that a patch without hidden layers has weights for: none, since it is a
+            constant; bundles from before kept zeros.
     """
 
-    def __init__(self, count: int, inputs: int, hidden: Sequence[int], classes: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        inputs: int,
+        hidden: Sequence[int],
+        classes: int,
+        shared: int = 0,
+        reads: int | None = None,
+    ) -> None:
         super().__init__()
         self.count, self.hidden, self.classes = count, tuple(hidden), classes
-        widths = (inputs, *hidden, classes)
+        self.inputs, self.shared = inputs, shared
+        self.reads = (inputs if hidden else 0) if reads is None else reads
+        widths = (self.reads, *hidden, classes)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(count, out, width)) for width, out in pairwise(widths)
+            nn.Parameter(torch.zeros(*self._own(depth), out, width))
+            for depth, (width, out) in enumerate(pairwise(widths))
         )
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count, out)) for out in widths[1:])
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(*self._own(depth), out))
+            for depth, out in enumerate(widths[1:])
+        )
+
+    def _own(self, depth: int) -> tuple[int, ...]:
+        return () if depth < self.shared else (self.count,)
 
     @property
     def layers(self) -> Layers:
@@ -57,8 +82,13 @@ class PatchBank(nn.Module):
         """Copy values in."""
         with torch.no_grad():
             for (weight, bias), (new_weight, new_bias) in zip(self.layers, layers, strict=True):
-                weight.copy_(new_weight)
+                weight.copy_(new_weight[..., : weight.shape[-1]])
                 bias.copy_(new_bias)
+
+    @property
+    def affine(self) -> bool:
+        """Whether a patch is an affine function of what all share."""
+        return self.shared == len(self.hidden)
 
     def forward(self, values: Tensor, share: Tensor) -> Tensor:
         """What the chosen patches add: ``(n, classes)``.
@@ -70,7 +100,12 @@ class PatchBank(nn.Module):
             values: ``(n, inputs)``.
             share: ``(n, p)``: 1 where a patch answers for an input, else 0.
         """
-        layers = self.layers
+        layers, share = self.layers, share.to(values.dtype)
+        values = common(layers, values[:, : self.reads])
+        layers = layers[self.shared :]
+        if self.affine:
+            weight, bias = layers[0]
+            return _summed(share @ weight.flatten(1), share @ bias, values)
         if not torch.compiler.is_exporting():
             used = (share != 0).any(0).nonzero()[:, 0]
             if not len(used):
@@ -79,22 +114,60 @@ class PatchBank(nn.Module):
                 return apart(layers, values, share)
             if len(used) < self.count:
                 layers, share = choose(layers, used), share[:, used]
-        return torch.einsum("np,pnc->nc", share.to(values.dtype), run(layers, values))
+        return torch.einsum("np,pnc->nc", share, run(layers, values))
+
+    def few(self, values: Tensor, patch: Tensor, share: Tensor) -> Tensor:
+        """``forward`` with the patches of each input listed: none twice.
+
+        Args:
+            values: ``(n, inputs)``.
+            patch: int64 ``(n, k)``.
+            share: ``(n, k)``: 1 where the patch answers, 0 to fill up.
+        """
+        share = share.to(values.dtype)
+        if not self.affine:
+            table = share.new_zeros(len(values), self.count).scatter_add(1, patch, share)
+            return self(values, table)
+        weight, bias = self.layers[-1]
+        features = common(self.layers, values[:, : self.reads])
+        shift = F.embedding_bag(patch, bias, mode="sum", per_sample_weights=share)
+        if not weight.shape[2]:
+            return shift
+        slope = F.embedding_bag(patch, weight.flatten(1), mode="sum", per_sample_weights=share)
+        return _summed(slope, shift, features)
 
     def one(self, index: int) -> nn.Sequential:
         """A copy of one patch as plain layers."""
         made: list[nn.Module] = [nn.Flatten()]
         for weight, bias in self.layers:
-            layer = nn.Linear(weight.shape[2], weight.shape[1]).to(weight)
+            own = (weight[index], bias[index]) if weight.ndim > 2 else (weight, bias)
+            width = own[0].shape[1] if self.hidden else self.inputs
+            layer = nn.Linear(width, len(own[1])).to(weight)
             with torch.no_grad():
-                layer.weight.copy_(weight[index])
-                layer.bias.copy_(bias[index])
+                layer.weight.zero_()[:, : own[0].shape[1]] = own[0]
+                layer.bias.copy_(own[1])
             made += [layer, nn.ReLU()]
         return nn.Sequential(*made[:-1]).eval()
 
 
+def common(layers: Layers, values: Tensor) -> Tensor:
+    """What all patches compute first: ``(n, width)``; the values, if they share nothing."""
+    for weight, bias in layers:
+        if weight.ndim > 2:
+            break
+        values = F.relu(F.linear(values, weight, bias))
+    return values
+
+
+def _summed(slope: Tensor, shift: Tensor, values: Tensor) -> Tensor:
+    """Affine functions ``(n, classes · f)`` and ``(n, classes)`` of values ``(n, f)``."""
+    slope = slope.unflatten(1, (shift.shape[1], values.shape[1]))
+    return shift + torch.einsum("ncf,nf->nc", slope, values)
+
+
 def run(layers: Layers, values: Tensor) -> Tensor:
-    """Outputs ``(p, n, classes)`` of all patches on all inputs ``(n, inputs)``."""
+    """Outputs ``(p, n, classes)`` of all patches, which share no layer, on inputs
+    ``(n, inputs)``."""
     weight, bias = layers[0]
     first = values @ weight.flatten(0, 1).T + bias.flatten()
     hidden = first.view(-1, weight.shape[0], weight.shape[1]).transpose(0, 1)
@@ -119,29 +192,39 @@ def apart(layers: Layers, values: Tensor, share: Tensor) -> Tensor:
 
 def choose(layers: Layers, index: Tensor) -> Layers:
     """The parameters of some patches; with repetitions, if the index has them."""
-    return [(weight[index], bias[index]) for weight, bias in layers]
+    return [
+        (weight[index], bias[index]) if weight.ndim > 2 else (weight, bias)
+        for weight, bias in layers
+    ]
 
 
 def network(layers: Layers) -> Network:
     """Patches as n networks of ``suture.bounds``, example i with its own weights i."""
-    width = layers[0][0].shape[2]
+    width = layers[0][0].shape[-1]
     nodes = [Node(Input(), (), (width,))]
     for index, (weight, bias) in enumerate(layers):
-        shape = (weight.shape[1],)
+        shape = (weight.shape[-2],)
         if index:
             nodes.append(Node(Relu(), (len(nodes) - 1,), nodes[-1].shape))
         nodes.append(Node(Linear(weight, bias), (len(nodes) - 1,), shape))
     return Network(tuple(nodes))
 
 
-def initial(count: int, inputs: int, hidden: Sequence[int], classes: int, stream: Stream) -> Layers:
+def initial(
+    count: int, inputs: int, hidden: Sequence[int], classes: int, stream: Stream, shared: int = 0
+) -> Layers:
     """First weights: uniform in ``± 1/sqrt(fan-in)`` as ``nn.Linear`` draws them, a last layer
-    that is nearly silent, biases 0."""
+    that is nearly silent, biases 0.
+
+    Layers that patches share are not trained; their weights are ``sqrt(6)`` times as large, so that
+    features are as large as what they are made of (He et al. 2015).
+    """
     layers: Layers = []
     for depth, (width, out) in enumerate(pairwise((inputs, *hidden, classes))):
-        draws = torch.rand(count, out, width, generator=stream.child(depth).generator())
-        scale = 1 / math.sqrt(width)
+        own = () if depth < shared else (count,)
+        draws = torch.rand(*own, out, width, generator=stream.child(depth).generator())
+        scale = (1 if own else math.sqrt(6)) / math.sqrt(width)
         if depth == len(hidden):
             scale *= _QUIET if hidden else 0.0
-        layers.append((scale * (2 * draws - 1), torch.zeros(count, out)))
+        layers.append((scale * (2 * draws - 1), torch.zeros(*own, out)))
     return layers

@@ -126,6 +126,9 @@ def joint(given: Relaxed, layers: Layers, method: Method = "crown") -> tuple[Ten
         given: N's bounds.
         layers: one patch per box, stacked.
     """
+    if not layers[0][0].shape[-1]:  # constants, which read nothing
+        shift = given.shift + torch.einsum("nkc,nc->nk", given.rows, layers[0][1])
+        return concretise(given.slope, shift, given.lower, given.upper), given.slope
     box = Box(given.lower, given.upper)
     slope, shift = _back_substituted(network(layers), box, given.rows, method)
     slope = given.slope + slope

@@ -30,7 +30,9 @@ def describe(patched: PatchedClassifier, base: nn.Module, at: str | None) -> Non
         "base": spec,
         "at": at,
         "patches": bank.count,
-        "inputs": bank.weights[0].shape[2],
+        "inputs": bank.inputs,
+        "reads": bank.reads,
+        "shared": bank.shared,
         "hidden": list(bank.hidden),
         "classes": bank.classes,
         "rule": allocation.rule,
@@ -43,7 +45,14 @@ def describe(patched: PatchedClassifier, base: nn.Module, at: str | None) -> Non
 def _build(spec: dict[str, Any], folder: Path | None) -> nn.Module:
     base = build_from_spec(spec["base"], folder)
     encoder, head = halves(base, spec["at"])
-    bank = PatchBank(spec["patches"], spec["inputs"], spec["hidden"], spec["classes"])
+    bank = PatchBank(
+        spec["patches"],
+        spec["inputs"],
+        spec["hidden"],
+        spec["classes"],
+        spec.get("shared", 0),  # bundles from before have neither
+        spec.get("reads", spec["inputs"]),
+    )
     whole = ("patch", "label", "second")
     anchors = {
         name: torch.zeros(shape, dtype=torch.int64 if name in whole else torch.float32)

@@ -81,7 +81,8 @@ class AdvRepair(PatchSettings, Repair):
             **{state.value: sum(s is state for s in states) for state in RegionStatus},
         }
         made.model.train(model.training)
-        return RepairResult(made.model, _status(trace, len(states)), trace, made.certificates)
+        status = _status(trace, len(states))
+        return RepairResult(made.model, status, trace, made.certificates, promise=made.promise)
 
     def fooled(
         self,

@@ -40,7 +40,10 @@ class PatchedClassifier(RepairedModel):
         """Logits ``(n, classes)``; the allocation is computed from the images given."""
         features = self.encoder(images)
         logits = self.head(features)
-        return self._patched(features, logits, self._shares(images, features, logits))
+        if torch.compiler.is_exporting():
+            return self._patched(features, logits, self._shares(images, features, logits))
+        patch, share = self.allocation.few(images.flatten(1), logits, self._keys(features, logits))
+        return logits + self.bank.few(features.flatten(1), patch, share)
 
     def shares(self, images: Tensor) -> Tensor:
         """Which patches answer for each image: ``(n, p)`` of 0 and 1."""
@@ -85,8 +88,11 @@ class PatchedClassifier(RepairedModel):
         return parts if covered else [self.head, *parts]
 
     def _shares(self, images: Tensor, features: Tensor, logits: Tensor) -> Tensor:
-        keys = features.flatten(1) if self.in_feature_space else logits
-        return self.allocation(images.flatten(1), logits, keys)
+        return self.allocation(images.flatten(1), logits, self._keys(features, logits))
+
+    def _keys(self, features: Tensor, logits: Tensor) -> Tensor:
+        """What similarity is measured by."""
+        return features.flatten(1) if self.in_feature_space else logits
 
     def _patched(self, features: Tensor, logits: Tensor, shares: Tensor) -> Tensor:
         return logits + self.bank(features.flatten(1), shares)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.certify import Certificate
+from suture.certify import Certificate, Promise
 from suture.models import digest, fingerprint, untouched
 from suture.repairs.advrepair.allocation import Allocation, Anchors, Rule
 from suture.repairs.advrepair.bank import Layers, PatchBank
@@ -47,6 +47,16 @@ class PatchedRegions:
     proved: Tensor
     certificates: tuple[Certificate, ...]
     trace: dict[str, Any]
+
+    @property
+    def promise(self) -> Promise | None:
+        """All balls; ``None`` for regions that are no balls, and in a feature space."""
+        regions = self.regions
+        if regions.labels is None or not regions.cubes or self.model.in_feature_space:
+            return None
+        radius = float(regions.half.flatten()[0])
+        network = fingerprint(self.model)
+        return Promise.of(regions.centre, radius, regions.labels, network, self.certificates)
 
     def judged(self, wrong: Tensor, region: Tensor, batch_size: int) -> list[RegionStatus]:
         """The state of every region, given counterexamples and where they lie.
@@ -202,8 +212,13 @@ def _assembled(
     centres: _Centres,
     settings: PatchSettings,
 ) -> PatchedClassifier:
-    weight = layers[0][0]
-    bank = PatchBank(len(weight), weight.shape[2], settings.hidden, regions.rows.shape[2])
+    bank = PatchBank(
+        len(layers[-1][0]),
+        layers[0][0].shape[-1],
+        settings.hidden,
+        regions.rows.shape[2],
+        settings.common,
+    )
     bank.fill(layers)
     half = regions.half.flatten(1)
     ranked = centres.ranked

@@ -75,6 +75,7 @@ def begin(
             settings.hidden,
             regions.rows.shape[2],
             context.stream.child("patches"),
+            settings.common,
         ),
         settings.closed
         * closing_bias(gap, regions.rows[_first(owner)], regions.clause)

@@ -111,7 +111,7 @@ def train(
         work: says what is trained, for a run that keeps pieces.
     """
     engine = engine or Inline(threads_per_item=None)
-    count = len(task.layers[0][0])
+    count = len(task.layers[-1][0])
     pieces = list(_pieces(task.subdomains.owner, task.layers, task.how.method))
     parts: list[TrainedPatches] = []
     with engine.shared(task) as shared:
@@ -122,7 +122,7 @@ def train(
             parts.append(part)
             on_progress(int(piece[-1]) + 1, count)
     return TrainedPatches(
-        layers=[(torch.cat(weights), torch.cat(biases)) for weights, biases in _by_layer(parts)],
+        layers=[_stacked(weights, biases) for weights, biases in _by_layer(parts)],
         lower=torch.cat([p.lower for p in parts]),
         upper=torch.cat([p.upper for p in parts]),
         region=torch.cat([p.region for p in parts]),
@@ -141,6 +141,13 @@ def _by_layer(parts: list[TrainedPatches]) -> Iterator[tuple[list[Tensor], list[
         yield [weight for weight, _ in pairs], [bias for _, bias in pairs]
 
 
+def _stacked(weights: list[Tensor], biases: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of all patches; what they share is in every part."""
+    if weights[0].ndim == 2:
+        return weights[0], biases[0]
+    return torch.cat(weights), torch.cat(biases)
+
+
 def _to_plain(part: TrainedPatches) -> dict[str, Any]:
     return vars(part) | {"layers": [list(pair) for pair in part.layers]}
 
@@ -153,7 +160,7 @@ def _from_plain(value: dict[str, Any]) -> TrainedPatches:
 def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
     """Patches in groups whose boxes fit together, in order."""
     room, group, filled = _fits(layers, method), list[int](), 0
-    sizes = owner.bincount(minlength=len(layers[0][0])).tolist()
+    sizes = owner.bincount(minlength=len(layers[-1][0])).tolist()
     for patch, boxes in enumerate(sizes):
         if group and filled + boxes > room:
             yield torch.tensor(group)
@@ -165,8 +172,8 @@ def _pieces(owner: Tensor, layers: Layers, method: Method) -> Iterator[Tensor]:
 
 def _fits(layers: Layers, method: Method) -> int:
     """Boxes whose backward rows fit into a cache."""
-    widest = max(weight.shape[2] for weight, _ in layers)
-    rows = max((weight.shape[1] for weight, _ in layers[:-1]), default=16)
+    widest = max(weight.shape[-1] for weight, _ in layers)
+    rows = max((weight.shape[-2] for weight, _ in layers[:-1]), default=16)
     return max(1, _CACHE // (2 * rows * widest))
 
 
@@ -185,11 +192,12 @@ class _PatchTraining:
     def __post_init__(self) -> None:
         self.room = _fits(self.layers, self.how.method)
         # A patch of one layer is a constant: its weights stay 0.
-        learnt = [layer[1:] if len(self.layers) == 1 else layer for layer in self.layers]
+        own = [layer for layer in self.layers if layer[0].ndim > 2]
+        learnt = [layer[1:] if len(self.layers) == 1 else layer for layer in own]
         self.parameters = [t.requires_grad_() for layer in learnt for t in layer]
         kind = Adam if self.how.optimiser == "adam" else Descent
         self.optimiser = kind(self.how.rate)
-        self.active = torch.ones(len(self.layers[0][0]), dtype=torch.bool)
+        self.active = torch.ones(len(self.layers[-1][0]), dtype=torch.bool)
 
     def run(self) -> None:
         """Algorithm 1."""

@@ -45,6 +45,7 @@ class AdvRepairAcasXu(Study):
         others: further ones, for RGR; also how many inputs of the domain FDD is measured on.
         cuts: boxes that the property's box is cut into before training.
         draws: inputs drawn, a million at a time, before the search turns to ascent.
+        shared: hidden layers that patches share; the paper's share none.
     """
 
     title: ClassVar[str] = "AdvRepair on ACAS Xu, property 2"
@@ -54,6 +55,7 @@ class AdvRepairAcasXu(Study):
     others: int = 5000
     cuts: int = 64
     draws: int = 4
+    shared: int = 0
 
     def cells(self) -> list[Cell]:
         """One cell a network."""
@@ -72,7 +74,7 @@ def _measure(study: AdvRepairAcasXu, a: int, b: int, stream: Stream) -> list[Row
         started = time.perf_counter()
         wrong = counterexamples(model, given, study.given + study.others, study.draws, stream)
         searched = time.perf_counter() - started
-        method = AdvRepair(cuts=study.cuts, margin=1e-4)
+        method = AdvRepair(cuts=study.cuts, margin=1e-4, shared=study.shared)
         facts = {"network": f"N_{a},{b}", "search_seconds": round(searched, 3)}
         return [
             facts | {"patch": patch} | _row(study, model, given, wrong, how, stream)

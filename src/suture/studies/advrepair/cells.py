@@ -40,6 +40,7 @@ class AdvRepairMnist(Study):
         attacked: balls, and test images, that the attacks of DSR and DGSR run on.
         autoattack: also the standard tier, of which AutoAttack is a part, around the test images
             on recomputed allocation; ``full`` runs it in the balls too.
+        shared: hidden layers that patches share; the paper's share none.
     """
 
     title: ClassVar[str] = "AdvRepair on MNIST"
@@ -51,6 +52,7 @@ class AdvRepairMnist(Study):
     epochs: int = 2
     attacked: int = 50
     autoattack: bool = False
+    shared: int = 0
 
     def cells(self) -> list[Cell]:
         """One cell a network, radius and number of balls."""
@@ -76,6 +78,7 @@ class AdvRepairFeatures(Study):
         attacked: balls, and test images, that the attacks of DSR and DGSR run on.
         rounds, epochs: M and R.
         feature_samples: inputs drawn per ball.
+        shared: hidden layers that patches share; the paper's share none.
     """
 
     title: ClassVar[str] = "AdvRepair in feature space"
@@ -86,6 +89,7 @@ class AdvRepairFeatures(Study):
     rounds: int = 25
     epochs: int = 10
     feature_samples: int = 1000
+    shared: int = 0
 
     def cells(self) -> list[Cell]:
         """One cell a radius and number of balls."""
@@ -131,7 +135,7 @@ def _mnist(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Stre
         case = measuring.BallCase(
             _network(name, study.data, study.epochs),
             _dataset(study.data),
-            AdvRepair(attack=PGD(eps=radius), samples=n),
+            AdvRepair(attack=PGD(eps=radius), samples=n, shared=study.shared),
             {"network": name, "r": radius, "size": n},
             tiers,
             study.attacked,
@@ -172,6 +176,7 @@ def _features(study: AdvRepairFeatures, grey: int, n: int, stream: Stream) -> li
         rounds=study.rounds,
         epochs=study.epochs,
         feature_samples=study.feature_samples,
+        shared=study.shared,
     )
     case = measuring.BallCase(
         model,
