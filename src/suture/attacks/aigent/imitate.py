@@ -30,7 +30,8 @@ class ChainFacts:
         own: whether the assumed phases are the input's.
         layers: each patch's layer, ``max |ε|``, and by how much it misses its targets.
         errs: whether the network with the first layer's patch says what is wanted, by a forward.
-        imitates: whether the found input gives the first layer the values of its patch.
+        imitates: whether the found input gives the first layer the values of its patch, or those
+            of them that it takes for the network to say what the patched one says.
     """
 
     status: SolverStatus
@@ -162,7 +163,7 @@ def _translated(
         return None, False
     gradient = here.rows(here.first, least[todo] @ goal.matrix[todo][None])[0]
     program = InputProgram(task.moves(gradient), task.clean, settings.limit)
-    missing, image, short = np.ones(len(least), dtype=bool), None, np.inf
+    missing, image, imitates = np.ones(len(least), dtype=bool), None, False
     room = _AS_GOOD * max(1.0, float(np.abs(made.targets).max()))
     while len(todo) and not task.late:
         missing[todo] = False
@@ -174,9 +175,9 @@ def _translated(
         now = task.network.look(image)
         assert now.first is not None
         left = least - goal.matrix @ (now.values(now.first) - before)
-        short = float(left.max())
-        if task.fooled(image):
-            break
+        imitates = task.fooled(image)
+        if imitates or float(left.max()) <= room:
+            return image, True
         todo = np.argsort(-np.where(missing, left, -np.inf))[: 2 * FEW]
         todo = todo[missing[todo] & (left[todo] > room)]
-    return image, short <= room
+    return image, imitates
