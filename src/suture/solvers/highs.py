@@ -65,6 +65,17 @@ class KeptModel:
         index = column.astype(np.int32)
         self._model.addRows(k, lower, upper, len(values), starts, index, values)
 
+    def widen(self, cost: np.ndarray, upper: np.ndarray, matrix: np.ndarray) -> None:
+        """More variables from 0 to ``upper``, with coefficients ``(rows, k)`` in the rows so far."""
+        k = len(cost)
+        column, row = matrix.T.nonzero()
+        starts = np.searchsorted(column, np.arange(k)).astype(np.int32)
+        index, values = row.astype(np.int32), matrix[row, column]
+        lower = np.zeros(k)
+        self._model.addCols(k, cost, lower, upper, len(values), starts, index, values)
+        self._n += k
+        self._columns = np.arange(self._n, dtype=np.int32)
+
     def change(self, cost: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
         """Another cost and other bounds of the variables, each ``(n,)``."""
         self._model.changeColsCost(self._n, self._columns, cost)
