@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suture.attacks.aigent.affine import onwards, signs_of
+from suture.attacks.aigent.affine import Span, onwards, signs_of
+from suture.attacks.aigent.dense import DenseLinearised
 from suture.attacks.aigent.goals import EXACT, Goal, reached, wanted
 from suture.attacks.aigent.network import Linearised
 from suture.attacks.aigent.patching import PatchChain, chain
@@ -30,8 +31,8 @@ class ChainFacts:
         own: whether the assumed phases are the input's.
         layers: each patch's layer, ``max |ε|``, and by how much it misses its targets.
         errs: whether the network with the first layer's patch says what is wanted, by a forward.
-        imitates: whether the found input gives the first layer the values of its patch, or those
-            of them that it takes for the network to say what the patched one says.
+        imitates: whether the network says of the found input what the patched network says of
+            the given one.
     """
 
     status: SolverStatus
@@ -53,7 +54,7 @@ def imitate(task: TargetSearch) -> np.ndarray | None:
     assert here.entry is not None
     entry, goal = here.values(here.entry), _goal(task, len(here.logits))
     made, own = _chain(task, tail, entry, goal)
-    image, imitates = (None, False) if not made.whole else _translated(task, here, made)
+    image, imitates = (None, False) if not made.whole else _translated(task, here, made, goal)
     task.chain = ChainFacts(
         status=made.status,
         own=own,
@@ -145,39 +146,61 @@ def _room(task: TargetSearch, tail: Tail, entry: np.ndarray) -> tuple[np.ndarray
 
 
 def _translated(
-    task: TargetSearch, here: Linearised, made: PatchChain
+    task: TargetSearch, here: Linearised | DenseLinearised, made: PatchChain, goal: Goal
 ) -> tuple[np.ndarray | None, bool]:
-    """The sparse image whose values of layer 1 are the patch's; those it misses become rows.
+    """The sparse image that does what the first layer's patch does, and whether it does.
 
-    Where no input can have these values the nearest one is given back. Also whether they are
-    met, by the network's own values.
+    Relaxed, its first layer need only have the patch's effect: the goal in the phases that the
+    patch gives the network, and of these the ones that an image breaks. Otherwise its values
+    become rows, those that the ReLU cuts off as at most zero.
     """
     assert here.first is not None
-    before, settings = here.values(here.first), task.settings
-    each = np.ones(len(before), dtype=bool)
-    marks = (made.rise, made.fall) if settings.relaxed else (each, each)
-    goal = reached(made.targets, *marks)
-    least = goal.right - goal.matrix @ before
-    todo = (least > EXACT).nonzero()[0]
+    tail = task.network.tail
+    assert tail is not None
+    each = np.ones(len(made.targets), dtype=bool)
+    if task.settings.relaxed:
+        span = Span.of(tail, made.signs, 1, len(tail))
+        effect = goal.right - goal.matrix @ span.shift
+        matrix = np.vstack([goal.matrix @ span.slope, span.phases])
+        right, begin = np.concatenate([effect, span.least]), len(effect)
+    else:
+        values = reached(made.targets, each, each)
+        matrix, right, begin = values.matrix, values.right, 0
+    return _met_by_pixels(task, here, matrix, right, begin)
+
+
+def _met_by_pixels(
+    task: TargetSearch,
+    here: Linearised | DenseLinearised,
+    matrix: np.ndarray,
+    right: np.ndarray,
+    begin: int,
+) -> tuple[np.ndarray | None, bool]:
+    """The sparsest image with ``matrix @ z_1 >= right``, rows as images break them.
+
+    The first ``begin`` rows are there from the beginning, or those that the clean image misses.
+    Where no image meets them all the nearest one is given back.
+    """
+    before = here.values(here.first)
+    least = right - matrix @ before
+    todo = np.arange(begin) if begin else (least > EXACT).nonzero()[0][: 2 * FEW]
     if not len(todo):
         return None, False
-    gradient = here.rows(here.first, least[todo] @ goal.matrix[todo][None])[0]
-    program = InputProgram(task.moves(gradient), task.clean, settings.limit)
-    missing, image, imitates = np.ones(len(least), dtype=bool), None, False
-    room = _AS_GOOD * max(1.0, float(np.abs(made.targets).max()))
+    gradient = here.rows(here.first, np.maximum(least[todo], EXACT) @ matrix[todo][None])[0]
+    program = InputProgram(task.moves(gradient), task.clean, task.settings.limit)
+    missing, image = np.ones(len(least), dtype=bool), None
+    room = _AS_GOOD * max(1.0, float(np.abs(right).max()))
     while len(todo) and not task.late:
         missing[todo] = False
-        rows = here.rows(here.first, goal.matrix[todo])
+        rows = here.rows(here.first, matrix[todo])
         program.add(rows, np.zeros(len(todo)), least[todo], soft=True)
         image = task.solved(program)
         if image is None:
             break
-        now = task.network.look(image)
-        assert now.first is not None
-        left = least - goal.matrix @ (now.values(now.first) - before)
-        imitates = task.fooled(image)
-        if imitates or float(left.max()) <= room:
+        if task.fooled(image):
             return image, True
-        todo = np.argsort(-np.where(missing, left, -np.inf))[: 2 * FEW]
+        now = task.network.look(image)
+        left = least - matrix @ (now.values(now.first) - before)
+        todo = np.argsort(-np.where(missing, left, -np.inf))[:FEW]
         todo = todo[missing[todo] & (left[todo] > room)]
-    return image, imitates
+    return image, False

@@ -31,6 +31,7 @@ class PatchChain:
             them could only come as near as possible; else how the last program failed.
         targets: ``(neurons,)`` values of layer 1 under its patch.
         rise, fall: their marks.
+        signs: the assumed phases, ±1.
     """
 
     patches: tuple[EdgeLayerPatch, ...]
@@ -38,6 +39,7 @@ class PatchChain:
     targets: np.ndarray
     rise: np.ndarray
     fall: np.ndarray
+    signs: list[np.ndarray]
 
     @property
     def whole(self) -> bool:
@@ -95,17 +97,17 @@ def chain(
         if layer == 1:
             lower, upper = np.maximum(lower, low - z), np.minimum(upper, high - z)
         elif joint:
-            below = Below(Span.of(tail, signs, 1, layer), low, high)
+            below = Below(Span.of(tail, signs, 1, layer), (low, high))
         step = PatchStep(
             tail, signs, layer, top, inputs[layer - 1], z, goal, lower, upper, below
         )
         patch, status = step.solve(solver, seconds)
         if patch is None:
-            return PatchChain(tuple(patches), status, values[0], rise, fall)
+            return PatchChain(tuple(patches), status, values[0], rise, fall, signs)
         patches.append(patch)
         if layer == 1:
             overall = SolverStatus.OPTIMAL if all(p.met for p in patches) else _MISSED
-            return PatchChain(tuple(patches), overall, z + patch.change, rise, fall)
+            return PatchChain(tuple(patches), overall, z + patch.change, rise, fall, signs)
         each = rise | True
         goal = reached(z + patch.change, *((rise, fall) if relaxed else (each, each)))
         top = layer

@@ -20,7 +20,7 @@ from suture.attacks.aigent.tail import Tail
 from suture.solvers import Growing, Problem, SolverStatus, rows, solve
 
 _SLACK = 1e4
-_FEW = 10
+_FEW = 25
 _ASSIGNMENTS = 12
 _GRID = 9
 _STEPS = np.linspace(0.05, 1.0, 20)

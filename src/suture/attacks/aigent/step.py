@@ -8,6 +8,8 @@ without loss, one over the layer's neurons: minimise M with ``|Δ_i| <= M S``, t
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +17,12 @@ import numpy as np
 from suture.attacks.aigent.affine import Span
 from suture.attacks.aigent.goals import EXACT, Goal
 from suture.attacks.aigent.tail import Tail
-from suture.solvers import Growing, SolverStatus
+from suture.solvers import Growing, Solution, SolverStatus
 
 _SLACK = 1e4
 """Cost of missing a row by one, against a largest change of one."""
+_AT_ONCE = 25
+"""Broken rows that enter a program at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +64,11 @@ class Below:
 
     Attributes:
         span: from z_1 to the patched layer.
-        lower, upper: ``(neurons,)`` of z_1.
+        room: ``(lower, upper)`` of z_1, each ``(neurons,)``.
     """
 
     span: Span
-    lower: np.ndarray
-    upper: np.ndarray
+    room: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,84 +98,133 @@ class PatchStep:
     def solve(
         self, solver: str, seconds: float | None
     ) -> tuple[EdgeLayerPatch | None, SolverStatus]:
-        """The patch with the smallest ``max |ε|``, among those with the least ``Σ|Δ|``."""
+        """The patch with the smallest ``max |ε|``; of the last layer's, that with the least Σ|Δ|.
+
+        Targets that layers before have to meet are free to be any of the smallest.
+        """
         reach = float(np.abs(self.inputs).sum())
         if reach == 0.0:
             return None, SolverStatus.INFEASIBLE
-        n = len(self.values)
-        program, upper = self._program(solver)
-        best = program.solve(seconds)
-        if not best.status.found:
-            return None, best.status
-        most, missed = float(best.x[2 * n]), float(best.x[2 * n + 1])
-        cost = np.zeros(len(upper))
-        cost[: 2 * n] = 1.0
-        upper[: 2 * n] = np.minimum(upper[: 2 * n], most * (1 + 1e-9) + 1e-12)
-        upper[2 * n : 2 * n + 2] = most * (1 + 1e-9) + 1e-12, missed * (1 + 1e-9) + 1e-12
-        program.change(cost=cost, upper=upper)
-        tidy = program.solve(seconds)
-        x = tidy.x if tidy.status.found else best.x
-        change = x[:n] - x[n : 2 * n]
+        slope, offset = self._effect()
+        rows = LazyRows(*self._constraints(slope, offset))
+        found, missed = self._smallest(slope, offset, rows, solver, seconds)
+        if not found.status.found:
+            return None, found.status
+        change = slope @ found.x[: slope.shape[1]] + offset
+        if self.below is None:
+            change = self._least_sum(change, missed, rows, solver, seconds)
         largest = float(np.abs(change).max()) / reach
-        return EdgeLayerPatch(
-            self.layer, change, largest, missed, self.inputs
-        ), SolverStatus.OPTIMAL
+        patch = EdgeLayerPatch(self.layer, change, largest, missed, self.inputs)
+        return patch, SolverStatus.OPTIMAL
 
-    def _program(self, solver: str) -> tuple[Growing, np.ndarray]:
+    def _effect(self) -> tuple[np.ndarray, np.ndarray]:
+        """Δ as ``slope @ w + offset`` of the unknowns w: Δ itself, or the first layer's values."""
+        if self.below is None:
+            return np.eye(len(self.values)), np.zeros(len(self.values))
+        return self.below.span.slope, self.below.span.shift - self.values
+
+    def _constraints(
+        self, slope: np.ndarray, offset: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Goal, then phases, as ``matrix @ w >= right``; how many rows the goal has."""
+        span = Span.of(self.tail, self.signs, self.layer, self.top)
+        matrix = np.vstack([self.goal.matrix @ span.slope, span.phases])
+        right = np.concatenate([self.goal.right - self.goal.matrix @ span.shift, span.least])
+        right, matrix = right - matrix @ (self.values + offset), matrix @ slope
+        if self.below is not None:
+            matrix = np.vstack([matrix, self.below.span.phases])
+            right = np.concatenate([right, self.below.span.least])
+        return matrix, right, len(self.goal.right)
+
+    def _smallest(
+        self,
+        slope: np.ndarray,
+        offset: np.ndarray,
+        rows: LazyRows,
+        solver: str,
+        seconds: float | None,
+    ) -> tuple[Solution, float]:
         """Minimise M with ``|Δ_i| <= M`` (a common factor S changes nothing).
 
-        Variables (Δ⁺, Δ⁻, M, slack; z_1 where the layers before count). The slack lets every row
-        be missed by the same amount, at a price that M never outweighs where they can be met.
+        Variables (w, M, slack). The slack lets every row be missed by the same amount, at a price
+        that M never outweighs where they can be met.
         """
-        n, first = len(self.values), 0 if self.below is None else len(self.below.lower)
-        free = np.full(2, np.inf)
-        upper = np.concatenate([np.maximum(self.upper, 0.0), np.maximum(-self.lower, 0.0), free])
-        lower, cost = np.zeros(2 * n + 2), np.concatenate([np.zeros(2 * n), [1.0, _SLACK]])
-        if self.below is not None:
-            lower = np.concatenate([lower, self.below.lower])
-            upper = np.concatenate([upper, self.below.upper])
-            cost = np.append(cost, np.zeros(first))
-        program = Growing(cost, lower, upper, solver=solver)
-        matrix, right = self._constraints()
-        _rows(program, matrix, 0.0, 1.0, right - matrix @ self.values, np.inf, first)
-        unit = np.eye(n)
-        _rows(program, unit, -1.0, 0.0, -np.inf, 0.0, first, both=unit)
-        if self.below is not None:
-            span = self.below.span
-            made = span.shift - self.values
-            _rows(program, unit, 0.0, 0.0, made, made, first, below=-span.slope)
-            empty = np.zeros((len(span.least), n))
-            _rows(program, empty, 0.0, 0.0, span.least, np.inf, first, below=span.phases)
-        return program, upper
+        n, k = slope.shape
+        lower, upper = (self.lower, self.upper) if self.below is None else self.below.room
+        cost = np.append(np.zeros(k), [1.0, _SLACK])
+        ends = np.zeros(2), np.full(2, np.inf)
+        program = Growing(cost, np.append(lower, ends[0]), np.append(upper, ends[1]), solver=solver)
+        most, none, free = np.ones((n, 1)), np.zeros((n, 1)), np.full(n, np.inf)
+        program.add(np.hstack([slope, -most, none]), -free, -offset)
+        program.add(np.hstack([slope, most, none]), -offset, free)
+        found = rows.solved(program, lambda m: _widened(m, 0.0, 1.0), seconds)
+        return found, float(found.x[-1]) if found.status.found else np.inf
 
-    def _constraints(self) -> tuple[np.ndarray, np.ndarray]:
-        """Goal and phases as ``matrix @ z >= right`` on the patched layer's values z."""
-        span = Span.of(self.tail, self.signs, self.layer, self.top)
-        matrix = np.vstack([span.phases, self.goal.matrix @ span.slope])
-        right = self.goal.right - self.goal.matrix @ span.shift
-        return matrix, np.concatenate([span.least, right])
+    def _least_sum(
+        self,
+        change: np.ndarray,
+        missed: float,
+        rows: LazyRows,
+        solver: str,
+        seconds: float | None,
+    ) -> np.ndarray:
+        """Among the patches that are no larger and miss no more, the one with the least Σ|Δ|."""
+        n, most = len(change), float(np.abs(change).max()) * (1 + 1e-9) + 1e-12
+        upper = np.concatenate([np.maximum(self.upper, 0.0), np.maximum(-self.lower, 0.0)])
+        program = Growing(
+            np.ones(2 * n), np.zeros(2 * n), np.minimum(upper, most), solver=solver
+        )
+        less = missed * (1 + 1e-9) + 1e-12 if missed > EXACT else 0.0
+        found = rows.relaxed(less).solved(program, lambda m: np.hstack([m, -m]), seconds)
+        return found.x[:n] - found.x[n:] if found.status.found else change
 
 
-def _rows(
-    program: Growing,
-    matrix: np.ndarray,
-    most: float,
-    slack: float,
-    lower: np.ndarray | float,
-    upper: np.ndarray | float,
-    first: int,
-    *,
-    both: np.ndarray | None = None,
-    below: np.ndarray | None = None,
-) -> None:
-    """``lower <= matrix (Δ⁺ - Δ⁻) + most M + slack s + below z_1 <= upper``.
+def _widened(matrix: np.ndarray, most: float, slack: float) -> np.ndarray:
+    return np.hstack([matrix, np.tile([most, slack], (len(matrix), 1))])
 
-    ``both`` takes the place of ``-matrix`` for Δ⁻.
+
+class LazyRows:
+    """Rows ``matrix @ w >= right`` that enter a program only when its answer breaks them.
+
+    Args:
+        matrix, right: ``(k, unknowns)``, ``(k,)``.
+        first: how many rows are there from the beginning.
     """
-    k = len(matrix)
-    ends = np.tile([most, slack], (k, 1))
-    blocks = [matrix, -matrix if both is None else both, ends]
-    if first:
-        blocks.append(np.zeros((k, first)) if below is None else below)
-    low = np.broadcast_to(np.asarray(lower, dtype=float), (k,)).copy()
-    program.add(np.hstack(blocks), low, np.broadcast_to(np.asarray(upper, float), (k,)).copy())
+
+    def __init__(self, matrix: np.ndarray, right: np.ndarray, first: int) -> None:
+        self._matrix, self._right = matrix, right
+        self._used = np.zeros(len(right), dtype=bool)
+        self._used[:first] = True
+
+    def relaxed(self, by: float) -> LazyRows:
+        """Rows that may be missed by so much, those that were used so far from the beginning."""
+        made = LazyRows(self._matrix, self._right - by, 0)
+        made._used = self._used.copy()
+        return made
+
+    def solved(
+        self,
+        program: Growing,
+        wide: Callable[[np.ndarray], np.ndarray],
+        seconds: float | None,
+    ) -> Solution:
+        """Solve, add the rows that are broken, and again until none is.
+
+        Args:
+            wide: rows on w as rows on the program's variables, the slack among them.
+        """
+        add, started = self._used.nonzero()[0], time.perf_counter()
+        while True:
+            matrix = wide(self._matrix[add])
+            program.add(matrix, self._right[add], np.full(len(add), np.inf))
+            self._used[add] = True
+            spent = time.perf_counter() - started
+            left = None if seconds is None else max(1e-3, seconds - spent)
+            found = program.solve(left)
+            if not found.status.found:
+                return found
+            broken = self._right - wide(self._matrix) @ found.x
+            add = np.argsort(-np.where(self._used, -np.inf, broken))[:_AT_ONCE]
+            add = add[~self._used[add] & (broken[add] > EXACT)]
+            if not len(add):
+                return found
