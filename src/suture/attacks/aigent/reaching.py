@@ -23,6 +23,7 @@ _SLACK = 1e4
 _FEW = 25
 _ASSIGNMENTS = 12
 _GRID = 9
+_WALK, _FARTHER = 50, 1.05
 _STEPS = np.linspace(0.05, 1.0, 20)
 
 Left = Callable[[], float | None]
@@ -60,10 +61,14 @@ def in_own_phases(first: FirstValues, left: Left = lambda: None) -> SolverStatus
 def assignment(first: FirstValues, left: Left = lambda: None) -> tuple[np.ndarray | None, int]:
     """Values z_1 near ``start`` with which the network itself meets the goal, and programs solved.
 
-    Programs in the phases of one point, the broken ones as rows; then in those of the best point
-    on the way there. Where that leads nowhere, from the point that single values lead to, one
-    after another; ``None`` if that fails too.
+    First by steps of the least largest change along the gradient. Where they do not lead there,
+    programs in the phases of one point, the broken ones as rows; then in those of the best point
+    on the way. Last from the point that single values lead to, one after another; ``None`` if all
+    fail.
     """
+    values = _walked(first)
+    if values is not None:
+        return values, 0
     values, programs = _chased(first, first.start, left)
     if values is not None:
         return values, programs
@@ -72,6 +77,37 @@ def assignment(first: FirstValues, left: Left = lambda: None) -> tuple[np.ndarra
         return None, programs
     values, more = _chased(first, base, left)
     return base if values is None else values, programs + more
+
+
+def _walked(first: FirstValues) -> np.ndarray | None:
+    """DeepFool's steps (Moosavi-Dezfooli et al. 2016) for the L∞ norm: ``gap / |g|₁`` each way."""
+    base = first.start
+    for _ in range(_WALK):
+        layers = onwards(first.tail, base)
+        gaps = first.goal.right - first.goal.matrix @ layers[-1]
+        worst = int(gaps.argmax())
+        if gaps[worst] <= 0.0:
+            return _nearer(first, base)
+        gradient = first.goal.matrix[worst]
+        for weight, below in zip(first.tail.weights[:0:-1], layers[-2::-1], strict=True):
+            gradient = (gradient @ weight) * (below > 0)
+        total = np.abs(gradient).sum()
+        if total == 0.0:
+            return None
+        step = base + _FARTHER * gaps[worst] / total * np.sign(gradient)
+        moved = np.clip(step, first.lower, first.upper)
+        if np.array_equal(moved, base):
+            return None
+        base = moved
+    return None
+
+
+def _nearer(first: FirstValues, far: np.ndarray) -> np.ndarray:
+    """The first point of a grid on the way from ``start`` that meets the goal."""
+    tries = first.start + _STEPS[:, None] * (far - first.start)
+    outputs = onwards(first.tail, tries)[-1]
+    good = (first.goal.right - outputs @ first.goal.matrix.T).max(1) <= 0.0
+    return tries[int(good.argmax())] if good.any() else far
 
 
 def _chased(first: FirstValues, base: np.ndarray, left: Left) -> tuple[np.ndarray | None, int]:

@@ -21,7 +21,7 @@ from suture.solvers import Growing, Solution, SolverStatus
 
 _SLACK = 1e4
 """Cost of missing a row by one, against a largest change of one."""
-_AT_ONCE = 25
+_AT_ONCE = 60
 """Broken rows that enter a program at a time."""
 
 
