@@ -38,6 +38,67 @@ def solve(problem: Problem, limits: Limits) -> Solution:
     )
 
 
+class KeptModel:
+    """A linear program that HiGHS keeps: rows are added, costs change, the basis stays.
+
+    Args:
+        cost, lower, upper: float64 ``(n,)``.
+    """
+
+    def __init__(self, cost: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+        self._n, self._model = len(cost), highspy.Highs()
+        self._model.setOptionValue("output_flag", False)
+        self._model.setOptionValue("threads", 1)
+        self._model.setOptionValue("presolve", "off")
+        self._columns = np.arange(self._n, dtype=np.int32)
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = self._n, 0
+        lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, lower, upper
+        self._model.passModel(lp)
+
+    def add(self, matrix: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+        """Rows ``lower <= matrix @ x <= upper``, matrix ``(k, n)``."""
+        k = len(matrix)
+        row, column = matrix.nonzero()
+        starts = np.searchsorted(row, np.arange(k)).astype(np.int32)
+        values = matrix[row, column]
+        index = column.astype(np.int32)
+        self._model.addRows(k, lower, upper, len(values), starts, index, values)
+
+    def widen(self, cost: np.ndarray, upper: np.ndarray, matrix: np.ndarray) -> None:
+        """More variables from 0 to ``upper``, with coefficients ``(rows, k)`` in the rows so far."""
+        k = len(cost)
+        column, row = matrix.T.nonzero()
+        starts = np.searchsorted(column, np.arange(k)).astype(np.int32)
+        index, values = row.astype(np.int32), matrix[row, column]
+        lower = np.zeros(k)
+        self._model.addCols(k, cost, lower, upper, len(values), starts, index, values)
+        self._n += k
+        self._columns = np.arange(self._n, dtype=np.int32)
+
+    def change(self, cost: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
+        """Another cost and other bounds of the variables, each ``(n,)``."""
+        self._model.changeColsCost(self._n, self._columns, cost)
+        self._model.changeColsBounds(self._n, self._columns, lower, upper)
+
+    def solve(self, limits: Limits, cost: np.ndarray) -> Solution:
+        """The optimum, from the last basis on; ``cost`` as it is now."""
+        started = time.perf_counter()
+        if limits.seconds is not None:
+            spent = self._model.getRunTime()
+            self._model.setOptionValue("time_limit", spent + float(limits.seconds))
+        self._model.run()
+        status = _ENDS.get(self._model.getModelStatus(), SolverStatus.FAILED)
+        seconds, name = time.perf_counter() - started, f"HiGHS {self._model.version()}"
+        answer = self._model.getSolution()
+        if status is not SolverStatus.OPTIMAL or not answer.value_valid:
+            return nothing(status, self._n, seconds, name, -np.inf)
+        x = np.asarray(answer.col_value, dtype=np.float64)
+        value = float(cost @ x)
+        duals = np.asarray(answer.row_dual, dtype=np.float64)
+        return Solution(status, x, value, value, seconds, name, duals=duals)
+
+
 def _run(
     problem: Problem, limits: Limits, presolve: bool
 ) -> tuple[highspy.Highs, highspy.HighsModelStatus]:

@@ -106,13 +106,15 @@ def test_variants_of_the_patches(network: Network, right_images: Images):
     base = AIGENT()
     found = {}
     for name, change in {
-        "paper": {}, "free": {"marking": False}, "equal": {"relaxed": False},
+        "joint": {}, "free": {"marking": "off"}, "equal": {"relaxed": False},
+        "sign": {"marking": "sign"}, "own": {"chain": "own"}, "paper": {"chain": "paper"},
         "none": {"patches": False},
     }.items():  # fmt: skip
         findings = dataclasses.replace(base, **change).findings(model, batch)
         assert sum(one.outcome is SearchOutcome.FOUND for one in findings) >= 9, name
         found[name] = sum(one.origin == "patches" for one in findings)
-    assert found["paper"] >= 3 and found["none"] == 0
+    assert found["joint"] >= 9 and found["free"] >= 9 and found["equal"] >= 9
+    assert found["paper"] < found["joint"] and found["none"] == 0
 
 
 def test_an_unusable_solver_falls_back_and_says_so(

@@ -143,7 +143,7 @@ def test_the_attacks_program_over_neurons_is_the_one_over_weights(seed: int):
     target = int(values[1].argmin())
     half = Tail(network.weights[1:], network.biases[1:], nn.Identity())
     goal = wanted(target, [c for c in range(3) if c != target], 3, 1e-3)
-    made = chain(half, inputs[1], goal, marking=False)
+    made = chain(half, inputs[1], goal)
     if not np.any(inputs[1]):
         assert made.status is SolverStatus.INFEASIBLE
         return
@@ -158,14 +158,15 @@ def test_the_attacks_program_over_neurons_is_the_one_over_weights(seed: int):
 def test_marks_of_the_papers_third_figure():
     """Green output 1 and red output 2 make hidden neuron 1 green and hidden neuron 2 red."""
     goal = wanted(0, [1], 2, 0.0)
-    made = chain(GOLDBERGER, THREE_FOUR, goal)
-    assert made.marks.tolist() == [1, -1]
+    for marking in ("split", "sign"):
+        made = chain(GOLDBERGER, THREE_FOUR, goal, marking=marking)
+        assert made.rise.tolist() == [True, False] and made.fall.tolist() == [False, True]
     assert [patch.layer for patch in made.patches] == [1]
 
 
 def test_the_chain_on_the_toy_network():
     goal = wanted(1, [0], 2, 1e-6)
-    made = chain(TOY, HALF, goal, marking=False)
+    made = chain(TOY, HALF, goal)
     assert [patch.layer for patch in made.patches] == [2, 1]
     assert made.status is SolverStatus.OPTIMAL
     assert made.patches[0].largest < 17 / 4 and made.patches[1].largest < 7 / 4

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suture.attacks.aigent.goals import Marking
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.search import Finding, SearchOutcome, search
 from suture.attacks.aigent.task import Settings
@@ -50,7 +51,12 @@ class AIGENT(Attack):
 
     Args:
         patches: begin with the paper's patches; without them the whole network's phases are used.
-        marking: increment neurons may only rise and decrement neurons only fall, where possible.
+        chain: how targets of patches are chosen. "joint": among those that the layers before can
+            reach, in phases in which the whole chain is possible. "own": likewise, in the input's
+            phases. "paper": each patch alone, in the input's phases.
+        marking: which way a neuron may leave its target. "split": marks along every weight, an
+            equation for neurons that are marked both ways (Elboher et al. 2020). "sign": one mark
+            by the sign of the weighted sum. "off": equations.
         relaxed: a patched layer's values become bounds along the marks rather than equations.
         method: "lp" for the linear relaxation, "milp" to minimise the number of pixels exactly in
             the assumed phases; use the latter with ``seconds``.
@@ -74,7 +80,8 @@ class AIGENT(Attack):
     norm: Norm = "l0"
     eps: float = math.inf
     patches: bool = True
-    marking: bool = True
+    chain: Literal["joint", "own", "paper"] = "joint"
+    marking: Marking = "split"
     relaxed: bool = True
     method: Literal["lp", "milp"] = "lp"
     margin: float = 1e-3
@@ -98,6 +105,9 @@ class AIGENT(Attack):
         require(self.method in ("lp", "milp"), 'method "lp" or "milp"', f"{self.method!r}")
         together = self.channels in ("together", "apart")
         require(together, 'channels "together" or "apart"', f"channels={self.channels!r}")
+        chains, marks = ("joint", "own", "paper"), ("split", "sign", "off")
+        require(self.chain in chains, 'chain "joint", "own" or "paper"', f"{self.chain!r}")
+        require(self.marking in marks, 'marking "split", "sign" or "off"', f"{self.marking!r}")
         require(self.solver in SOLVERS, f"a solver out of {', '.join(SOLVERS)}", self.solver)
         require(self.margin > 0, "margin > 0", f"margin={self.margin!r}")
         require(0 < self.max_change <= 1, "max_change in (0, 1]", f"{self.max_change!r}")
@@ -187,6 +197,7 @@ class AIGENT(Attack):
     def _settings(self, margin: float) -> Settings:
         return Settings(
             patches=self.patches,
+            chain=self.chain,
             marking=self.marking,
             relaxed=self.relaxed,
             method=self.method,

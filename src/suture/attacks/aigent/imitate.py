@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from suture.attacks.aigent.affine import Span, onwards, signs_of
+from suture.attacks.aigent.dense import DenseLinearised
+from suture.attacks.aigent.goals import EXACT, Goal, reached, wanted
 from suture.attacks.aigent.network import Linearised
-from suture.attacks.aigent.patching import PatchChain, chain, sides, wanted
+from suture.attacks.aigent.patching import PatchChain, chain
 from suture.attacks.aigent.program import InputProgram
+from suture.attacks.aigent.reaching import FirstValues, assignment
+from suture.attacks.aigent.step import EdgeLayerPatch
+from suture.attacks.aigent.tail import Tail
 from suture.attacks.aigent.task import FEW, TargetSearch
+from suture.solvers import SolverStatus
 
-_EXACT = 1e-9
+_AS_GOOD = 1e-6
+"""By how much a value may miss its target and still count as imitated, over its size."""
+
+
+@dataclass(frozen=True)
+class ChainFacts:
+    """What became of one image's patches.
+
+    Attributes:
+        status: OPTIMAL where every patch meets its targets in the assumed phases.
+        own: whether the assumed phases are the input's.
+        layers: each patch's layer, ``max |ε|``, and by how much it misses its targets.
+        errs: whether the network with the first layer's patch says what is wanted, by a forward.
+        imitates: whether the network says of the found input what the patched network says of
+            the given one.
+    """
+
+    status: SolverStatus
+    own: bool
+    layers: tuple[tuple[int, float, float], ...]
+    errs: bool
+    imitates: bool = False
 
 
 def imitate(task: TargetSearch) -> np.ndarray | None:
@@ -17,79 +47,160 @@ def imitate(task: TargetSearch) -> np.ndarray | None:
 
     The network may still disagree: its phases need not be those that the patches assumed.
     """
-    if not task.settings.patches or task.network.tail is None:
+    tail = task.network.tail
+    if not task.settings.patches or tail is None:
         return None
     here = task.network.at(task.clean)
-    made = _chain(task, here)
-    return None if made is None else _translated(task, here, made)
-
-
-def _chain(task: TargetSearch, here: Linearised) -> PatchChain | None:
-    """The patches: with marking, and without where that is too strict.
-
-    Where no patches meet every goal those that come nearest are given back.
-    """
-    tail, settings = task.network.tail, task.settings
-    assert tail is not None and here.entry is not None
-    classes = len(here.logits)
-    others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
-    goal = wanted(task.target, others, classes, settings.margin)
-    best: PatchChain | None = None
-    for marking in (True, False) if settings.marking else (False,):
-        made = chain(
-            tail,
-            here.values(here.entry),
-            goal,
-            marking=marking,
-            relaxed=settings.relaxed,
-            solver=settings.solver,
-            seconds=task.left,
-        )
-        task.programs += 2 * len(made.patches)
-        if made.status.found:
-            return made
-        if best is None and made.patches and made.patches[-1].layer == 1:
-            best = made
-    return best
-
-
-def _translated(task: TargetSearch, here: Linearised, made: PatchChain) -> np.ndarray | None:
-    """Values of layer 1 as rows on the input; those that the last input misses are added.
-
-    Rows that the patch changes come first. Where no input can have these values the nearest one
-    is given back.
-    """
-    assert here.first is not None
-    weights, least = _targets(made, here.values(here.first), task.settings.relaxed)
-    changed = (np.abs(least) > _EXACT).nonzero()[0]
-    todo = changed if len(changed) else np.arange(len(least))
-    gradient = here.rows(here.first, least[todo] @ weights[todo][None])[0]
-    program = InputProgram(task.moves(gradient), task.clean, task.settings.limit)
-    missing = np.ones(len(least), dtype=bool)
-    image = None
-    for _ in range(task.settings.repairs):
-        if not len(todo) or task.late:
-            break
-        missing[todo] = False
-        program.add(
-            here.rows(here.first, weights[todo]), np.zeros(len(todo)), least[todo], soft=True
-        )
-        image = task.solved(program)
-        if image is None or task.fooled(image):
-            break
-        now = task.network.look(image)
-        assert now.first is not None
-        short = least - weights @ (now.values(now.first) - here.values(here.first))
-        todo = np.argsort(-np.where(missing, short, -np.inf))[: 2 * FEW]
-        todo = todo[missing[todo] & (short[todo] > _EXACT)]
+    assert here.entry is not None
+    entry, goal = here.values(here.entry), _goal(task, len(here.logits))
+    made, own = _chain(task, tail, entry, goal)
+    image, imitates = (None, False) if not made.whole else _translated(task, here, made, goal)
+    task.chain = ChainFacts(
+        status=made.status,
+        own=own,
+        layers=tuple((p.layer, p.largest, _missed(p)) for p in made.patches),
+        errs=made.short(tail, goal) <= task.settings.margin / 2,
+        imitates=imitates,
+    )
     return image
 
 
-def _targets(made: PatchChain, values: np.ndarray, relaxed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """``weights @ (z_1 - values) >= least``: bounds along the change, or equations, as two."""
-    change = made.targets - values
-    ways = sides(change, made.marks)
-    weights, least = np.diag(ways), ways * change
-    if relaxed:
-        return weights, least
-    return np.vstack([weights, -weights]), np.concatenate([least, -least])
+def _missed(patch: EdgeLayerPatch) -> float:
+    return 0.0 if patch.met else patch.missed
+
+
+def _goal(task: TargetSearch, classes: int) -> Goal:
+    others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
+    return wanted(task.target, others, classes, task.settings.margin)
+
+
+def _chain(
+    task: TargetSearch, tail: Tail, entry: np.ndarray, goal: Goal
+) -> tuple[PatchChain, bool]:
+    """The patches, and whether they assume the input's own phases.
+
+    With joint targets: in the phases of first-layer values with which the network meets the goal.
+    Where none are found, and in the paper's way, in the input's phases, marks first held and then
+    let go; those that come nearest are given back where none meet every goal.
+    """
+    settings = task.settings
+    room = _room(task, tail, entry)
+    if settings.chain == "joint":
+        first = FirstValues(tail, tail.values(entry)[1][0], *room, goal)
+        values, programs = assignment(first, lambda: task.left)
+        task.programs += programs
+        if values is not None:
+            signs = signs_of(onwards(tail, values))
+            made = _patched(task, tail, entry, goal, signs=signs, room=room, restrict=False)
+            if made.status.found:
+                return made, False
+    best: PatchChain | None = None
+    for restrict in (True, False) if settings.marking != "off" else (False,):
+        made = _patched(task, tail, entry, goal, signs=None, room=room, restrict=restrict)
+        if made.status.found or task.late:
+            return made, True
+        best = made if best is None or (made.whole and not best.whole) else best
+    assert best is not None
+    return best, True
+
+
+def _patched(
+    task: TargetSearch,
+    tail: Tail,
+    entry: np.ndarray,
+    goal: Goal,
+    *,
+    signs: list[np.ndarray] | None,
+    room: tuple[np.ndarray, np.ndarray],
+    restrict: bool,
+) -> PatchChain:
+    settings = task.settings
+    made = chain(
+        tail,
+        entry,
+        goal,
+        signs=signs,
+        marking=settings.marking,
+        restrict=restrict,
+        relaxed=settings.relaxed,
+        joint=settings.chain != "paper",
+        room=None if settings.chain == "paper" else room,
+        solver=settings.solver,
+        seconds=task.left,
+    )
+    task.programs += 2 * len(made.patches)
+    return made
+
+
+def _room(task: TargetSearch, tail: Tail, entry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Between which values an image can bring the first layer; infinite behind convolutions."""
+    weight, bias = tail.weights[0], tail.biases[0]
+    clean = task.clean.ravel()
+    if entry.shape != clean.shape or not np.array_equal(entry, clean):
+        free = np.full(len(bias), np.inf)
+        return -free, free
+    most = task.settings.max_change
+    low, high = np.maximum(clean - most, 0.0), np.minimum(clean + most, 1.0)
+    up, down = np.maximum(weight, 0.0), np.minimum(weight, 0.0)
+    return up @ low + down @ high + bias, up @ high + down @ low + bias
+
+
+def _translated(
+    task: TargetSearch, here: Linearised | DenseLinearised, made: PatchChain, goal: Goal
+) -> tuple[np.ndarray | None, bool]:
+    """The sparse image that does what the first layer's patch does, and whether it does.
+
+    Relaxed, its first layer need only have the patch's effect: the goal in the phases that the
+    patch gives the network, and of these the ones that an image breaks. Otherwise its values
+    become rows, those that the ReLU cuts off as at most zero.
+    """
+    assert here.first is not None
+    tail = task.network.tail
+    assert tail is not None
+    each = np.ones(len(made.targets), dtype=bool)
+    if task.settings.relaxed:
+        span = Span.of(tail, made.signs, 1, len(tail))
+        effect = goal.right - goal.matrix @ span.shift
+        matrix = np.vstack([goal.matrix @ span.slope, span.phases])
+        right, begin = np.concatenate([effect, span.least]), len(effect)
+    else:
+        values = reached(made.targets, each, each)
+        matrix, right, begin = values.matrix, values.right, 0
+    return _met_by_pixels(task, here, matrix, right, begin)
+
+
+def _met_by_pixels(
+    task: TargetSearch,
+    here: Linearised | DenseLinearised,
+    matrix: np.ndarray,
+    right: np.ndarray,
+    begin: int,
+) -> tuple[np.ndarray | None, bool]:
+    """The sparsest image with ``matrix @ z_1 >= right``, rows as images break them.
+
+    The first ``begin`` rows are there from the beginning, or those that the clean image misses.
+    Where no image meets them all the nearest one is given back.
+    """
+    before = here.values(here.first)
+    least = right - matrix @ before
+    todo = np.arange(begin) if begin else (least > EXACT).nonzero()[0][: 2 * FEW]
+    if not len(todo):
+        return None, False
+    gradient = here.rows(here.first, np.maximum(least[todo], EXACT) @ matrix[todo][None])[0]
+    program = InputProgram(task.moves(gradient), task.clean, task.settings.limit)
+    missing, image = np.ones(len(least), dtype=bool), None
+    room = _AS_GOOD * max(1.0, float(np.abs(right).max()))
+    while len(todo) and not task.late:
+        missing[todo] = False
+        rows = here.rows(here.first, matrix[todo])
+        program.add(rows, np.zeros(len(todo)), least[todo], soft=True)
+        image = task.solved(program)
+        if image is None:
+            break
+        if task.fooled(image):
+            return image, True
+        now = task.network.look(image)
+        left = least - matrix @ (now.values(now.first) - before)
+        todo = np.argsort(-np.where(missing, left, -np.inf))[:FEW]
+        todo = todo[missing[todo] & (left[todo] > room)]
+    return image, False

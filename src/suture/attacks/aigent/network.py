@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from suture import bounds
+from suture.attacks.aigent.dense import DenseLinearised, is_dense, outputs
 from suture.attacks.aigent.tail import read_tail
 from suture.errors import ModelError
 
@@ -38,6 +39,7 @@ class LayeredNetwork:
             parameter.requires_grad_(False)
         self._model, self._noise = copied, noise
         self.tail = read_tail(copied) if noise is None else None
+        self._dense = self.tail if is_dense(copied, self.tail) else None
         self.forwards = 0
         self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
@@ -57,15 +59,23 @@ class LayeredNetwork:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits ``(n, classes)`` of images ``(n, c, h, w)``, float64."""
+        if self._dense is not None:
+            self.forwards += len(images)
+            return outputs(self._dense, images)
         with torch.no_grad():
             return self._forward(torch.from_numpy(images)).numpy()
 
-    def look(self, image: np.ndarray) -> Linearised:
+    def look(self, image: np.ndarray) -> Linearised | DenseLinearised:
         """The values at one image ``(c, h, w)``, without derivatives."""
+        if self._dense is not None:
+            return self.at(image)
         return self._watched(torch.from_numpy(image)[None])
 
-    def at(self, image: np.ndarray) -> Linearised:
+    def at(self, image: np.ndarray) -> Linearised | DenseLinearised:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
+        if self._dense is not None:
+            self.forwards += 1
+            return DenseLinearised(self._dense, image)
         return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
 
     def _watched(self, point: Tensor) -> Linearised:
@@ -115,11 +125,16 @@ class Linearised:
     entry: Tensor | None
     first: Tensor | None
 
-    def values(self, of: Tensor) -> np.ndarray:
+    @property
+    def base(self) -> np.ndarray:
+        """The image at which the values were taken, ``(c, h, w)``."""
+        return self.point[0].detach().numpy()
+
+    def values(self, of: Any) -> np.ndarray:
         """The values as an array."""
         return of.detach().numpy()
 
-    def rows(self, of: Tensor, weights: np.ndarray) -> np.ndarray:
+    def rows(self, of: Any, weights: np.ndarray) -> np.ndarray:
         """Derivative of ``weights @ of`` with respect to the image, ``(k, c, h, w)``.
 
         Args:

@@ -18,10 +18,21 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from suture.solvers import Problem, Solution, rows, solve
+from suture.solvers import (
+    PricedProgram,
+    Problem,
+    Solution,
+    SolverStatus,
+    cheapest_cover,
+    rows,
+    solve,
+)
+from suture.solvers.choosing import TOLERANCE
 
 _SLACK = 1e4
 """Cost of missing the property by one logit, in pixels: it is missed only where it must be."""
+_BEGIN = 64
+"""Columns that a program begins with, those that help the property most."""
 _LEAST = 1e-7
 """Parts of a move below this are the solver's rounding."""
 
@@ -88,6 +99,8 @@ class InputProgram:
     _columns: list[np.ndarray] = field(default_factory=list)
     _least: list[np.ndarray] = field(default_factory=list)
     _soft: list[np.ndarray] = field(default_factory=list)
+    _priced: PricedProgram | None = None
+    _priced_parts: int = 0
 
     def add(
         self, gradients: np.ndarray, values: np.ndarray, least: np.ndarray, *, soft: bool = False
@@ -108,9 +121,50 @@ class InputProgram:
         return sum(map(len, self._least))
 
     def relaxed(self, solver: str, seconds: float | None) -> Solution:
-        """The linear relaxation; variables (u, v, slack)."""
-        problem = self._problem(np.zeros(0))
-        return solve(problem, solver=solver, seconds=seconds)
+        """The linear relaxation; variables (u, v, slack).
+
+        One soft row alone has a closed form; HiGHS keeps its model while rows are added, and
+        columns enter it as they are needed; other solvers get the whole program.
+        """
+        if solver != "highs":
+            return solve(self._problem(np.zeros(0)), solver=solver, seconds=seconds)
+        if self.size == 1 and self._soft[0][0]:
+            return self._covered()
+        found = self._growing().solve(seconds)
+        if not found.status.found or self._holds(found.x):
+            return found
+        return solve(self._problem(np.zeros(0)), solver=solver, seconds=seconds)
+
+    def _covered(self) -> Solution:
+        x, slack = cheapest_cover(self._columns[0][0], self._least[0][0], _SLACK, self.limit)
+        value = float(x.sum() + _SLACK * slack)
+        return Solution(SolverStatus.OPTIMAL, np.append(x, slack), value, value, 0.0, "closed form")
+
+    def _growing(self) -> PricedProgram:
+        """The kept program, with the rows that were added since."""
+        n = 2 * self.moves.pixels
+        if self._priced is None:
+            cost, most = np.append(np.ones(n), _SLACK), np.append(np.ones(n), np.inf)
+            best = np.argsort(-self._columns[0].max(0))[:_BEGIN]
+            self._priced = PricedProgram(cost, most, np.append(best, n))
+            if np.isfinite(self.limit):
+                counted = np.append(np.ones(n), 0.0)[None]
+                self._priced.add(counted, np.array([-np.inf]), np.array([self.limit]))
+        for place in range(self._priced_parts, len(self._least)):
+            soft = self._soft[place].astype(float)[:, None]
+            matrix, least = np.hstack([self._columns[place], soft]), self._least[place]
+            self._priced.add(matrix, least, np.full(len(least), np.inf))
+        self._priced_parts = len(self._least)
+        return self._priced
+
+    def _holds(self, x: np.ndarray) -> bool:
+        """Whether an answer keeps its bounds and rows, put into them again."""
+        room = TOLERANCE * max(1.0, float(np.abs(x).max()))
+        inside = bool(np.isfinite(x).all() and x.min() >= -room and x[:-1].max() <= 1 + room)
+        return inside and all(
+            bool((columns @ x[:-1] + soft * x[-1] >= least - room).all())
+            for columns, least, soft in zip(self._columns, self._least, self._soft, strict=True)
+        )
 
     def exact(self, solver: str, seconds: float | None) -> Solution:
         """The mixed-integer program; variables (u, v, slack, M)."""

@@ -140,5 +140,4 @@ def _linear_forms(
         return property_rows(task, here)
     classes = len(here.logits)
     others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
-    base = here.point[0].detach().numpy()
-    return middle_rows(network, base, radius, _against(task, others, classes))
+    return middle_rows(network, here.base, radius, _against(task, others, classes))

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from suture.attacks.aigent.imitate import imitate
+from suture.attacks.aigent.imitate import ChainFacts, imitate
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.pixelwise import one_by_one
 from suture.attacks.aigent.region import settle
@@ -49,6 +49,7 @@ class Finding:
         programs: programs solved.
         forwards: images that went through the float64 copy of the network.
         notes: what solvers said.
+        chain: what became of the patches, ``None`` where there were none.
     """
 
     image: np.ndarray
@@ -65,6 +66,7 @@ class Finding:
     programs: int
     forwards: int
     notes: tuple[str, ...]
+    chain: ChainFacts | None = None
 
 
 def search(
@@ -130,4 +132,5 @@ def _finding(
         programs=task.programs,
         forwards=task.forwards,
         notes=tuple(task.notes),
+        chain=task.chain,
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from suture.attacks.aigent.goals import Marking
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.program import InputProgram, PixelMoves
 from suture.solvers import Solution
+
+if TYPE_CHECKING:
+    from suture.attacks.aigent.imitate import ChainFacts
 
 FEW = 10
 """Violated rows added at a time."""
@@ -22,7 +26,8 @@ class Settings:
     """What a search may do; the fields of ``AIGENT`` that matter for one image."""
 
     patches: bool = True
-    marking: bool = True
+    chain: Literal["joint", "own", "paper"] = "joint"
+    marking: Marking = "split"
     relaxed: bool = True
     method: Literal["lp", "milp"] = "lp"
     margin: float = 1e-3
@@ -53,6 +58,7 @@ class TargetSearch:
     Attributes:
         programs: programs solved.
         last: the last solution that counted pixels.
+        chain: what became of the patches of the last target, ``None`` without.
         notes: what solvers said.
     """
 
@@ -69,6 +75,7 @@ class TargetSearch:
         self.label, self.target, self.any_class = label, target, any_class
         self.programs = 0
         self.last: Solution | None = None
+        self.chain: ChainFacts | None = None
         self.notes: dict[str, None] = {}
         self._started, self._cpu = time.perf_counter(), time.process_time()
         self._before = network.forwards

@@ -9,7 +9,7 @@ from suture.attacks.aigent.program import smallest_change
 from suture.attacks.aigent.region import property_rows, step
 from suture.attacks.aigent.task import FEW, TargetSearch
 
-_HALVINGS = 12
+_GRID = 32
 _MANY = 40
 """Changed pixels above which trying each of them costs more than another program."""
 
@@ -54,16 +54,23 @@ def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
 
 
 def _dropped(task: TargetSearch, image: np.ndarray) -> np.ndarray:
-    """One pixel after another restored, always the one that leaves the largest margin."""
+    """Pixels restored, in the order of the margin that each leaves, as many as the network bears.
+
+    Again and again, until not even the one that leaves the largest margin can go.
+    """
+    least = task.settings.margin / 2
     while not task.late:
         places = _places(task, image)
         if len(places) < 2:
             return image
-        tries = np.where(places, task.clean, image)
-        margins = task.margins(tries)
-        if margins.max() < task.settings.margin / 2:
+        alone = task.margins(np.where(places, task.clean, image))
+        if alone.max() < least:
             return image
-        image = tries[int(margins.argmax())]
+        order = np.argsort(-alone, kind="stable")
+        gone = np.logical_or.accumulate(places[order], axis=0)
+        tries = np.where(gone, task.clean, image)
+        good = np.append(True, task.margins(tries[1:]) >= least).nonzero()[0]
+        image = tries[int(good[-1])]
     return image
 
 
@@ -109,15 +116,17 @@ def _size(task: TargetSearch, image: np.ndarray) -> float:
 
 
 def _shrunk(task: TargetSearch, image: np.ndarray) -> np.ndarray:
-    """All changes by one factor, found by halving."""
+    """All changes by one factor, the smallest on a grid and then on a finer one below it."""
     low, high, best = 0.0, 1.0, image
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        trial = np.where(image != task.clean, task.clean + middle * (image - task.clean), image)
-        if task.fooled(trial):
-            high, best = middle, trial
-        else:
-            low = middle
+    for _ in range(2):
+        factors = np.linspace(low, high, _GRID + 1)[1:-1]
+        scale = factors.reshape(-1, *([1] * image.ndim))
+        moved = task.clean + scale * (image - task.clean)
+        tries = np.where(image != task.clean, moved, image)
+        good = (task.margins(tries) >= task.settings.margin / 2).nonzero()[0]
+        if len(good):
+            high, best = float(factors[good[0]]), tries[good[0]]
+        low = high - (high - low) / _GRID if not len(good) else high - 1.0 / _GRID
     return best
 
 
