@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def main() -> None:
     chosen = parser.parse_args()
     mnist, everything = data.load("mnist"), torch.arange(SEEN + JUDGED)
     unseen = mnist.train.select(everything[SEEN:]).batch(JUDGED)
-    part = Dataset(**{**vars(mnist), "train": mnist.train.select(everything[:SEEN])})
+    part = replace(mnist, train=mnist.train.select(everything[:SEEN]))
     given = train(mlp(), part, config=TrainConfig(epochs=10)).model.eval()
     print("| settings | seed | CPU s | seconds | unseen, clean | attacked | |")
     print("| --- " * 7 + "|", flush=True)

@@ -17,17 +17,29 @@ from suture.cli.common import (
     Seed,
     Size,
     emit,
+    held_out,
     open_data,
     timed,
 )
 from suture.cli.options import Opening, grouped
 from suture.data import Dataset
 from suture.errors import ArgumentError
-from suture.repairs.dare import Slices, slice_classes
+from suture.repairs.dare import Slices, ablation, slice_classes, watch
 from suture.repairs.dare.graph import Layer
 from suture.report.slices import LayerSlice, slice_drawing
 from suture.rng import Stream
 from suture.storage import write_text
+
+_TESTED = 2000
+"""Test images of an ablation, at most."""
+_CHOSEN = {
+    "none": "with all of them",
+    "key": "largest summed contribution",
+    "touched": "most key synapses (the paper's)",
+    "random": "at random, mean of five",
+    "weights": "largest weights",
+    "change": "largest change of the class's mean",
+}
 
 
 @grouped
@@ -41,6 +53,10 @@ def command(
     q: Annotated[float, typer.Option("--q", help="Percent of synapses that are key.")] = 95.0,
     n: Annotated[int, typer.Option("--n", help="Training images whose means count.", min=1)] = 5000,
     batch_size: BatchSize = 256,
+    ablate: Annotated[
+        int | None,
+        typer.Option(help="Switch off so many neurons before the last layer: what is left?", min=1),
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw it: an .svg file to write.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -64,6 +80,7 @@ def command(
             on_done=lambda done, total: bars("images", done, total),
         )
         rows = layer_slices(slices, index)
+        left = _left(slices, dataset, index, ablate, seed, opening.place)
     if picture is not None:
         title = f"Slice of class {dataset.class_names[index]}: {Path(model).name}"
         drawing = slice_drawing(title, rows)
@@ -76,11 +93,24 @@ def command(
         "q": q,
         "n": len(batch),
         "layers": [vars(row) for row in rows],
+        "ablation": left,
         "picture": str(picture) if picture else None,
         "seed": seed,
         "seconds": clock["seconds"],
     }
     emit(as_json, facts, _text(facts, rows))
+
+
+def _left(
+    slices: Slices, dataset: Dataset, label: int, count: int | None, seed: int, device: str
+) -> list[dict[str, Any]]:
+    """Accuracy on test images without neurons of the layer before the last, one row a choice."""
+    if count is None:
+        return []
+    batch = held_out(dataset, _TESTED, device)
+    stream = Stream(seed).child("ablation")
+    found = ablation(slices, watch(slices.graph, 1), batch, label, count, stream=stream)
+    return [vars(row) | {"neurons": count, "n": len(batch)} for row in found]
 
 
 def layer_slices(slices: Slices, label: int) -> list[LayerSlice]:
@@ -100,6 +130,22 @@ def _counts(slices: Slices, layer: Layer, label: int, touched: torch.Tensor) -> 
         positive=int((contrib > 0).sum()),
         negative=int((contrib < 0).sum()),
     )
+
+
+def _told(rows: list[dict[str, Any]]) -> list[str]:
+    """The ablation in words: whose accuracy is left."""
+    if not rows:
+        return []
+    count, n = rows[0]["neurons"], rows[0]["n"]
+    head = f"without {count} neurons before the last layer, {n} test images:"
+    return [
+        head,
+        *(
+            f"  {_CHOSEN[row['way']]:42}  this class {100 * row['own']:5.1f} %, "
+            f"others {100 * row['others']:5.1f} %"
+            for row in rows
+        ),
+    ]
 
 
 def _class(label: str, dataset: Dataset) -> int:
@@ -133,5 +179,6 @@ def _text(facts: dict[str, Any], rows: list[LayerSlice]) -> str:
         for line in (header, *body)
     ]
     head = f"class {facts['class_name']}, q = {facts['q']:g} %, {facts['n']} training images"
+    lines += _told(facts["ablation"])
     lines += [f"picture: {facts['picture']}"] if facts["picture"] else []
     return "\n".join([head, *lines, f"{facts['seconds']:.1f} s"])

@@ -130,7 +130,10 @@ class _Parts:
             self._row([(columns[on], unit), (before, -value[on])], shift[on], shift[on])
         if len(either):
             self._switches += len(either)
-            unit, switch = sparse.eye_array(len(either)), self._variables(np.ones(len(either)), True)
+            unit, switch = (
+                sparse.eye_array(len(either)),
+                self._variables(np.ones(len(either)), True),
+            )
             here, least, most = columns[either], low[either], high[either]
             minus, move = (before, -value[either]), shift[either]
             self._row([(here, unit), minus], move, np.inf)

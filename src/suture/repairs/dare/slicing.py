@@ -82,34 +82,51 @@ class Slices:
         """
         return largest(self.contrib(layer, label), self.q)
 
-    def key_neurons(self, label: int, on_done: OnDone | None = None) -> dict[str, Tensor]:
-        """Layer → bool ``(out,)``: the neurons that a key synapse of the class ends or begins at.
+    def key_neurons(self, label: int) -> dict[str, Tensor]:
+        """Layer → bool ``(out,)``: the neurons that a key synapse ends or begins at."""
+        return {name: count > 0 for name, count in self.touching(label).items()}
 
-        Args:
-            on_done: called as ``on_done(layers finished, layers)``.
+    def touching(self, label: int) -> dict[str, Tensor]:
+        """Layer → float64 ``(out,)``: how many key synapses end or begin at each neuron."""
+        keys = {layer.node: self.key(layer, label) for layer in self.graph.layers}
+        begun = self._begun(keys)
+        return {
+            layer.name: keys[layer.node].flatten(1).sum(1) + begun[layer.node]
+            for layer in self.graph.layers
+        }
+
+    def scores(self, label: int) -> dict[str, Tensor]:
+        """Layer → float64 ``(out,)``: summed ``contrib`` of the synapses that begin there.
+
+        Ours. What a neuron hands on to the class. Nothing begins at the last layer: its score is 1
+        for the class itself. Where every neuron touches some key synapse, this still chooses.
         """
-        touched = {layer.node: self.key(layer, label) for layer in self.graph.layers}
-        return self._touched(touched)
+        amounts = {layer.node: self.contrib(layer, label) for layer in self.graph.layers}
+        begun = self._begun(amounts)
+        found = {layer.name: begun[layer.node] for layer in self.graph.layers}
+        last = self.graph.layers[-1].name
+        found[last] = nn.functional.one_hot(torch.tensor(label), len(found[last])).double()
+        return found
 
-    def _touched(self, keys: dict[int, Tensor]) -> dict[str, Tensor]:
+    def _begun(self, amounts: dict[int, Tensor]) -> dict[int, Tensor]:
+        """Node → sums of what is said of the synapses that begin at its neurons."""
         network, layers = self.graph.network, {layer.node: layer for layer in self.graph.layers}
         begun = {i: torch.zeros(units(n.shape)) for i, n in enumerate(network.nodes)}
         for i in range(len(network.nodes) - 1, 0, -1):
             if i in layers:
-                begun[network.nodes[i].inputs[0]] += _begins(layers[i], keys[i])
+                source = network.nodes[i].inputs[0]
+                begun[source] = begun[source] + _begins(layers[i], amounts[i])
                 continue
             for source in network.nodes[i].inputs:
                 begun[source] = begun[source] + carried(network, i, begun[i])
-        return {
-            layer.name: keys[i].flatten(1).any(1) | (begun[i] > 0) for i, layer in layers.items()
-        }
+        return begun
 
 
-def _begins(layer: Layer, key: Tensor) -> Tensor:
-    """How many key synapses begin at each neuron that a layer reads."""
-    groups, inputs = layer.groups, key.shape[1]
-    flat = key.flatten(2).any(2) if key.ndim > 2 else key
-    return flat.float().reshape(groups, -1, inputs).sum(1).flatten()
+def _begins(layer: Layer, amounts: Tensor) -> Tensor:
+    """Sums over the synapses that begin at each neuron that a layer reads; keys are counted."""
+    groups, inputs = layer.groups, amounts.shape[1]
+    flat = amounts.flatten(2).sum(2) if amounts.ndim > 2 else amounts
+    return flat.double().reshape(groups, -1, inputs).sum(1).flatten()
 
 
 def _sources(layer: Layer, values: Tensor) -> Tensor:
