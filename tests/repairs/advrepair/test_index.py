@@ -55,6 +55,15 @@ def test_few_candidates_are_left():
     assert torch.equal(row[row == cube], torch.arange(400)) and len(row) < 2000
 
 
+def test_the_loop_finds_what_tensor_operations_do():
+    centre = drawn(0, 60, SIZE).round()
+    index = CubeIndex.of(centre, 0.3)
+    inputs = torch.cat([centre, (centre + 0.2).clamp(0, 1), drawn(1, 30, SIZE)])
+    loop, plain = index._candidates(inputs), index._plainly(inputs @ index.basis)
+    assert 120 <= len(loop[0]) < 150 * 60
+    assert all(torch.equal(*both) for both in zip(loop, plain, strict=True))
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), most=st.integers(1, 12), shared=st.booleans())
 def test_the_loop_lists_what_tensor_operations_do(seed, most, shared):

@@ -90,7 +90,7 @@ class Allocation(nn.Module):
         with torch.no_grad():
             patch, share = self._listed(logits, keys)
             inside, nearest = self.indicator(inputs)
-            if bool(inside.any()):
+            if bool(inside.any()):  # (Else the lists are as they should be.)
                 patch = torch.where(inside[:, None], self.patch[nearest][:, None], patch)
                 alone = torch.zeros_like(share)
                 alone[:, 0] = 1

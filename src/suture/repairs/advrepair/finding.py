@@ -1,10 +1,57 @@
-"""The most similar regions of an input's class, in one pass over them."""
+"""Loops over inputs and regions: which are close, which are most similar.
+
+As tensor operations each takes several passes over fresh memory, which costs more than the
+arithmetic.
+"""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)
+def close_pairs(
+    shadow: NDArray[np.float32],
+    other: NDArray[np.float32],
+    square: NDArray[np.float32],
+    limit: float,
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+) -> int:
+    """Fill ``row`` and ``column`` with the pairs whose squared distance is at most ``limit``.
+
+    Args:
+        shadow: ``(n, k)``.
+        other: ``(k, m)``; ``square`` ``(m,)``, its squared lengths.
+
+    Returns:
+        how many they are; -1 if there is no room for all.
+    """
+    count, most = 0, np.float32(limit)
+    apart = np.empty(other.shape[1], other.dtype)
+    for i in range(len(shadow)):
+        own = np.float32(0)
+        for f in range(shadow.shape[1]):
+            own += shadow[i, f] * shadow[i, f]
+        apart[:] = square
+        for f in range(shadow.shape[1]):
+            twice = 2 * shadow[i, f]
+            for j in range(len(apart)):
+                apart[j] -= twice * other[f, j]
+        least = apart[0]
+        for j in range(1, len(apart)):
+            least = min(least, apart[j])
+        if not least + own <= most:
+            continue
+        for j in range(len(apart)):
+            if apart[j] + own <= most:
+                if count == len(row):
+                    return -1
+                row[count], column[count] = i, j
+                count += 1
+    return count
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
