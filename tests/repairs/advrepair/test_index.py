@@ -37,7 +37,7 @@ def test_no_cube_that_holds_an_input_is_missed(seed, reach, scale):
     centre, reach = scale * drawn(seed, 90, SIZE), scale * reach
     index = CubeIndex.of(centre, reach)
     corner = centre[:40] + reach * torch.where(drawn(seed + 1, 40, SIZE) > 0.5, 1.0, -1.0)
-    along = centre[:16] + reach * index.basis.T.sign()
+    along = centre[: index.basis.shape[1]] + reach * index.basis.T.sign()
     inputs = torch.cat([corner, along, centre, scale * drawn(seed + 2, 20, SIZE)])
     away = (inputs[:, None] - centre).abs().amax(2)
     row, cube, distance = index.pairs(inputs)

@@ -11,6 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+@numba.njit(cache=True, error_model="numpy", nogil=True, inline="always")
+def _add(total, row, factor, table, first, last):  # type: ignore[no-untyped-def]
+    """``total[j] += factor · row @ table[:, j]`` for the columns from first to last, four rows of
+    the table at a time: the sum then stays in registers for longer."""
+    many = len(row) - len(row) % 4
+    for f in range(0, many, 4):
+        a, b = factor * row[f], factor * row[f + 1]
+        c, d = factor * row[f + 2], factor * row[f + 3]
+        one, two, three, four = table[f], table[f + 1], table[f + 2], table[f + 3]
+        for j in range(first, last):
+            total[j] += a * one[j] + b * two[j] + c * three[j] + d * four[j]
+    for f in range(many, len(row)):
+        a, one = factor * row[f], table[f]
+        for j in range(first, last):
+            total[j] += a * one[j]
+
+
 @numba.njit(cache=True, error_model="numpy", nogil=True)
 def close_pairs(
     shadow: NDArray[np.float32],
@@ -36,17 +53,14 @@ def close_pairs(
         for f in range(shadow.shape[1]):
             own += shadow[i, f] * shadow[i, f]
         apart[:] = square
-        for f in range(shadow.shape[1]):
-            twice = 2 * shadow[i, f]
-            for j in range(len(apart)):
-                apart[j] -= twice * other[f, j]
-        least = apart[0]
-        for j in range(1, len(apart)):
-            least = min(least, apart[j])
-        if not least + own <= most:
+        _add(apart, shadow[i], np.float32(-2), other, 0, len(apart))
+        room, near = most - own, 0
+        for j in range(len(apart)):
+            near += apart[j] <= room
+        if not near:
             continue
         for j in range(len(apart)):
-            if apart[j] + own <= most:
+            if apart[j] <= room:
                 if count == len(row):
                     return -1
                 row[count], column[count] = i, j
@@ -63,6 +77,7 @@ def most_similar(
     patch: NDArray[np.int64],
     chosen: NDArray[np.int64],
     share: NDArray[np.float32],
+    twice: bool,
 ) -> None:
     """Fill ``chosen`` and ``share`` ``(n, most)`` with the patches of the regions ``start[g]`` to
     ``start[g + 1]`` of each row's group whose keys have the largest product with its own; 1, and 0
@@ -74,16 +89,15 @@ def most_similar(
         start: ``(groups + 1,)``.
         key: ``(f, m)``, regions in order of their group.
         patch: ``(m,)``.
+        twice: whether a patch may be there already.
     """
     most = chosen.shape[1]
     best = np.empty(most, own.dtype)
-    scores = np.empty(key.shape[1], own.dtype)
+    scores, one = np.empty(key.shape[1], own.dtype), np.ones(1, own.dtype)[0]
     for row in range(len(group)):
         held, first, last = 0, start[group[row]], start[group[row] + 1]
         scores[first:last] = 0
-        for f in range(own.shape[1]):
-            for region in range(first, last):
-                scores[region] += own[row, f] * key[f, region]
+        _add(scores, own[row], one, key, first, last)
         for region in range(first, last):
             score = scores[region]
             if held == most and score <= best[most - 1]:
@@ -100,6 +114,6 @@ def most_similar(
             share[row, place] = place < held
             if place >= held:
                 chosen[row, place] = 0
-            for before in range(min(place, held)):
+            for before in range(min(place, held) if twice else 0):
                 if chosen[row, before] == chosen[row, place]:
                     share[row, place] = 0

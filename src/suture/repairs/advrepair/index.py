@@ -163,18 +163,22 @@ class ClassGroups:
         start: int64 ``(classes + 1,)``, where each class begins.
         key: ``(f, m)``: what similarity is measured by, of length 1.
         patch: int64 ``(m,)``.
+        twice: whether regions share patches.
     """
 
     start: Tensor
     key: Tensor
     patch: Tensor
+    twice: bool
 
     @staticmethod
     def of(label: Tensor, key: Tensor, patch: Tensor, classes: int) -> ClassGroups:
         """Those of regions with labels ``(m,)``, keys ``(m, f)`` and patches ``(m,)``."""
         order = label.argsort(stable=True)
         start = torch.searchsorted(label[order], torch.arange(classes + 1).to(label))
-        return ClassGroups(start, F.normalize(key, dim=1)[order].T.contiguous(), patch[order])
+        unit = F.normalize(key, dim=1)[order]
+        twice = len(patch.unique()) < len(patch)
+        return ClassGroups(start, unit.T.contiguous(), patch[order], twice)
 
     def similar(self, logits: Tensor, keys: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The patches of the ``most`` regions of the predicted class with the largest cosine
@@ -186,7 +190,7 @@ class ClassGroups:
         patch = first.new_empty(len(first), size)
         share = keys.new_empty(len(first), size)
         tensors = (first, keys.contiguous(), self.start, self.key, self.patch, patch, share)
-        most_similar(*(tensor.numpy() for tensor in tensors))
+        most_similar(*(tensor.numpy() for tensor in tensors), self.twice)
         return patch, share
 
     def _plainly(self, first: Tensor, keys: Tensor, size: int) -> tuple[Tensor, Tensor]:
