@@ -21,6 +21,9 @@ largest. `make bench` runs them all and writes the records that this page is mad
 """
 WHAT = {
     "a5": "A5: a whole CROWN-IBP step over a natural one; R before C over C alone.",
+    "advrepair": "AdvRepair, 1 000 balls of radius 0.05, 784-200-32-10 neurons, one thread: the "
+    "repair without its attack; 256 images, each of which gets ten patches, over the bare network; "
+    "the bundle; and a certificate of a network with poolings, checked again.",
     "attacks": "Attacks on a network for CIFAR-10, beside the forwards and backwards they need.",
     "bounds": "Bounds, batches of 64; per example: a hundred small networks at once.",
     "defensyn": "DefEnSyn: the paper's whole search; programs before 1 000 classes; ResNet-18 with "
@@ -54,6 +57,8 @@ def _section(record: dict[str, Any]) -> str:
     ]
     if any("microseconds_per_item" in row for row in record["rows"]):
         columns.append(Column("microseconds_per_item", "µs an item", number(".1f")))
+    if any("megabytes" in row for row in record["rows"]):
+        columns.append(Column("megabytes", "MB", number(".3g")))
     where = (
         f"`make bench NAME={name}`; {hardware['processor']}, {hardware['cores']} cores, "
         f"torch {versions['torch']}, Numba {versions['numba']}."

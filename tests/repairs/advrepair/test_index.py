@@ -37,7 +37,7 @@ def test_no_cube_that_holds_an_input_is_missed(seed, reach, scale):
     centre, reach = scale * drawn(seed, 90, SIZE), scale * reach
     index = CubeIndex.of(centre, reach)
     corner = centre[:40] + reach * torch.where(drawn(seed + 1, 40, SIZE) > 0.5, 1.0, -1.0)
-    along = centre[:16] + reach * index.basis.T.sign()
+    along = centre[: index.basis.shape[1]] + reach * index.basis.T.sign()
     inputs = torch.cat([corner, along, centre, scale * drawn(seed + 2, 20, SIZE)])
     away = (inputs[:, None] - centre).abs().amax(2)
     row, cube, distance = index.pairs(inputs)
@@ -53,6 +53,15 @@ def test_few_candidates_are_left():
     assert index.basis.shape[1] < SIZE / 4
     row, cube = index._candidates(centre)
     assert torch.equal(row[row == cube], torch.arange(400)) and len(row) < 2000
+
+
+def test_the_loop_finds_what_tensor_operations_do():
+    centre = drawn(0, 60, SIZE).round()
+    index = CubeIndex.of(centre, 0.3)
+    inputs = torch.cat([centre, (centre + 0.2).clamp(0, 1), drawn(1, 30, SIZE)])
+    loop, plain = index._candidates(inputs), index._plainly(inputs @ index.basis)
+    assert 120 <= len(loop[0]) < 150 * 60
+    assert all(torch.equal(*both) for both in zip(loop, plain, strict=True))
 
 
 @settings(max_examples=30, deadline=None)

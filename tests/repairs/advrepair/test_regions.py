@@ -80,4 +80,4 @@ def test_balls_of_one_class_that_overlap_share_a_patch():
     assert groups[0] == groups[1] == groups[2] != groups[3]
     assert around([0.1, 0.1], [0.35, 0.1]).groups().tolist() == [0, 1]
     wide = of_property(parse_vnnlib(TEXT), (1, 1, 2))
-    assert wide.overlaps().tolist() == [[True]]
+    assert wide.overlaps().tolist() == [[0], [0]]

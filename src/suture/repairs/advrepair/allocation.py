@@ -90,7 +90,7 @@ class Allocation(nn.Module):
         with torch.no_grad():
             patch, share = self._listed(logits, keys)
             inside, nearest = self.indicator(inputs)
-            if bool(inside.any()):
+            if bool(inside.any()):  # (Else the lists are as they should be.)
                 patch = torch.where(inside[:, None], self.patch[nearest][:, None], patch)
                 alone = torch.zeros_like(share)
                 alone[:, 0] = 1
@@ -102,13 +102,13 @@ class Allocation(nn.Module):
         if self.reach.shape[1] == 1 and not torch.compiler.is_exporting():
             row, region, away = self._index().pairs(inputs)
             nearest = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+            if not len(row):
+                return nearest.bool(), nearest
             least = inputs.new_full((len(inputs),), float("inf"))
-            if len(row):
-                least = least.scatter_reduce(0, row, away, "amin")
-                best = torch.where(away == least[row], region, len(self.centre))
-                nearest = nearest.fill_(len(self.centre)).scatter_reduce(0, row, best, "amin")
-                nearest = nearest.clamp_max(len(self.centre) - 1)
-            return torch.isfinite(least), nearest
+            least = least.scatter_reduce(0, row, away, "amin")
+            best = torch.where(away == least[row], region, len(self.centre))
+            nearest = nearest.fill_(len(self.centre)).scatter_reduce(0, row, best, "amin")
+            return torch.isfinite(least), nearest.clamp_max(len(self.centre) - 1)
         excess, distance = self.distances(inputs)
         far = torch.full_like(distance, float("inf"))
         near = torch.where(excess <= TOLERANCE, distance, far)

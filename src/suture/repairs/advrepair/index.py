@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from suture.repairs.advrepair.similar_kernel import most_similar
+from suture.repairs.advrepair.finding import close_pairs, most_similar
 
 _ROWS, _STEPS = 16, 4
 _FEW = 16
 """Coordinates that are looked at first, where candidates are many."""
-_PAIRS, _NUMBERS = 4096, 65_536
+_PAIRS, _NUMBERS, _ROOM = 4096, 65_536, 4
 _UNIT = 2.0**-23
 """Twice the unit roundoff of float32: room for sums of rounded products in any order."""
 
@@ -34,7 +34,7 @@ class CubeIndex:
         centre: ``(m, d)``.
         reach: half width, with the tolerance.
         basis: ``(d, k)``.
-        shadow: ``(m, k)``, the projected centres.
+        shadow: ``(k, m)``, the projected centres.
         square: ``(m,)``, their squared lengths.
         limit: what the squared distance of shadows may be.
         first: int64 ``(16,)``, coordinates in which centres differ most.
@@ -58,7 +58,7 @@ class CubeIndex:
             centre,
             reach,
             basis,
-            shadow,
+            shadow.T.contiguous(),
             (shadow * shadow).sum(1),
             _limit(centre, shadow, basis, reach),
             spread,
@@ -82,22 +82,33 @@ class CubeIndex:
         return row[held], cube[held], away[held]
 
     def _candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs that the shadows do not rule out, a few rows at a time in memory that is used
-        again: fresh memory costs more than the product."""
-        shadow, found = inputs @ self.basis, []
-        room = self.limit - (shadow * shadow).sum(1)
+        """Pairs that the shadows do not rule out."""
+        shadow = inputs @ self.basis
+        if shadow.device.type == "cpu" and shadow.dtype == torch.float32:
+            room = _ROOM * len(shadow) + _PAIRS
+            row, cube = torch.empty(2, room, dtype=torch.int64)
+            tensors = (shadow, self.shadow, self.square, row, cube)
+            own, other, square, *out = (tensor.numpy() for tensor in tensors)
+            count = close_pairs(own, other, square, self.limit, *out)
+            if count >= 0:
+                return row[:count], cube[:count]
+        return self._plainly(shadow)
+
+    def _plainly(self, shadow: Tensor) -> tuple[Tensor, Tensor]:
+        """The same as tensor operations, a few rows at a time."""
+        found, room = [], self.limit - (shadow * shadow).sum(1)
         size = max(1, _NUMBERS // len(self.centre))
         kept = shadow.new_empty(min(size, len(shadow)), len(self.centre))
         for begin in range(0, len(shadow), size):
             some = slice(begin, begin + size)
             short = kept[: len(room[some])]
-            torch.addmm(self.square, shadow[some], self.shadow.T, alpha=-2, out=short)
+            torch.addmm(self.square, shadow[some], self.shadow, alpha=-2, out=short)
             close = (short.amin(1) <= room[some]).nonzero()[:, 0]
             if len(close):
                 row, cube = (short[close] <= room[some][close, None]).nonzero(as_tuple=True)
                 found.append((close[row] + begin, cube))
         if not found:
-            none = torch.zeros(0, dtype=torch.int64, device=inputs.device)
+            none = torch.zeros(0, dtype=torch.int64, device=shadow.device)
             return none, none
         return torch.cat([row for row, _ in found]), torch.cat([cube for _, cube in found])
 
@@ -152,18 +163,22 @@ class ClassGroups:
         start: int64 ``(classes + 1,)``, where each class begins.
         key: ``(f, m)``: what similarity is measured by, of length 1.
         patch: int64 ``(m,)``.
+        twice: whether regions share patches.
     """
 
     start: Tensor
     key: Tensor
     patch: Tensor
+    twice: bool
 
     @staticmethod
     def of(label: Tensor, key: Tensor, patch: Tensor, classes: int) -> ClassGroups:
         """Those of regions with labels ``(m,)``, keys ``(m, f)`` and patches ``(m,)``."""
         order = label.argsort(stable=True)
         start = torch.searchsorted(label[order], torch.arange(classes + 1).to(label))
-        return ClassGroups(start, F.normalize(key, dim=1)[order].T.contiguous(), patch[order])
+        unit = F.normalize(key, dim=1)[order]
+        twice = len(patch.unique()) < len(patch)
+        return ClassGroups(start, unit.T.contiguous(), patch[order], twice)
 
     def similar(self, logits: Tensor, keys: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The patches of the ``most`` regions of the predicted class with the largest cosine
@@ -175,7 +190,7 @@ class ClassGroups:
         patch = first.new_empty(len(first), size)
         share = keys.new_empty(len(first), size)
         tensors = (first, keys.contiguous(), self.start, self.key, self.patch, patch, share)
-        most_similar(*(tensor.numpy() for tensor in tensors))
+        most_similar(*(tensor.numpy() for tensor in tensors), self.twice)
         return patch, share
 
     def _plainly(self, first: Tensor, keys: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from suture.errors import ArgumentError
 from suture.repairs.advrepair.allocation import TOLERANCE, Allocation
 from suture.repairs.advrepair.bank import PatchBank
+from suture.repairs.advrepair.index import CubeIndex
 from suture.types import RepairedModel
 
 
@@ -140,7 +141,7 @@ class OracleAllocated(nn.Module):
 def answering(allocation: Allocation, lower: Tensor, upper: Tensor) -> tuple[list[int], bool]:
     """Patches that can answer somewhere in a box, and whether one region covers the box."""
     low, high = lower.flatten().double(), upper.flatten().double()
-    near = _near(allocation, low[None], high[None])[0]
+    _, near = _near(allocation, low[None], high[None])
     centre, reach = allocation.centre[near].double(), allocation.reach[near].double()
     # Compared in float64 with twice the indicator's tolerance: rounding cannot hide a region.
     touches = (torch.maximum(low - centre, centre - high) <= reach + 2 * TOLERANCE).all(1)
@@ -154,7 +155,7 @@ def answering_pairs(allocation: Allocation, lower: Tensor, upper: Tensor) -> tup
 
     A rough float32 comparison of all pairs leaves few for the exact one.
     """
-    box, region = _near(allocation, lower, upper).nonzero().T
+    box, region = _near(allocation, lower, upper)
     pairs = []
     for some, other in zip(box.split(_PAIRS), region.split(_PAIRS), strict=True):
         centre, reach = allocation.centre[other].double(), allocation.reach[other].double()
@@ -169,14 +170,17 @@ _PAIRS = 1024
 _ROUGH = 1e-3
 
 
-def _near(allocation: Allocation, lower: Tensor, upper: Tensor) -> Tensor:
-    """Bool ``(n, m)``: regions that may touch a box; a superset."""
+def _near(allocation: Allocation, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a box and a region that may touch it, int64 ``(q,)`` each; a superset."""
     centre, reach = allocation.centre, allocation.reach
-    if reach.shape[1] > 1:
-        return torch.ones(len(lower), len(centre), dtype=torch.bool, device=lower.device)
-    middle, radius = (lower + upper) / 2, ((upper - lower) / 2).amax(1)
-    apart = torch.cdist(middle.to(centre.dtype), centre, p=float("inf"))
-    return apart <= radius[:, None] + reach[:, 0] + _ROUGH
+    if reach.shape[1] > 1 or len(lower) == 1:  # (The exact look is as cheap.)
+        every = torch.ones(len(lower), len(centre), dtype=torch.bool, device=lower.device)
+        box, region = every.nonzero().T
+        return box, region
+    middle, radius = (lower + upper) / 2, float((upper - lower).amax()) / 2
+    index = CubeIndex.of(centre, radius + float(reach[0, 0]) + _ROUGH)
+    box, region, _ = index.pairs(middle.to(centre.dtype))
+    return box, region
 
 
 def _cannot(expected: str, got: str) -> ArgumentError:

@@ -12,6 +12,7 @@ from torch import Tensor
 from suture.bounds import margin_rows
 from suture.data.vnnlib import Property
 from suture.errors import ArgumentError
+from suture.repairs.advrepair.index import CubeIndex
 from suture.types import Batch, Box
 
 
@@ -61,15 +62,16 @@ class Regions:
         return worst_clause(values, self.clause) > 0
 
     def overlaps(self, gap: float = 0.0) -> Tensor:
-        """Bool ``(m, m)``: which regions come within ``gap`` of each other."""
+        """Pairs of regions that come within ``gap`` of each other, int64 ``(2, q)``: each with
+        itself, and both ways round."""
         centre, half = self.centre.flatten(1), self.half.flatten(1)
         if self.cubes:
-            apart = torch.cdist(centre, centre, p=float("inf"))
-            return apart <= 2 * half[0, 0] + gap
+            index = CubeIndex.of(centre, 2 * float(half[0, 0]) + gap)
+            return torch.stack(index.pairs(centre)[:2])
         near = [
             ((centre - c).abs() - half - h <= gap).all(1) for c, h in zip(centre, half, strict=True)
         ]
-        return torch.stack(near)
+        return torch.stack(near).nonzero().T
 
     def groups(self) -> Tensor:
         """int64 ``(m,)``: regions that overlap and claim the same share a number, from 0 on.
@@ -77,11 +79,12 @@ class Regions:
         Where two balls of one class meet, one patch answers for both: then the proof of each
         speaks of everything that can answer in it.
         """
-        same = self.overlaps(_NEAR)
+        one, other = self.overlaps(_NEAR)
         if self.labels is not None:
-            same = same & (self.labels[:, None] == self.labels)
-        link = same.nonzero().T.numpy()
-        graph = coo_array(([1] * link.shape[1], (link[0], link[1])), shape=(len(self),) * 2)
+            same = self.labels[one] == self.labels[other]
+            one, other = one[same], other[same]
+        link = one.numpy(), other.numpy()
+        graph = coo_array(([1] * len(one), link), shape=(len(self),) * 2)
         return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
     def to(self, dtype: torch.dtype) -> Regions:
