@@ -101,8 +101,9 @@ def _devices() -> Iterator[Finding]:
     built = torch.version.cuda
     found = "torch sees none" if built else "torch was built without CUDA"
     remedy = (
-        "If there is one: check its driver (nvidia-smi), which must know CUDA "
-        f"{built} or later." if built else "If there is one: install torch's CUDA build."
+        f"If there is one: check its driver (nvidia-smi), which must know CUDA {built} or later."
+        if built
+        else "If there is one: install torch's CUDA build."
     )
     yield Finding("devices", "cuda", "missing", found, remedy)
 
@@ -128,7 +129,9 @@ def _data() -> Iterator[Finding]:
         "SUTURE_DATA",
         "ok" if place is not None else "missing",
         str(place) if place is not None else "no data folder",
-        "" if place is not None else "Set SUTURE_DATA to a folder with .npz files, if you have one.",
+        ""
+        if place is not None
+        else "Set SUTURE_DATA to a folder with .npz files, if you have one.",
     )
     for entry in catalogue():
         state = "ok" if entry.available else "missing"
@@ -145,9 +148,7 @@ def _threads() -> Iterator[Finding]:
     found = f"{threads} of torch for {cores} cores"
     found += f", OMP_NUM_THREADS={asked}" if asked else ""
     remedy = f"export OMP_NUM_THREADS={cores}: more threads than cores slow each other down."
-    yield Finding(
-        "threads", "threads", "problem" if many else "ok", found, remedy if many else ""
-    )
+    yield Finding("threads", "threads", "problem" if many else "ok", found, remedy if many else "")
 
 
 def _cores() -> int:

@@ -46,7 +46,9 @@ def options_of(command: str) -> dict[str, StepOption]:
     found = {}
     for name, parameter in inspect.signature(body).parameters.items():
         if name not in NEVER:
-            kind, *told = typing.get_args(hints[name]) if _annotated(hints[name]) else (hints[name],)
+            kind, *told = (
+                typing.get_args(hints[name]) if _annotated(hints[name]) else (hints[name],)
+            )
             key = _key(name, told)
             found[key] = StepOption(key, name, kind, parameter.default)
     return found
@@ -212,7 +214,8 @@ def _in_words(hint: Any) -> str:
     }
     inner = [one for one in (typing.get_args(hint) or (hint,)) if one is not type(None)]
     words = [
-        names.get(one) or ("a list" if typing.get_origin(one) is list else getattr(one, "__name__", ""))
+        names.get(one)
+        or ("a list" if typing.get_origin(one) is list else getattr(one, "__name__", ""))
         for one in inner
     ]
     return " or ".join(dict.fromkeys(word for word in words if word)) or "another value"

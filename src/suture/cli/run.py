@@ -63,9 +63,7 @@ def _folders(plan: Plan) -> list[Path | None]:
     return found
 
 
-def _complete(
-    step: Step, folder: Path | None, model: str | None, **always: Any
-) -> dict[str, Any]:
+def _complete(step: Step, folder: Path | None, model: str | None, **always: Any) -> dict[str, Any]:
     """All parameters of the command."""
     parameters = inspect.signature(body_of(step.command)).parameters
     options = {
