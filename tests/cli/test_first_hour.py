@@ -70,20 +70,22 @@ def test_ctrl_c_in_a_recipe_names_the_recipe(suture: Suture, place, monkeypatch)
 
 
 @pytest.mark.slow
-def test_ctrl_c_from_the_outside_and_watching(place: Path):
-    """A process of its own, stopped by the signal once a piece is kept."""
-    words = ["evaluate", "net", "--data", "digits", "--n", "100", "--out", "run"]
+def test_ctrl_c_from_the_outside(tmp_path: Path):
+    """A process of its own, stopped by the signal once an epoch is kept."""
+    words = ["train", "digits_cnn", "--data", "digits", "--epochs", "500", "--patience", "0"]
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += f"sys.argv = {['suture', *words]!r}\nfrom suture.cli import main\nmain()"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    pieces = place / "run" / "checkpoints" / "pieces"
-    while not list(pieces.glob("*.safetensors")):
+    code += f"sys.argv = {['suture', *words, '--out', 'run']!r}\n"
+    code += "from suture.cli import main\nmain()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    while not list((tmp_path / "run" / "checkpoints").glob("epoch-*.safetensors")):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert "finished pieces of work\ngo on with: suture resume run\n" in err
+    assert re.search(r"kept in run: \d+ epochs\ngo on with: suture resume run\n", err)
 
 
 def test_watching_a_run_that_is_finished(suture: Suture, place: Path):
@@ -160,14 +162,17 @@ def test_normalisation_outside_is_suspected_and_can_be_said(suture: Suture, plac
     free = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(Bare().eval(), (torch.rand(2, 1, 8, 8),), dynamic_shapes=free)
     torch.export.save(program, place / "bare.pt2")
-    words = ("bare.pt2", "--data", "digits", "--n", 6, "--json")
-    plain = suture("audit", *words, "--out", "plain")
+    words = ("bare.pt2", "--data", "digits", "--n", 30, "--json", "--queries", 1)
     said = "is the network's normalisation outside the model?"
-    assert said in plain.err and "(--range 0-255)" in plain.err
-    assert said in (place / "plain" / "report.html").read_text().replace("&#39;", "'")
-    right = suture("audit", *words, "--range", "0-255", "--out", "right")
-    assert said not in right.err
-    assert right.json["clean"]["undefended"] > plain.json["clean"]["undefended"]
+    plain, right = suture("attack", *words), suture("attack", *words, "--range", "0-255")
+    assert said in plain.err and "(--range 0-255)" in plain.err and said not in right.err
+    assert right.json["clean_accuracy"] > 90 > plain.json["clean_accuracy"]
+
+
+def test_the_page_keeps_the_suspicion(suture: Suture, place: Path, monkeypatch):
+    monkeypatch.setattr(models, "suspicion", lambda *_: "pixels seem odd")
+    assert "note: pixels seem odd.\n" in suture("audit", "net", *AUDIT, "--out", "run").err
+    assert "pixels seem odd." in (place / "run" / "report.html").read_text()
 
 
 def test_a_bundle_of_own_code_needs_no_trust(suture: Suture, place: Path):

@@ -1,4 +1,4 @@
-"""Recipes: read with lines, checked as a whole, carried out, gone on with, and kept by every run."""
+"""Recipes: read with lines, checked as a whole, carried out, gone on with, kept by every run."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_mistake_is_named_with_its_line(suture: Suture, place: Path, text: str
 
 
 def test_three_mistakes_are_told_at_once(suture: Suture, place: Path):
-    text = SMALL.replace("eps:", "epps:").replace("n: 6", "n: x").replace("export", "exprot")
+    text = SMALL.replace("{eps:", "{epps:").replace("n: 6", "n: x").replace("export", "exprot")
     answer = suture("run", recipe(place, text))
     assert_refused(answer, "3 mistakes: ", "line 7: the unknown key 'epps'", "line 7: 'x' for n")
     assert "line 8: the unknown step 'exprot' (did you mean export?)" in answer.err
