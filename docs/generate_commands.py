@@ -24,7 +24,7 @@ Every command takes `-h` or `--help`.
 | 0 | done |
 | 1 | a defect of suture; `SUTURE_DEBUG=1` prints the traceback |
 | 2 | an error that you can mend: the message says what was expected, found, and what to do |
-| 130 | stopped with Ctrl-C; files written so far are whole |
+| 130 | stopped with Ctrl-C: what is kept is told, and the line that goes on |
 
 | environment variable | meaning |
 | --- | --- |

@@ -12,6 +12,7 @@ import suture.types
 ROOT = Path(suture.__file__).parent
 ORDER = [
     "errors",
+    "notebook",
     "registry",
     "settings",
     "memory",

@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from suture import notebook
 from suture.attacks.against.candidates import Kept
 from suture.attacks.geometry import project
 from suture.attacks.oracle import Averaged, Oracle
@@ -74,6 +75,17 @@ class AttackResult:
         """Bool ``(n,)``: right on the clean image and still right on the attacked one."""
         return self.clean_right & ~self.success
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what held, and what it cost."""
+        n, spent = len(self.success), self.queries[self.clean_right & self.success]
+        rows: dict[str, object] = {
+            "clean accuracy": _share(int(self.clean_right.sum()), n),
+            "robust accuracy": _share(int(self.robust.sum()), n),
+        }
+        rows |= {"median queries of successes": int(spent.median())} if len(spent) else {}
+        rows |= {"note": " ".join(self.notes)} if self.notes else {}
+        return notebook.facts("attack", rows)
+
     @staticmethod
     def concat(parts: list[AttackResult]) -> AttackResult:
         """The parts one after another."""
@@ -86,6 +98,10 @@ class AttackResult:
             share=torch.cat([p.share for p in parts]),
             notes=tuple(dict.fromkeys(note for p in parts for note in p.notes)),
         )
+
+
+def _share(right: int, n: int) -> str:
+    return f"{100 * right / n:.1f} % ({right}/{n})"
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "suture.attacks", "suture.attacks")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from suture import __version__
+from suture.cli import stopping
 from suture.cli.commands import Commands
 from suture.cli.usage import is_help, is_usage, told
 from suture.errors import SutureError
@@ -42,6 +43,7 @@ def top(
 
 def main() -> None:
     """Run a command; 2 for an error the user can mend, 1 for a defect of suture, 130 for Ctrl-C."""
+    stopping.working_on(None)
     try:
         status = app(standalone_mode=False)
         if status == _INTERRUPTED:  # typer turns Ctrl-C into it
@@ -51,9 +53,7 @@ def main() -> None:
         _say(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        from suture.cli.stopping import words
-
-        _say(words())
+        _say(stopping.words())
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -27,11 +27,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from suture.cli.stopping import current
 from suture.data import Dataset
 from suture.data import load as load_data
-from suture.errors import ArgumentError, DataError
+from suture.engine.runs import PROGRESS
+from suture.errors import ArgumentError, DataError, StorageError
 from suture.provenance import memory_mb
 from suture.rng import Stream
+from suture.storage import write_quickly
 from suture.types import Batch
 
 stdout = Console()
@@ -121,9 +124,20 @@ class Bars:
         self._tasks: dict[str, Any] = {}
         self._started = time.monotonic()
         self._live = False
+        self._noted = float("-inf")
 
     def __enter__(self) -> Bars:
         return self
+
+    def _note(self, stage: str, done: int, total: int) -> None:
+        """At most once a second, how far the run is: for ``suture runs watch``."""
+        folder, now = current(), time.monotonic()
+        if folder is None or not folder.is_dir() or now - self._noted < 1:
+            return
+        self._noted = now
+        with suppress(OSError, StorageError):
+            text = json.dumps({"stage": stage, "done": done, "total": total, "time": time.time()})
+            write_quickly(folder / PROGRESS, text.encode())
 
     def __exit__(
         self,
@@ -136,6 +150,7 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps of a stage are finished."""
+        self._note(stage, done, total)
         if not self._live and time.monotonic() - self._started > SHOW_AFTER:
             self._progress.start()
             self._live = True

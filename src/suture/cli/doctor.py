@@ -32,7 +32,7 @@ _DISK = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Finding:
+class Checkup:
     """One thing that was looked at.
 
     Attributes:
@@ -61,42 +61,42 @@ def command(as_json: Json = False) -> None:
     emit(as_json, facts, _text(findings, problems))
 
 
-def _install() -> Iterator[Finding]:
+def _install() -> Iterator[Checkup]:
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    yield Finding(
+    yield Checkup(
         "install",
         "python",
         "ok" if supported else "problem",
         f"{platform.python_version()} ({sys.executable})",
         "" if supported else "Make an environment with Python 3.11, 3.12 or 3.13.",
     )
-    yield Finding("install", "suture", "ok", f"{__version__} ({Path(__file__).parents[1]})")
+    yield Checkup("install", "suture", "ok", f"{__version__} ({Path(__file__).parents[1]})")
     for name in _NEEDED:
         try:
-            yield Finding("install", name, "ok", version(name))
+            yield Checkup("install", name, "ok", version(name))
         except PackageNotFoundError:
             remedy = f"pip install {name}, or install suture anew: its dependencies bring it."
-            yield Finding("install", name, "problem", "not installed", remedy)
+            yield Checkup("install", name, "problem", "not installed", remedy)
     yield _writable("folder", Path.cwd(), "Work in a folder of your own; runs go to --out.")
     yield _writable("temporary", Path(tempfile.gettempdir()), "Set TMPDIR to a folder with space.")
 
 
-def _writable(name: str, folder: Path, remedy: str) -> Finding:
+def _writable(name: str, folder: Path, remedy: str) -> Checkup:
     free = shutil.disk_usage(folder).free
     fine = os.access(folder, os.W_OK) and free > _DISK
     found = f"{folder}, {free / 2**30:.1f} GiB free"
     found += "" if os.access(folder, os.W_OK) else ", not writable"
-    return Finding("install", name, "ok" if fine else "problem", found, "" if fine else remedy)
+    return Checkup("install", name, "ok" if fine else "problem", found, "" if fine else remedy)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Checkup]:
     import torch
 
-    yield Finding("devices", "cpu", "ok", f"{_cores()} cores, torch {torch.__version__}")
+    yield Checkup("devices", "cpu", "ok", f"{_cores()} cores, torch {torch.__version__}")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             name = torch.cuda.get_device_name(index)
-            yield Finding("devices", f"cuda:{index}", "ok", f"{name}; --device cuda:{index}")
+            yield Checkup("devices", f"cuda:{index}", "ok", f"{name}; --device cuda:{index}")
         return
     built = torch.version.cuda
     found = "torch sees none" if built else "torch was built without CUDA"
@@ -105,13 +105,13 @@ def _devices() -> Iterator[Finding]:
         if built
         else "If there is one: install torch's CUDA build."
     )
-    yield Finding("devices", "cuda", "missing", found, remedy)
+    yield Checkup("devices", "cuda", "missing", found, remedy)
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[Checkup]:
     for module, (extra, purpose) in EXTRAS.items():
         there = find_spec(module) is not None
-        yield Finding(
+        yield Checkup(
             "extras",
             module,
             "ok" if there else "missing",
@@ -120,11 +120,11 @@ def _extras() -> Iterator[Finding]:
         )
 
 
-def _data() -> Iterator[Finding]:
+def _data() -> Iterator[Checkup]:
     from suture.data import catalogue, folder
 
     place = folder()
-    yield Finding(
+    yield Checkup(
         "data",
         "SUTURE_DATA",
         "ok" if place is not None else "missing",
@@ -136,10 +136,10 @@ def _data() -> Iterator[Finding]:
     for entry in catalogue():
         state = "ok" if entry.available else "missing"
         remedy = "" if entry.available else "Fetched at the first use, where there is a network."
-        yield Finding("data", entry.name, state, entry.source, remedy)
+        yield Checkup("data", entry.name, state, entry.source, remedy)
 
 
-def _threads() -> Iterator[Finding]:
+def _threads() -> Iterator[Checkup]:
     import torch
 
     asked, cores = os.environ.get("OMP_NUM_THREADS"), _cores()
@@ -148,7 +148,7 @@ def _threads() -> Iterator[Finding]:
     found = f"{threads} of torch for {cores} cores"
     found += f", OMP_NUM_THREADS={asked}" if asked else ""
     remedy = f"export OMP_NUM_THREADS={cores}: more threads than cores slow each other down."
-    yield Finding("threads", "threads", "problem" if many else "ok", found, remedy if many else "")
+    yield Checkup("threads", "threads", "problem" if many else "ok", found, remedy if many else "")
 
 
 def _cores() -> int:
@@ -158,7 +158,7 @@ def _cores() -> int:
 _MARKS = {"ok": "✓", "missing": "–", "problem": "✗"}
 
 
-def _text(findings: list[Finding], problems: int) -> str:
+def _text(findings: list[Checkup], problems: int) -> str:
     width = max(len(one.name) for one in findings)
     lines: list[str] = []
     for group in dict.fromkeys(one.group for one in findings):

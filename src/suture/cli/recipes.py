@@ -44,7 +44,7 @@ _OF_THE_FILE = ("suture", "folder", "steps")
 
 
 @dataclass(frozen=True)
-class Step:
+class RecipeStep:
     """One command with its parameters, ready to be carried out.
 
     Attributes:
@@ -59,14 +59,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecipePlan:
     """All steps of a recipe, and the folder of their runs (``None``: a folder each, by time)."""
 
     folder: Path | None
-    steps: tuple[Step, ...]
+    steps: tuple[RecipeStep, ...]
 
 
-def opened(path: Path) -> Plan:
+def opened(path: Path) -> RecipePlan:
     """The plan of a recipe, after every key and value was checked.
 
     Raises:
@@ -92,7 +92,7 @@ def opened(path: Path) -> Plan:
         mistakes.append((lines.get(("steps",), 1), "no step"))
     if mistakes:
         raise _refused(path, sorted(mistakes))
-    return Plan(Path(recipe.folder) if recipe.folder else None, tuple(steps))
+    return RecipePlan(Path(recipe.folder) if recipe.folder else None, tuple(steps))
 
 
 def _step(
@@ -101,7 +101,7 @@ def _step(
     shared: Mapping[str, Any],
     lines: Mapping[Place, int],
     mistakes: list[tuple[int, str]],
-) -> list[Step]:
+) -> list[RecipeStep]:
     line = lines.get(("steps", index), 1)
     if len(entry) != 1:
         mistakes.append((line, "a step with several commands: begin each with a dash of its own"))
@@ -121,11 +121,11 @@ def _step(
     absent = [key for key in missing(command, values) if key != "model"] if not wrong else []
     for key in absent:
         mistakes.append((line, f"{command} without {key}"))
-    return [Step(command, values, line)]
+    return [RecipeStep(command, values, line)]
 
 
 def _check_models(
-    steps: list[Step], shared: Mapping[str, Any], mistakes: list[tuple[int, str]]
+    steps: list[RecipeStep], shared: Mapping[str, Any], mistakes: list[tuple[int, str]]
 ) -> None:
     """Every step that wants a model names one, or comes after one that makes one."""
     made = "model" in shared

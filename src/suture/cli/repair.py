@@ -31,8 +31,9 @@ from suture.cli.engines import noted
 from suture.cli.fields import Settings, fields_of_chosen
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.repaired import repair_facts, repair_text
+from suture.data import Dataset
 from suture.pipeline import repair as repair_in
-from suture.repairs import REPAIRS
+from suture.repairs import REPAIRS, Repair
 from suture.settings import assignments
 
 Command = fields_of_chosen("--method", REPAIRS, "defensyn")
@@ -75,14 +76,9 @@ def command(
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
-    if isinstance(threat := repair.threat.get("eps"), float):
-        reachable(repair.threat.get("norm", "linf"), threat, dataset)
+    _look_ahead(repair, dataset)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
-    seen = repair.seen(dataset)
-    seen.split.batch(1)  # says what is missing before anything is begun
-    if seen.note:
-        say(seen.note)
     spread = spreading.start()
     title = f"{Path(model).name} repaired with {type(repair).__name__}"
     run = keeping.begin("repair", title, model=model)
@@ -103,3 +99,13 @@ def command(
     report.write(run.folder)
     facts = repair_facts(result, str(run.folder), clock["seconds"], keeping.seed) | {"data": data}
     emit(keeping.as_json, facts, repair_text(facts))
+
+
+def _look_ahead(repair: Repair, dataset: Dataset) -> None:
+    """Says what is missing or in vain before anything is begun."""
+    if isinstance(eps := repair.threat.get("eps"), float):
+        reachable(repair.threat.get("norm", "linf"), eps, dataset)
+    seen = repair.seen(dataset)
+    seen.split.batch(1)
+    if seen.note:
+        say(seen.note)

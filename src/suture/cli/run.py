@@ -14,7 +14,7 @@ from suture.cli.choices import Trust
 from suture.cli.common import Json, say
 from suture.cli.engines import given_options, remembered, resuming, watched
 from suture.cli.recipe_steps import body_of, options_of
-from suture.cli.recipes import MAKERS, Plan, Step, opened
+from suture.cli.recipes import MAKERS, RecipePlan, RecipeStep, opened
 from suture.engine import Run
 from suture.engine.runs import FINISHED, RECIPE
 from suture.errors import BundleError, StorageError
@@ -50,7 +50,7 @@ def command(
         model = made if step.command in MAKERS else model
 
 
-def _folders(plan: Plan) -> list[Path | None]:
+def _folders(plan: RecipePlan) -> list[Path | None]:
     """Where each step's run goes: ``folder/COMMAND``, the second of a kind ``COMMAND-2``."""
     seen: Counter[str] = Counter()
     found: list[Path | None] = []
@@ -63,7 +63,9 @@ def _folders(plan: Plan) -> list[Path | None]:
     return found
 
 
-def _complete(step: Step, folder: Path | None, model: str | None, **always: Any) -> dict[str, Any]:
+def _complete(
+    step: RecipeStep, folder: Path | None, model: str | None, **always: Any
+) -> dict[str, Any]:
     """All parameters of the command."""
     parameters = inspect.signature(body_of(step.command)).parameters
     options = {
@@ -79,7 +81,7 @@ def _complete(step: Step, folder: Path | None, model: str | None, **always: Any)
     return options | {name: value for name, value in always.items() if name in parameters}
 
 
-def _carried_out(step: Step, folder: Path | None, options: dict[str, Any]) -> str:
+def _carried_out(step: RecipeStep, folder: Path | None, options: dict[str, Any]) -> str:
     """Do a step, or what is left of it; the folder of its run."""
     body = body_of(step.command)
     if step.command == "export":
@@ -106,7 +108,7 @@ def _earlier(folder: Path | None) -> Run | None:
         return None
 
 
-def _check_same(step: Step, run: Run, options: dict[str, Any]) -> None:
+def _check_same(step: RecipeStep, run: Run, options: dict[str, Any]) -> None:
     """The earlier run is of this very step."""
     kept, wanted = run.info.get("options") or {}, _as_kept(options)
     other = [
@@ -133,7 +135,7 @@ def _as_kept(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _go_on(step: Step, run: Run, options: dict[str, Any]) -> None:
+def _go_on(step: RecipeStep, run: Run, options: dict[str, Any]) -> None:
     stopped = Run.again(run.folder)
     watched(stopped, step.command)
 

@@ -1,7 +1,9 @@
-"""``suture runs``: list, show, diff and remove run folders."""
+"""``suture runs``: list, show, watch, diff and remove run folders."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +12,14 @@ import typer
 
 from suture.cli.common import Json, emit
 from suture.engine import Run
+from suture.engine.runs import FINISHED, PROGRESS
 from suture.errors import BundleError
 from suture.evaluate import Record, read_records
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Look at run folders, compare and remove them."
+    add_completion=False,
+    no_args_is_help=True,
+    help="Look at run folders, follow, compare and remove them.",
 )
 Folder = Annotated[Path, typer.Argument(help="A run folder.")]
 _FACTS = (
@@ -64,6 +69,65 @@ def show(run: Folder, as_json: Json = False) -> None:
     lines = [f"{key:{width}}  {value}" for key, value in told.items() if key != "failures"]
     lines += [f"failed: {_failure(line)}" for line in told["failures"]]
     emit(as_json, told, "\n".join(lines))
+
+
+@app.command()
+def watch(
+    run: Folder,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Follow a run until it ends: its stage, how far that is, and what is kept.
+
+    Ctrl-C ends the watching, not the run.
+
+    Example: suture runs watch runs/repaired
+    """
+    shown, before = "", None
+    while True:
+        facts = how_far(run)
+        text = _line(facts)
+        if as_json and facts != before:
+            emit(True, facts, "")
+        elif not as_json and text != shown:
+            emit(False, facts, text)
+        shown, before = text, facts
+        if once or facts["status"] != "running":
+            return
+        time.sleep(every)
+
+
+def how_far(folder: Path) -> dict[str, Any]:
+    """Where a run stands, from what lies in its folder alone."""
+    run = Run.open(folder)
+    try:
+        told = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        stage = {key: told[key] for key in ("stage", "done", "total")}
+    except (OSError, ValueError, KeyError, TypeError):
+        stage = {}
+    return {
+        "run": str(folder),
+        "kind": run.info.get("kind"),
+        "status": run.state,
+        **stage,
+        "pieces": len(list((folder / "checkpoints" / "pieces").glob("*.safetensors"))),
+        "epochs": len(list((folder / "checkpoints").rglob("epoch-*.safetensors"))),
+        "seconds": run.info.get("seconds"),
+    }
+
+
+def _line(facts: dict[str, Any]) -> str:
+    """The same in a line."""
+    parts = [f"{facts['kind']} {facts['status']}"]
+    if "stage" in facts and facts["status"] != FINISHED:
+        parts.append(f"{facts['stage']} {facts['done']}/{facts['total']}")
+    parts += [f"{facts['epochs']} epochs kept"] if facts["epochs"] else []
+    parts += [f"{facts['pieces']} pieces kept"] if facts["pieces"] else []
+    parts += [f"{facts['seconds']:.1f} s"] if facts["status"] == FINISHED else []
+    if facts["status"] in ("killed", "stopped", "failed", "incomplete"):
+        parts.append(f"go on with: suture resume {facts['run']}")
+    return ", ".join(parts)
 
 
 @app.command()

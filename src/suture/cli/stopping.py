@@ -9,7 +9,7 @@ from typing import Any
 _STATE: dict[str, Any] = {}
 
 
-def working_on(folder: Path | None, *, goes_on: bool, trusted: bool = False) -> None:
+def working_on(folder: Path | None, *, goes_on: bool = False, trusted: bool = False) -> None:
     """Remember the run of this process.
 
     Args:
@@ -17,8 +17,9 @@ def working_on(folder: Path | None, *, goes_on: bool, trusted: bool = False) -> 
         goes_on: whether ``suture resume`` takes such a run.
         trusted: whether code of the user's was allowed to run, which is never kept.
     """
-    _STATE.clear()
-    if folder is not None:
+    if folder is None:
+        _STATE.clear()
+    else:
         _STATE.update(folder=Path(folder), goes_on=goes_on, trusted=trusted)
 
 

@@ -92,9 +92,7 @@ def command(
     """
     dataset = open_data(data, size)
     dataset.train.batch(1)  # says what is missing before anything is begun
-    patience = PATIENCE if len(dataset.validation) else 0
-    given: dict[str, Any] = {"patience": patience} | assignments(settings or [])
-    config = made(TrainConfig, given | ({} if patience else {"patience": 0}), "training")
+    config = _config(settings, PATIENCE if len(dataset.validation) else 0)
     statistics: dict[str, Any] = {}
     if arch in models.architectures():
         statistics = {"mean": dataset.mean, "std": dataset.std, "seed": seed}
@@ -139,6 +137,12 @@ def _remembered(folder: Path | None) -> dict[str, Any]:
         return {}
     history = History.open(folder)
     return {"history_epochs": len(history.epochs), "history_mb": round(history.size / 1e6, 2)}
+
+
+def _config(settings: list[str] | None, patience: int) -> TrainConfig:
+    """As the settings say; without validation images nothing can be waited for."""
+    given: dict[str, Any] = {"patience": patience} | assignments(settings or [])
+    return made(TrainConfig, given | ({} if patience else {"patience": 0}), "training")
 
 
 def _opened(resume: bool, out: Path | None, force: bool, **facts: Any) -> Run:

@@ -81,7 +81,7 @@ _WANTED = {
 
 def _of_pydantic(error: Any) -> tuple[str, str] | None:
     """What was wanted and given, where typer lets pydantic read the value (0.20 and later)."""
-    cause = getattr(error, "__cause__", None)
+    cause: Any = getattr(error, "__cause__", None)
     if not hasattr(cause, "errors"):
         return None
     first = cause.errors()[0]

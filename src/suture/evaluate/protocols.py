@@ -28,7 +28,7 @@ from suture.evaluate.certified import certified
 from suture.evaluate.health import signs
 from suture.evaluate.pieces import measure_all
 from suture.evaluate.plan import Plan, View, clean_row, rows_of, through_of
-from suture.evaluate.records import Record, Role
+from suture.evaluate.records import Record, Role, records_html
 from suture.evaluate.rows import Measured, Row, Subject, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
@@ -43,6 +43,10 @@ class Evaluation:
 
     records: list[Record]
     attacked: Tensor
+
+    def _repr_html_(self) -> str:
+        """For notebooks: one row a record."""
+        return records_html(self.records)
 
 
 def evaluate(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from suture import notebook
 from suture.errors import ArgumentError, BundleError
 from suture.evaluate.fields import checks
 from suture.evaluate.labels import label
@@ -156,6 +158,10 @@ class Record:
         low, high = clopper_pearson(self.count, self.n)
         return 100.0 * low, 100.0 * high
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the row, its accuracy with counts and interval, its warnings."""
+        return records_html([self])
+
     @property
     def row(self) -> str:
         """What is measured, in words for a table."""
@@ -258,3 +264,14 @@ def read_records(path: Path) -> list[Record]:
             got=str(error),
             remedy="The file was altered or cut off: evaluate again.",
         ) from None
+
+
+def records_html(records: Sequence[Record]) -> str:
+    """The records as a small HTML table, for notebooks."""
+    rows = []
+    for one in records:
+        low, high = one.interval
+        told = f"{one.percent:.1f} % [{low:.1f}–{high:.1f}] {one.right}/{one.n}"
+        rows.append((one.subject, one.protocol, one.row, told, " ".join(one.warnings)))
+    columns = ("model", "protocol", "row", "accuracy", "warnings")
+    return notebook.table("accuracy, 95 % interval, counts", columns, rows)

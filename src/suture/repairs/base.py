@@ -14,6 +14,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 
+from suture import notebook
 from suture.attacks import Attack
 from suture.certify.promise import Promise
 from suture.data import Dataset, Split, batch_of, load
@@ -80,6 +81,15 @@ class RepairResult:
     images: Mapping[str, Batch] = field(default_factory=dict)
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     promise: Promise | None = None
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how it ended, and what there is."""
+        rows: dict[str, object] = {"status": self.status.value, "model": type(self.model).__name__}
+        told = {key: self.trace[key] for key in ("samples", "adversarial") if key in self.trace}
+        rows |= {f"{key} images": count for key, count in told.items()}
+        rows |= {"certificates": len(self.certificates)} if self.certificates else {}
+        rows |= {f"images: {name}": len(batch) for name, batch in self.images.items()}
+        return notebook.facts("repair", rows)
 
 
 @dataclass(frozen=True, eq=False)
