@@ -197,9 +197,9 @@ def _met_by_pixels(
         image = task.solved(program)
         if image is None:
             break
-        if task.fooled(image):
+        fooled, now = task.looked(image)
+        if fooled:
             return image, True
-        now = task.network.look(image)
         left = least - matrix @ (now.values(now.first) - before)
         todo = np.argsort(-np.where(missing, left, -np.inf))[:FEW]
         todo = todo[missing[todo] & (left[todo] > room)]

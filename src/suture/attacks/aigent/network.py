@@ -144,12 +144,26 @@ class Linearised:
         if not of.requires_grad or not len(weights):
             return np.zeros((len(weights), *self.point.shape[1:]))
         vectors = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
-        found = [
-            torch.autograd.grad(of, self.point, vector, retain_graph=True, allow_unused=True)[0]
-            for vector in vectors
-        ]
-        zero = torch.zeros_like(self.point)
-        return torch.cat([zero if row is None else row for row in found]).numpy()
+        if len(vectors) > 1:
+            try:
+                return self._derivative(of, vectors, True)[:, 0].numpy()
+            except RuntimeError:  # an operation that cannot be batched
+                pass
+        return torch.cat([self._derivative(of, vector, False) for vector in vectors]).numpy()
+
+    def _derivative(self, of: Tensor, vector: Tensor, batched: bool) -> Tensor:
+        found = torch.autograd.grad(
+            of,
+            self.point,
+            vector,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )[0]
+        if found is not None:
+            return found
+        shape = (len(vector), *self.point.shape) if batched else self.point.shape
+        return torch.zeros(shape, dtype=self.point.dtype)
 
     def unit_rows(self, chosen: np.ndarray) -> np.ndarray:
         """``rows`` of the chosen units."""
