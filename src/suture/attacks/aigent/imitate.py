@@ -14,7 +14,13 @@ from suture.attacks.aigent.goals import EXACT, Goal, reached, wanted
 from suture.attacks.aigent.network import Linearised
 from suture.attacks.aigent.patching import PatchChain, chain
 from suture.attacks.aigent.program import InputProgram
-from suture.attacks.aigent.reaching import FirstValues, assignment, in_own_phases
+from suture.attacks.aigent.reaching import (
+    FirstValues,
+    assignment,
+    exact_assignment,
+    in_own_phases,
+    small,
+)
 from suture.attacks.aigent.step import EdgeLayerPatch
 from suture.attacks.aigent.tail import Tail
 from suture.attacks.aigent.task import FEW, TargetSearch
@@ -126,6 +132,9 @@ def _chain(
         first = FirstValues(tail, tail.values(entry)[1][0], *room, goal)
         values, programs = assignment(first, lambda: task.left)
         task.programs += programs
+        if values is None and small(first) and not task.late:
+            values, _ = exact_assignment(first, task.left)
+            task.programs += 1
         if values is not None:
             signs = signs_of(onwards(tail, values))
             made = _patched(task, tail, entry, goal, signs=signs, room=room, restrict=False)
