@@ -32,7 +32,9 @@ def rows() -> list[harness.Row]:
     if data.folder() is None:
         digits = data.load("digits")
         return [_row("digits", trained(), digits.test.batch(60))]
-    return [_row(case, network(net), _images(name, count)) for case, (net, name, count) in CASES.items()]
+    return [
+        _row(case, network(net), _images(name, count)) for case, (net, name, count) in CASES.items()
+    ]
 
 
 def _images(name: str, count: int) -> Batch:

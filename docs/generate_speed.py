@@ -22,8 +22,8 @@ largest. `make bench` runs them all and writes the records that this page is mad
 """
 WHAT = {
     "a5": "A5: a whole CROWN-IBP step over a natural one; R before C over C alone.",
-    "aigent": "AIGENT, an image: median processor seconds, 95th percentile, programs solved, images "
-    "for which an adversarial one was found, patch chains that meet every target.",
+    "aigent": "AIGENT, an image: median processor seconds, 95th percentile, programs solved, "
+    "images for which an adversarial one was found, patch chains that meet every target.",
     "attacks": "Attacks on a network for CIFAR-10, beside the forwards and backwards they need.",
     "bounds": "Bounds, batches of 64; per example: a hundred small networks at once.",
     "defensyn": "DefEnSyn: the paper's whole search; programs before 1 000 classes; ResNet-18 with "

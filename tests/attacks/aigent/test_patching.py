@@ -1,4 +1,4 @@
-"""Chains of patches by enumeration of phases, by forwards, and on networks where one is impossible."""
+"""Chains of patches by forwards and by exact programs, and where one is impossible."""
 
 from __future__ import annotations
 
@@ -124,9 +124,7 @@ def test_whoever_goes_beyond_targets_along_split_marks_meets_the_goal(seed: int)
 
 def test_marks_split_where_paths_disagree():
     """Output 0 up, 1 down; neuron 0 feeds both with the same sign, neuron 1 only the first."""
-    tail = Tail(
-        (np.eye(2), np.array([[1.0, 2.0], [1.0, 0.0]])), (np.zeros(2),) * 2, nn.Identity()
-    )
+    tail = Tail((np.eye(2), np.array([[1.0, 2.0], [1.0, 0.0]])), (np.zeros(2),) * 2, nn.Identity())
     rise, fall = led_back(tail, wanted(0, [1], 2, 0.0), 1, 2, "split")
     assert rise.tolist() == [True, True] and fall.tolist() == [True, False]
     goal = reached(np.array([3.0, 2.0]), rise, fall)
@@ -203,7 +201,9 @@ def test_other_networks_are_not_read_as_dense(model: nn.Module):
 
 
 def test_the_summary_says_where_chains_stopped():
-    met = ChainFacts(SolverStatus.OPTIMAL, False, ((2, 0.1, 0.0), (1, 0.2, 0.0)), True, imitates=True)
+    met = ChainFacts(
+        SolverStatus.OPTIMAL, False, ((2, 0.1, 0.0), (1, 0.2, 0.0)), True, imitates=True
+    )
     short = ChainFacts(SolverStatus.INFEASIBLE, True, ((2, 0.1, 0.3), (1, 0.2, 0.0)), False)
     said = summary([met, short, short])
     assert said.startswith("1 of 3 chains meet every target") and "2 stopped at layer 2." in said

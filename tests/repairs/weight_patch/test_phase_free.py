@@ -1,4 +1,4 @@
-"""Patches in any phases: by enumeration of the phases, by hand, and never larger than fixed ones."""
+"""Patches in any phases: by enumeration of the phases, and never larger than fixed ones."""
 
 from __future__ import annotations
 

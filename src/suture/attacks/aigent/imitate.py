@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from suture.attacks.aigent.affine import Span, onwards, signs_of
-from suture.attacks.aigent.dense import DenseLinearised
 from suture.attacks.aigent.goals import EXACT, Goal, reached, wanted
-from suture.attacks.aigent.network import Linearised
+from suture.attacks.aigent.network import Reading
 from suture.attacks.aigent.patching import PatchChain, chain
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.reaching import (
@@ -192,7 +191,7 @@ def _room(task: TargetSearch, tail: Tail, entry: np.ndarray) -> tuple[np.ndarray
 
 
 def _translated(
-    task: TargetSearch, here: Linearised | DenseLinearised, made: PatchChain, goal: Goal
+    task: TargetSearch, here: Reading, made: PatchChain, goal: Goal
 ) -> tuple[np.ndarray | None, bool]:
     """The sparse image that does what the first layer's patch does, and whether it does.
 
@@ -217,7 +216,7 @@ def _translated(
 
 def _met_by_pixels(
     task: TargetSearch,
-    here: Linearised | DenseLinearised,
+    here: Reading,
     matrix: np.ndarray,
     right: np.ndarray,
     begin: int,

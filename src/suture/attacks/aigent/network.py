@@ -65,13 +65,13 @@ class LayeredNetwork:
         with torch.no_grad():
             return self._forward(torch.from_numpy(images)).numpy()
 
-    def look(self, image: np.ndarray) -> Linearised | DenseLinearised:
+    def look(self, image: np.ndarray) -> Reading:
         """The values at one image ``(c, h, w)``, without derivatives."""
         if self._dense is not None:
             return self.at(image)
         return self._watched(torch.from_numpy(image)[None])
 
-    def at(self, image: np.ndarray) -> Linearised | DenseLinearised:
+    def at(self, image: np.ndarray) -> Reading:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
         if self._dense is not None:
             self.forwards += 1
@@ -171,6 +171,8 @@ class Linearised:
         weights[np.arange(len(chosen)), chosen] = 1.0
         return self.rows(self.units, weights)
 
+
+Reading = Linearised | DenseLinearised
 
 _PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
 

@@ -98,9 +98,7 @@ def chain(
             lower, upper = np.maximum(lower, low - z), np.minimum(upper, high - z)
         elif joint:
             below = Below(Span.of(tail, signs, 1, layer), (low, high))
-        step = PatchStep(
-            tail, signs, layer, top, inputs[layer - 1], z, goal, lower, upper, below
-        )
+        step = PatchStep(tail, signs, layer, top, inputs[layer - 1], z, goal, lower, upper, below)
         patch, status = step.solve(solver, seconds)
         if patch is None:
             return PatchChain(tuple(patches), status, values[0], rise, fall, signs)

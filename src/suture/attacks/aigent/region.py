@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.bounding import middle_rows
-from suture.attacks.aigent.network import LayeredNetwork, Linearised
+from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, TargetSearch
 
@@ -113,7 +113,7 @@ def step(
     return best
 
 
-def property_rows(task: TargetSearch, here: Linearised) -> tuple[np.ndarray, np.ndarray]:
+def property_rows(task: TargetSearch, here: Reading) -> tuple[np.ndarray, np.ndarray]:
     """Gradients ``(k, c, h, w)`` and values of what must exceed the margin.
 
     Untargeted: the target's logit over the label's (any class above the label will do). Targeted:
@@ -136,7 +136,7 @@ def _against(task: TargetSearch, others: list[int], classes: int) -> np.ndarray:
 
 
 def _linear_forms(
-    task: TargetSearch, here: Linearised, network: LayeredNetwork
+    task: TargetSearch, here: Reading, network: LayeredNetwork
 ) -> tuple[np.ndarray, np.ndarray]:
     """``property_rows``, or the middle of linear bounds where the settings ask for them."""
     radius = task.settings.bounds

@@ -171,9 +171,7 @@ class PatchStep:
         """Among the patches that are no larger and miss no more, the one with the least Σ|Δ|."""
         n, most = len(change), float(np.abs(change).max()) * (1 + 1e-9) + 1e-12
         upper = np.concatenate([np.maximum(self.upper, 0.0), np.maximum(-self.lower, 0.0)])
-        program = Growing(
-            np.ones(2 * n), np.zeros(2 * n), np.minimum(upper, most), solver=solver
-        )
+        program = Growing(np.ones(2 * n), np.zeros(2 * n), np.minimum(upper, most), solver=solver)
         less = missed * (1 + 1e-9) + 1e-12 if missed > EXACT else 0.0
         found = rows.relaxed(less).solved(program, lambda m: np.hstack([m, -m]), seconds)
         return found.x[:n] - found.x[n:] if found.status.found else change

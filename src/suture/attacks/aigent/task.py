@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from suture.attacks.aigent.dense import DenseLinearised
 from suture.attacks.aigent.goals import Marking
-from suture.attacks.aigent.network import LayeredNetwork, Linearised
+from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram, PixelMoves
 from suture.solvers import Solution
 
@@ -126,7 +125,7 @@ class TargetSearch:
         """Whether the network's answer is what the attacker wants, by half the margin."""
         return bool(self.margins(image[None])[0] >= self.settings.margin / 2)
 
-    def looked(self, image: np.ndarray) -> tuple[bool, Linearised | DenseLinearised]:
+    def looked(self, image: np.ndarray) -> tuple[bool, Reading]:
         """``fooled``, and the values at the image as it will be judged, by one forward."""
         here = self.network.look(_judged(image))
         margin = self._margins(here.values(here.logits)[None])[0]

@@ -249,4 +249,3 @@ class _Build:
             high,
             np.concatenate(self._integer),
         )
-
