@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ WHAT = {
     "advrepair": "AdvRepair, 1 000 balls of radius 0.05, 784-200-32-10 neurons, one thread: the "
     "repair without its attack; 256 images, each of which gets ten patches, over the bare network; "
     "the bundle; and a certificate of a network with poolings, checked again.",
+    "aigent": "AIGENT, an image: median processor seconds, 95th percentile, programs solved, "
+    "images for which an adversarial one was found, patch chains that meet every target.",
     "attacks": "Attacks on a network for CIFAR-10, beside the forwards and backwards they need.",
     "bounds": "Bounds, batches of 64; per example: a hundred small networks at once.",
     "defensyn": "DefEnSyn: the paper's whole search; programs before 1 000 classes; ResNet-18 with "
@@ -59,12 +62,22 @@ def _section(record: dict[str, Any]) -> str:
         columns.append(Column("microseconds_per_item", "µs an item", number(".1f")))
     if any("megabytes" in row for row in record["rows"]):
         columns.append(Column("megabytes", "MB", number(".3g")))
+    for key, heading in {"p95": "p95", "solves": "solves"}.items():
+        if any(key in row for row in record["rows"]):
+            columns.append(Column(key, heading, number(".3g")))
+    for key in ("found", "chains"):
+        if any(key in row for row in record["rows"]):
+            columns.append(Column(partial(_of, key=key), key))
     where = (
         f"`make bench NAME={name}`; {hardware['processor']}, {hardware['cores']} cores, "
         f"torch {versions['torch']}, Numba {versions['numba']}."
     )
     table = Table(columns, record["rows"]).markdown()
     return f"## {name}\n\n{WHAT[name]}\n\n{table}\n{where}\n"
+
+
+def _of(row: Row, key: str) -> str | None:
+    return f"{row[key]} of {row['n']}" if key in row else None
 
 
 def _ratio(row: Row) -> str | None:

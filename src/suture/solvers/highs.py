@@ -66,7 +66,7 @@ class KeptModel:
         self._model.addRows(k, lower, upper, len(values), starts, index, values)
 
     def widen(self, cost: np.ndarray, upper: np.ndarray, matrix: np.ndarray) -> None:
-        """More variables from 0 to ``upper``, with coefficients ``(rows, k)`` in the rows so far."""
+        """More variables from 0 to ``upper``, coefficients ``(rows, k)`` in the rows so far."""
         k = len(cost)
         column, row = matrix.T.nonzero()
         starts = np.searchsorted(column, np.arange(k)).astype(np.int32)

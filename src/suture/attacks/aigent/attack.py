@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks.aigent.goals import Marking
+from suture.attacks.aigent.imitate import summary
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.attacks.aigent.search import Finding, SearchOutcome, search
 from suture.attacks.aigent.task import Settings
@@ -250,4 +251,7 @@ def _likeliest(network: LayeredNetwork, image: np.ndarray, label: int, count: in
 def _notes(findings: Sequence[Finding]) -> list[str]:
     late = sum(one.outcome is SearchOutcome.OUT_OF_TIME for one in findings)
     notes = [f"AIGENT: {late} images: {SearchOutcome.OUT_OF_TIME.value}"] if late else []
+    chains = [one.chain for one in findings if one.chain is not None]
+    if chains:
+        notes.append(f"AIGENT, patches: {summary(chains)}")
     return notes + list(dict.fromkeys(f"AIGENT: {note}" for one in findings for note in one.notes))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -86,11 +87,11 @@ class DenseLinearised:
         """``(width,)``, what comes out of the first layer."""
         return self._layers[0]
 
-    def values(self, of: np.ndarray) -> np.ndarray:
+    def values(self, of: Any) -> np.ndarray:
         """The values as an array."""
-        return of
+        return np.asarray(of)
 
-    def rows(self, of: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def rows(self, of: Any, weights: np.ndarray) -> np.ndarray:
         """Derivative of ``weights @ of`` with respect to the image, ``(k, c, h, w)``."""
         count = len(self._layers)
         if of is self.units:

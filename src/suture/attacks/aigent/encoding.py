@@ -48,7 +48,7 @@ class Encoding:
 def known_bounds(
     tail: Tail, layer: int, lower: np.ndarray, upper: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """CROWN bounds of the values of layers ``layer`` … L-1 where those of ``layer`` lie in a box."""
+    """CROWN bounds of the values of layers ``layer`` … L-1, those of ``layer`` in a box."""
     if layer == len(tail):
         return []
     read = bounds.read(_after(tail, layer), (1, 1, len(lower)))
@@ -122,7 +122,7 @@ class _Parts:
     def activations(
         self, value: Any, shift: np.ndarray, low: np.ndarray, high: np.ndarray
     ) -> np.ndarray:
-        """Columns of ``ReLU(value @ (z, further) + shift)``, whose inputs lie in ``[low, high]``."""
+        """Columns of ``ReLU(value @ (z, further) + shift)``, its inputs in ``[low, high]``."""
         columns, before = self._variables(np.maximum(high, 0.0), False), np.arange(value.shape[1])
         on, either = (low >= 0).nonzero()[0], ((low < 0) & (high > 0)).nonzero()[0]
         if len(on):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from suture.attacks.aigent.affine import Span, onwards, signs_of
-from suture.attacks.aigent.dense import DenseLinearised
 from suture.attacks.aigent.goals import EXACT, Goal, reached, wanted
-from suture.attacks.aigent.network import Linearised
+from suture.attacks.aigent.network import Reading
 from suture.attacks.aigent.patching import PatchChain, chain
 from suture.attacks.aigent.program import InputProgram
-from suture.attacks.aigent.reaching import FirstValues, assignment
+from suture.attacks.aigent.reaching import (
+    FirstValues,
+    assignment,
+    exact_assignment,
+    in_own_phases,
+    small,
+)
 from suture.attacks.aigent.step import EdgeLayerPatch
 from suture.attacks.aigent.tail import Tail
 from suture.attacks.aigent.task import FEW, TargetSearch
@@ -31,6 +38,8 @@ class ChainFacts:
         own: whether the assumed phases are the input's.
         layers: each patch's layer, ``max |ε|``, and by how much it misses its targets.
         errs: whether the network with the first layer's patch says what is wanted, by a forward.
+        impossible: whether a linear program proves that no targets can be met in the input's own
+            phases, whatever the patches; asked where ``chain`` is "own" and none were found.
         imitates: whether the network says of the found input what the patched network says of
             the given one.
     """
@@ -39,7 +48,30 @@ class ChainFacts:
     own: bool
     layers: tuple[tuple[int, float, float], ...]
     errs: bool
+    impossible: bool = False
     imitates: bool = False
+
+    @property
+    def stopped(self) -> str | None:
+        """The first patch that misses its targets, ``None`` where all are met."""
+        if self.status.found:
+            return None
+        for layer, _, missed in self.layers:
+            if missed:
+                return f"layer {layer}"
+        return f"the patch after {len(self.layers)}"
+
+
+def summary(chains: Sequence[ChainFacts]) -> str:
+    """In a sentence: how many chains met their targets, where others stopped, what they did."""
+    met = sum(one.status.found for one in chains)
+    missed = Counter(where for one in chains if (where := one.stopped) is not None)
+    where = "".join(f" {count} stopped at {place}." for place, count in missed.items())
+    return (
+        f"{met} of {len(chains)} chains meet every target; the patched network errs on "
+        f"{sum(one.errs for one in chains)}, and the network on "
+        f"{sum(one.imitates for one in chains)} inputs that imitate the patch.{where}"
+    )
 
 
 def imitate(task: TargetSearch) -> np.ndarray | None:
@@ -60,9 +92,19 @@ def imitate(task: TargetSearch) -> np.ndarray | None:
         own=own,
         layers=tuple((p.layer, p.largest, _missed(p)) for p in made.patches),
         errs=made.short(tail, goal) <= task.settings.margin / 2,
+        impossible=_impossible(task, tail, entry, goal, made),
         imitates=imitates,
     )
     return image
+
+
+def _impossible(
+    task: TargetSearch, tail: Tail, entry: np.ndarray, goal: Goal, made: PatchChain
+) -> bool:
+    if task.settings.chain != "own" or made.status.found:
+        return False
+    first = FirstValues(tail, tail.values(entry)[1][0], *_room(task, tail, entry), goal)
+    return in_own_phases(first, lambda: task.left) is SolverStatus.INFEASIBLE
 
 
 def _missed(patch: EdgeLayerPatch) -> float:
@@ -89,6 +131,9 @@ def _chain(
         first = FirstValues(tail, tail.values(entry)[1][0], *room, goal)
         values, programs = assignment(first, lambda: task.left)
         task.programs += programs
+        if values is None and small(first) and not task.late:
+            values, _ = exact_assignment(first, task.left)
+            task.programs += 1
         if values is not None:
             signs = signs_of(onwards(tail, values))
             made = _patched(task, tail, entry, goal, signs=signs, room=room, restrict=False)
@@ -146,7 +191,7 @@ def _room(task: TargetSearch, tail: Tail, entry: np.ndarray) -> tuple[np.ndarray
 
 
 def _translated(
-    task: TargetSearch, here: Linearised | DenseLinearised, made: PatchChain, goal: Goal
+    task: TargetSearch, here: Reading, made: PatchChain, goal: Goal
 ) -> tuple[np.ndarray | None, bool]:
     """The sparse image that does what the first layer's patch does, and whether it does.
 
@@ -171,7 +216,7 @@ def _translated(
 
 def _met_by_pixels(
     task: TargetSearch,
-    here: Linearised | DenseLinearised,
+    here: Reading,
     matrix: np.ndarray,
     right: np.ndarray,
     begin: int,
@@ -197,9 +242,9 @@ def _met_by_pixels(
         image = task.solved(program)
         if image is None:
             break
-        if task.fooled(image):
+        fooled, now = task.looked(image)
+        if fooled:
             return image, True
-        now = task.network.look(image)
         left = least - matrix @ (now.values(now.first) - before)
         todo = np.argsort(-np.where(missing, left, -np.inf))[:FEW]
         todo = todo[missing[todo] & (left[todo] > room)]

@@ -65,13 +65,13 @@ class LayeredNetwork:
         with torch.no_grad():
             return self._forward(torch.from_numpy(images)).numpy()
 
-    def look(self, image: np.ndarray) -> Linearised | DenseLinearised:
+    def look(self, image: np.ndarray) -> Reading:
         """The values at one image ``(c, h, w)``, without derivatives."""
         if self._dense is not None:
             return self.at(image)
         return self._watched(torch.from_numpy(image)[None])
 
-    def at(self, image: np.ndarray) -> Linearised | DenseLinearised:
+    def at(self, image: np.ndarray) -> Reading:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
         if self._dense is not None:
             self.forwards += 1
@@ -144,12 +144,26 @@ class Linearised:
         if not of.requires_grad or not len(weights):
             return np.zeros((len(weights), *self.point.shape[1:]))
         vectors = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
-        found = [
-            torch.autograd.grad(of, self.point, vector, retain_graph=True, allow_unused=True)[0]
-            for vector in vectors
-        ]
-        zero = torch.zeros_like(self.point)
-        return torch.cat([zero if row is None else row for row in found]).numpy()
+        if len(vectors) > 1:
+            try:
+                return self._derivative(of, vectors, True)[:, 0].numpy()
+            except RuntimeError:  # an operation that cannot be batched
+                pass
+        return torch.cat([self._derivative(of, vector, False) for vector in vectors]).numpy()
+
+    def _derivative(self, of: Tensor, vector: Tensor, batched: bool) -> Tensor:
+        found = torch.autograd.grad(
+            of,
+            self.point,
+            vector,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=batched,
+        )[0]
+        if found is not None:
+            return found
+        shape = (len(vector), *self.point.shape) if batched else self.point.shape
+        return torch.zeros(shape, dtype=self.point.dtype)
 
     def unit_rows(self, chosen: np.ndarray) -> np.ndarray:
         """``rows`` of the chosen units."""
@@ -157,6 +171,8 @@ class Linearised:
         weights[np.arange(len(chosen)), chosen] = 1.0
         return self.rows(self.units, weights)
 
+
+Reading = Linearised | DenseLinearised
 
 _PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
 

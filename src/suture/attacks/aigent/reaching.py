@@ -24,6 +24,8 @@ _FEW = 25
 _ASSIGNMENTS = 12
 _GRID = 9
 _WALK, _FARTHER = 50, 1.05
+_UNITS = 40
+"""Neurons up to which all phases are searched where nothing else finds values."""
 _STEPS = np.linspace(0.05, 1.0, 20)
 
 Left = Callable[[], float | None]
@@ -77,6 +79,12 @@ def assignment(first: FirstValues, left: Left = lambda: None) -> tuple[np.ndarra
         return None, programs
     values, more = _chased(first, base, left)
     return base if values is None else values, programs + more
+
+
+def small(first: FirstValues) -> bool:
+    """Whether ``exact_assignment`` is worth its time."""
+    units = sum(len(bias) for bias in first.tail.biases[:-1])
+    return units <= _UNITS and bool(np.isfinite(first.upper - first.lower).all())
 
 
 def _walked(first: FirstValues) -> np.ndarray | None:

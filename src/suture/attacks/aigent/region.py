@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.bounding import middle_rows
-from suture.attacks.aigent.network import LayeredNetwork, Linearised
+from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, TargetSearch
+
+TOO_MANY = 40
+"""Broken phases above which the next input's phases are worth more than rows for these."""
 
 
 def settle(task: TargetSearch, start: np.ndarray | None) -> np.ndarray | None:
@@ -67,8 +70,9 @@ def step(
     """The sparsest input that is adversarial in the phases of ``base``.
 
     Starts with the property alone. While the true network disagrees, the phases that the last
-    input broke most become rows, and the program is solved again. Where the property cannot be
-    reached in these phases, the input comes as near to it as it can.
+    input broke most become rows, and the program is solved again; not where so many broke that a
+    few rows would not keep the input near. Where the property cannot be reached in these phases,
+    the input comes as near to it as it can.
 
     Args:
         network: whose affine map is used; the attacked one's if left out.
@@ -91,13 +95,13 @@ def step(
         if image is None:
             break
         best = image
-        if task.fooled(image):
+        fooled, now = task.looked(image)
+        if fooled:
             break
-        now = task.network.look(image)
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
         chosen = np.argsort(-wrong)[:FEW]
         chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen):
+        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
             break
         free[chosen] = False
         flipped = signs[chosen]
@@ -109,7 +113,7 @@ def step(
     return best
 
 
-def property_rows(task: TargetSearch, here: Linearised) -> tuple[np.ndarray, np.ndarray]:
+def property_rows(task: TargetSearch, here: Reading) -> tuple[np.ndarray, np.ndarray]:
     """Gradients ``(k, c, h, w)`` and values of what must exceed the margin.
 
     Untargeted: the target's logit over the label's (any class above the label will do). Targeted:
@@ -132,7 +136,7 @@ def _against(task: TargetSearch, others: list[int], classes: int) -> np.ndarray:
 
 
 def _linear_forms(
-    task: TargetSearch, here: Linearised, network: LayeredNetwork
+    task: TargetSearch, here: Reading, network: LayeredNetwork
 ) -> tuple[np.ndarray, np.ndarray]:
     """``property_rows``, or the middle of linear bounds where the settings ask for them."""
     radius = task.settings.bounds

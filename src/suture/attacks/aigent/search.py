@@ -16,6 +16,9 @@ from suture.attacks.aigent.region import settle
 from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import polish
 
+_MANY = 16
+"""Pixels above which another search is worth its time."""
+
 Origin = Literal["patches", "phases", "none"]
 
 
@@ -107,10 +110,21 @@ def _one(task: TargetSearch) -> Finding:
         image = one_by_one(task, min(task.settings.limit, float(task.clean.size)))
     if image is not None:
         image = polish(task, image)
+        if origin == "patches" and task.count(image) > _MANY:
+            image, origin = _again(task, image)
         if task.count(image) <= task.settings.limit:
             return _finding(task, image, SearchOutcome.FOUND, origin, imitated)
     outcome = SearchOutcome.OUT_OF_TIME if task.late else SearchOutcome.NONE
     return _finding(task, task.clean, outcome, "none", imitated)
+
+
+def _again(task: TargetSearch, image: np.ndarray) -> tuple[np.ndarray, Origin]:
+    """The search without patches where theirs leave many pixels; the image with fewer of them."""
+    other = settle(task, None)
+    other = None if other is None else polish(task, other)
+    if other is None or task.count(other) >= task.count(image):
+        return image, "patches"
+    return other, "phases"
 
 
 def _finding(

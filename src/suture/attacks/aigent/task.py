@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from suture.attacks.aigent.goals import Marking
-from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram, PixelMoves
 from suture.solvers import Solution
 
@@ -111,7 +111,9 @@ class TargetSearch:
 
         Of an image as it will be judged: in float32.
         """
-        logits = self.network.logits(images.astype(np.float32).astype(np.float64))
+        return self._margins(self.network.logits(_judged(images)))
+
+    def _margins(self, logits: np.ndarray) -> np.ndarray:
         rest = logits.copy()
         if self.any_class:
             rest[:, self.label] = -np.inf
@@ -122,6 +124,12 @@ class TargetSearch:
     def fooled(self, image: np.ndarray) -> bool:
         """Whether the network's answer is what the attacker wants, by half the margin."""
         return bool(self.margins(image[None])[0] >= self.settings.margin / 2)
+
+    def looked(self, image: np.ndarray) -> tuple[bool, Reading]:
+        """``fooled``, and the values at the image as it will be judged, by one forward."""
+        here = self.network.look(_judged(image))
+        margin = self._margins(here.values(here.logits)[None])[0]
+        return bool(margin >= self.settings.margin / 2), here
 
     def count(self, image: np.ndarray) -> int:
         """Pixels (or channels, where they are apart) that differ from the clean image."""
@@ -142,3 +150,8 @@ class TargetSearch:
             return None
         self.last = found
         return program.image(found)
+
+
+def _judged(images: np.ndarray) -> np.ndarray:
+    """Numbers of float32, in which images are judged, as float64."""
+    return images.astype(np.float32).astype(np.float64)

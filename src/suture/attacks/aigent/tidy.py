@@ -6,7 +6,7 @@ import numpy as np
 
 from suture.attacks.aigent.pixelwise import one_by_one
 from suture.attacks.aigent.program import smallest_change
-from suture.attacks.aigent.region import property_rows, step
+from suture.attacks.aigent.region import TOO_MANY, property_rows, step
 from suture.attacks.aigent.task import FEW, TargetSearch
 
 _GRID = 32
@@ -141,13 +141,15 @@ def _least_change(task: TargetSearch, image: np.ndarray) -> np.ndarray | None:
     for _ in range(task.settings.repairs):
         task.programs += 1
         found = smallest_change(moves, image, changed, parts, task.settings.solver, task.left)
-        if found is None or task.fooled(found) or task.late:
+        if found is None or task.late:
             return found
-        now = task.network.look(found)
+        fooled, now = task.looked(found)
+        if fooled:
+            return found
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
         chosen = np.argsort(-wrong)[:FEW]
         chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen):
+        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
             return None
         free[chosen] = False
         side = signs[chosen]

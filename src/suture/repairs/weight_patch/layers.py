@@ -9,6 +9,7 @@ from typing import Any
 from suture.attacks.aigent.tail import Tail
 from suture.engine import Engine, Handle
 from suture.repairs.base import OnProgress
+from suture.repairs.weight_patch.phase_free import smallest_patch
 from suture.repairs.weight_patch.points import Point
 from suture.repairs.weight_patch.program import LayerPatch, Wish, patch_layer
 from suture.solvers import SolverStatus
@@ -23,7 +24,8 @@ class LayerTask:
     wish: Wish
 
     def __call__(self, layer: int) -> LayerPatch:
-        return patch_layer(self.tail, layer, self.points, self.wish)
+        solve = smallest_patch if self.wish.phases == "free" else patch_layer
+        return solve(self.tail, layer, self.points, self.wish)
 
 
 @dataclass(frozen=True, eq=False)

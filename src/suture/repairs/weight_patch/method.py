@@ -61,9 +61,13 @@ class WeightPatch(Repair):
             network); the patch then needs no phases.
         hard: every input to repair must be right, or the repair is infeasible; without it inputs
             may be missed where they must.
+        phases: "fixed" to the inputs', or "free": the smallest patch in any phases, by a
+            mixed-integer program with bound and gap, for sizes "linf" and "l1"; give ``seconds``.
         solver: "highs", "gurobi" or "scip".
         rounds: programs at most, a layer.
         seconds: wall time a layer may take, ``None`` for no limit.
+        numbers: with "best", layers that have more weights than this are left out, the last one
+            never, and the trace says so ("skipped"); ``None`` tries them all.
     """
 
     attack: Attack | None = None
@@ -77,9 +81,11 @@ class WeightPatch(Repair):
     max_change: float | None = None
     decoupled: bool = False
     hard: bool = False
+    phases: Literal["fixed", "free"] = "fixed"
     solver: Literal["highs", "gurobi", "scip"] = "highs"
     rounds: int = 60
     seconds: float | None = None
+    numbers: int | None = 100_000
 
     def __post_init__(self) -> None:
         named = self.layer in ("last", "first", "best", "sequence")
@@ -94,6 +100,11 @@ class WeightPatch(Repair):
             f"a solver out of {', '.join(SOLVERS)}": self.solver in SOLVERS,
             "rounds >= 1": self.rounds >= 1,
             "seconds > 0, or None": self.seconds is None or self.seconds > 0,
+            'phases "fixed" or "free"': self.phases in ("fixed", "free"),
+            'size "linf" or "l1" where phases are free, and no decoupled network': (
+                self.phases == "fixed" or (self.size in ("linf", "l1") and not self.decoupled)
+            ),
+            "numbers >= 1, or None": self.numbers is None or self.numbers >= 1,
             'one layer where decoupled, not "sequence"': not (
                 self.decoupled and self.layer == "sequence"
             ),
@@ -117,6 +128,7 @@ class WeightPatch(Repair):
             "samples": len(chosen),
             **facts,
             "layers": [_row(patch, len(wrong)) for patch in table],
+            "skipped": self._skipped(model),
             "seconds": round(time.monotonic() - started, 3),
         }
         return RepairResult(repaired, _status(table, facts), trace)
@@ -125,7 +137,8 @@ class WeightPatch(Repair):
         self, model: nn.Module, wrong: Batch, right: Batch | None, batch_size: int, patch: Patcher
     ) -> tuple[nn.Module, list[LayerPatch]]:
         """The repaired model, and a patch for every layer that was tried."""
-        layers = self._layers(model)
+        skipped = {row["layer"] for row in self._skipped(model)}
+        layers = [layer for layer in self._layers(model) if layer not in skipped]
         if self.layer == "sequence":
             return self._in_turn(model, layers, wrong, right, batch_size, patch)
         given = self._points(model, wrong, right, batch_size)
@@ -194,6 +207,22 @@ class WeightPatch(Repair):
             )
         return [number]
 
+    def _skipped(self, model: nn.Module) -> list[dict[str, Any]]:
+        """With "best": layers too large to be tried, and why; the last one never is."""
+        if self.layer != "best" or self.numbers is None:
+            return []
+        sizes = [weight.size for weight in tail_of(model).weights[:-1]]
+        return [
+            {
+                "layer": layer,
+                "weights": size,
+                "sentence": f"Not tried: it has more than {self.numbers} weights. Name the layer, "
+                "or raise numbers, and give seconds.",
+            }
+            for layer, size in enumerate(sizes, start=1)
+            if size > self.numbers
+        ]
+
     def _points(
         self, model: nn.Module, wrong: Batch, right: Batch | None, batch_size: int
     ) -> list[Point]:
@@ -210,6 +239,7 @@ class WeightPatch(Repair):
             max_change=math.inf if self.max_change is None else self.max_change,
             exact=self.exact,
             decoupled=self.decoupled,
+            phases=self.phases,
             rounds=self.rounds,
             solver=self.solver,
             seconds=self.seconds,
@@ -269,6 +299,7 @@ def _row(patch: LayerPatch, wrong: int) -> dict[str, Any]:
         "changed": patch.count,
         "weights": patch.change.size,
         "repaired": int(patch.met[:wrong].sum()),
+        "bound": patch.bound if math.isfinite(patch.bound) else None,
         "gap": patch.gap if math.isfinite(patch.gap) else None,
         "programs": patch.programs,
         "seconds": round(patch.seconds, 3),

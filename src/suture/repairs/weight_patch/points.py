@@ -69,7 +69,7 @@ def largest(
     others = [c for c in range(classes) if c != label]
     matrix = -np.eye(classes)[others]
     matrix[:, label] = 1.0
-    return Point(entry, matrix, np.full(len(matrix), margin), price, margin / 2)
+    return Point(entry, matrix, np.full(len(matrix), margin), price, _rounding(margin))
 
 
 def below(
@@ -80,7 +80,12 @@ def below(
     rest[index] = -np.inf
     matrix = np.zeros((1, len(outputs)))
     matrix[0, int(rest.argmax())], matrix[0, index] = 1.0, -1.0
-    return Point(entry, matrix, np.array([margin]), price, margin / 2)
+    return Point(entry, matrix, np.array([margin]), price, _rounding(margin))
+
+
+def _rounding(margin: float) -> float:
+    """What may be missing of a margin: the solver's tolerance, never more than half of it."""
+    return min(margin / 2, max(1e-6, 1e-3 * margin))
 
 
 def met(points: Sequence[Point], outputs: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class Wish:
         max_change: largest change of a weight.
         exact: for "count": the mixed-integer program instead of reweighted sums.
         decoupled: the original weights go on deciding the phases.
+        phases: "fixed" to the inputs', or "free" (see ``phase_free.smallest_patch``).
         rounds: programs at most.
         solver: "highs", "gurobi" or "scip".
         seconds: wall time, ``None`` for no limit.
@@ -50,6 +51,7 @@ class Wish:
     max_change: float = np.inf
     exact: bool = False
     decoupled: bool = False
+    phases: Literal["fixed", "free"] = "fixed"
     rounds: int = 60
     solver: str = "highs"
     seconds: float | None = None

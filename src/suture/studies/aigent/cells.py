@@ -60,7 +60,9 @@ class _ImageStudy(Study):
     def tables(self, rows: list[Row]) -> list[Table]:
         """One for each network."""
         by_net = self._by_network(rows)
-        return [columns.table_1(net, own, self.dataset) for net, own in by_net.items() if own]
+        made = [columns.table_1(net, own, self.dataset) for net, own in by_net.items() if own]
+        chains = [columns.chains(net, own) for net, own in by_net.items()]
+        return made + [table for table in chains if table is not None]
 
     def figures(self, rows: list[Row]) -> list[Drawing]:
         """AIGENT's first images on each network."""

@@ -59,6 +59,36 @@ CAPTION = (
 )
 
 
+def chains(net: str, rows: list[Row]) -> Table | None:
+    """What became of the patches, by the way their targets are chosen; ``None`` without patches."""
+    own = [row for row in rows if row.get("chains")]
+    columns = [
+        Column("what", "patches"),
+        share("chains_met", "every target met", "chains"),
+        share("patched_errs", "patched network errs", "chains"),
+        share("imitates", "input imitates patch", "chains"),
+        Column("pixels_median", "its pixels: median", _SHORT),
+        Column(_steps, "met by layer"),
+        Column(lambda row: row["impossible"] or None, "proved impossible"),
+    ]
+    return Table(columns, own, f"{net}: patches", CHAINS) if own else None
+
+
+def _steps(row: Row) -> str:
+    return ", ".join(f"{s['layer']}: {s['met']}/{s['tried']}" for s in row["steps"])
+
+
+CHAINS = (
+    "Of the images that the network classifies right: for how many every patch of the chain meets "
+    "its targets in the assumed phases; the network with the first layer's patch gives the clean "
+    "image another class, by a forward; the network gives it to the input that imitates the patch. "
+    "Patches alone: targets that the layers before can reach, in phases found for them. Own "
+    "phases: such targets in the input's phases. The paper's chain: each patch by itself in the input's "
+    "phases. Proved impossible: a linear program has no solution, so no targets whatever can be "
+    "met in the input's phases."
+)
+
+
 def warnings(rows: list[Row]) -> list[str]:
     """What must hold for every row, and an alarm where it does not."""
     outside = [row["what"] for row in rows if row.get("inside") is False]

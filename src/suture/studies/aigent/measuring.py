@@ -59,6 +59,8 @@ def rivals(eps: float, fast: float, pixels: int, queries: int) -> dict[str, Atta
 SEARCHES = {
     OURS: AIGENT(),
     DIRECT: AIGENT(patches=False),
+    "AIGENT, own phases": AIGENT(chain="own"),
+    "AIGENT, the paper's chain": AIGENT(chain="paper"),
     "AIGENT, linear bounds": AIGENT(patches=False, bounds=0.05),
 }
 """AIGENT's own rows of Table I."""
@@ -107,7 +109,8 @@ def _searched(
     }
     rows = [{"what": what, **facts, **judged(model, good, images)}]
     if attack.patches:
-        rows.append({"what": ALONE, "n": len(good), "wrong": facts["wrong"], **_alone(findings)})
+        alone = ALONE + what.removeprefix(OURS)
+        rows.append({"what": alone, "n": len(good), "wrong": facts["wrong"], **_alone(findings)})
     return rows
 
 
@@ -115,7 +118,37 @@ def _alone(findings: list[Finding]) -> dict[str, Any]:
     """How far the imitated patches come before anything is repaired or saved."""
     pixels = [one.imitated for one in findings if one.imitated >= 0]
     some = {"pixels_median": float(np.median(pixels)), "pixels_max": max(pixels)} if pixels else {}
-    return {"found": len(pixels), "attack": "as AIGENT, before repairs and polishing", **some}
+    return {
+        "found": len(pixels),
+        "attack": "as AIGENT, before repairs and polishing",
+        **some,
+        **_chains(findings),
+    }
+
+
+def _chains(findings: list[Finding]) -> dict[str, Any]:
+    """What became of the patches, step by step."""
+    chains = [one.chain for one in findings if one.chain is not None]
+    facts: dict[str, Any] = {
+        "chains": len(chains),
+        "chains_met": sum(one.status.found for one in chains),
+        "own_phases": sum(one.own for one in chains),
+        "impossible": sum(one.impossible for one in chains),
+        "patched_errs": sum(one.errs for one in chains),
+        "imitates": sum(one.imitates for one in chains),
+        "steps": [],
+    }
+    for layer in sorted({step[0] for one in chains for step in one.layers}, reverse=True):
+        steps = [step for one in chains for step in one.layers if step[0] == layer]
+        facts["steps"].append(
+            {
+                "layer": layer,
+                "tried": len(steps),
+                "met": sum(not missed for _, _, missed in steps),
+                "largest_median": float(np.median([size for _, size, _ in steps])),
+            }
+        )
+    return facts
 
 
 def judged(model: nn.Module, clean: Batch, images: Tensor) -> dict[str, Any]:
