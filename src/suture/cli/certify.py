@@ -75,13 +75,12 @@ def command(
     if votes(opened):
         voted.count(opened, model, data, n, counting.copies, keeping=keeping, spreading=spreading)
     else:
-        chosen = _methods(method)
         study = Certified(
             model=model,
             weights=str(weights or ""),
             data=data,
             eps=tuple(eps or (8 / 255,)),
-            methods=chosen,
+            methods=_methods(method),
             n=n,
             batch_size=batch_size,
         )

@@ -24,7 +24,7 @@ size of the weights that end there; by how much more they say of the class than 
 
 
 @dataclass(frozen=True)
-class Ablation:
+class Knockout:
     """What is left without some neurons; shares of images in [0, 1].
 
     Attributes:
@@ -57,7 +57,7 @@ def ablated(graph: Sliceable, node: int, images: Tensor, off: Tensor) -> Tensor:
 
 def ablation(
     slices: Slices, place: Watch, batch: Batch, label: int, count: int, *, stream: Stream
-) -> list[Ablation]:
+) -> list[Knockout]:
     """Accuracy with all neurons ("none"), then without ``count`` of a layer, chosen in each way.
 
     Args:
@@ -111,7 +111,7 @@ def _top(score: Tensor, count: int) -> Tensor:
 
 def _measured(
     graph: Sliceable, place: Watch, batch: Batch, label: int, way: str, sets: list[Tensor]
-) -> Ablation:
+) -> Knockout:
     own, others = 0.0, 0.0
     for off in sets:
         logits = [ablated(graph, place.node, piece.images, off) for piece in batch.split(256)]
@@ -119,4 +119,4 @@ def _measured(
         mine = batch.labels == label
         own += float(right[mine].mean()) / len(sets)
         others += float(right[~mine].mean()) / len(sets)
-    return Ablation(way, own, others)
+    return Knockout(way, own, others)
