@@ -12,10 +12,11 @@ from torch import nn
 
 from suture import bounds, data, models
 from suture.bounds.alpha_crown import optimised, optimised_inside
+from suture.certify import certify_images
 from suture.certify.branching import Branching, _Tree, prove_by_cases
 from suture.certify.proving import network64
 from suture.studies.vnncomp import _claim
-from suture.types import Box
+from suture.types import Batch, Box
 from tests.bounds.nets import dense_parts, networks, points
 from tests.bounds.test_bounds import exact_minimum
 
@@ -146,3 +147,24 @@ def test_what_others_refuted_is_not_proved():
         found = prove_by_cases(network64(model, batch.shape), box, _claim(row, batch),
                                Branching(seconds=2))  # fmt: skip
         assert not found.proved, row["property"]
+
+
+def test_images_that_crown_leaves_open_are_proved_by_cases():
+    model, shape = networks()["dense"]
+    images = torch.rand(12, *shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        batch = Batch(images, model(images).argmax(1))
+    found = {
+        method: certify_images(model, batch, 0.4, method, seconds=1)
+        for method in ("crown", "beta-crown")
+    }
+    crown, cases = (found[name].certified for name in ("crown", "beta-crown"))
+    assert int(crown.sum()) < int(cases.sum()) and not bool((crown & ~cases).any())
+    box = Box((images - 0.4).clamp(0, 1), (images + 0.4).clamp(0, 1))
+    with torch.no_grad():
+        said = model(points(box, 400).flatten(0, 1)).argmax(1).view(-1, 12)
+    held = (said == batch.labels).all(0)
+    assert not bool((cases & ~held).any())
+    # Without time nothing is proved that CROWN does not prove.
+    hurried = certify_images(model, batch, 0.4, "beta-crown", seconds=0).certified
+    assert bool((crown <= hurried).all()) and int(hurried.sum()) <= int(cases.sum())

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from suture.bounds import Method, Network, margin_rows
+from suture.bounds import METHODS, Method, Network, margin_rows
+from suture.certify.branching import ABOVE, Branching, prove_by_cases
 from suture.certify.proving import network64, prove
 from suture.errors import ModelError
 from suture.models import untouched
 from suture.types import Batch, Box, OnProgress, described, is_randomised
+
+CASES = "beta-crown"
+PROOFS = (*METHODS, CASES)
+"""Ways to certify an image: every bound, and CROWN with proofs by cases for what it leaves open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +39,20 @@ def certify_images(
     model: nn.Module,
     batch: Batch,
     eps: float,
-    method: Method = "crown",
+    method: Method | str = "crown",
     *,
     batch_size: int = 64,
+    seconds: float = 30.0,
     on_progress: OnProgress | None = None,
 ) -> Certification:
     """Prove, in float64 with slack, what can be proved about L∞ balls clipped to [0, 1].
 
     Args:
         eps: radius, pixel values in [0, 1].
-        method: "ibp", "crown-ibp", "crown" or "alpha-crown".
+        method: "ibp", "crown-ibp", "crown" or "alpha-crown"; "beta-crown" splits the unstable
+            ReLUs of images that CROWN leaves open (their margin is then "above 1e-6").
         batch_size: images bounded together: memory, not results.
+        seconds: time limit of an image, for "beta-crown".
 
     Raises:
         ModelError: a randomised model, or a layer that bounds do not know.
@@ -64,7 +73,7 @@ def certify_images(
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
     done = len(batch) - len(wanted)
     for index in wanted.split(batch_size) if len(wanted) else ():
-        margin[index] = _margins(network, batch[index], eps, method).cpu()
+        margin[index] = _margins(network, batch[index], eps, method, seconds).cpu()
         done += len(index)
         if on_progress is not None:
             on_progress(f"{method}, eps {eps:g}", done, len(batch))
@@ -118,9 +127,10 @@ def certify_mixture(
     model: nn.Module,
     batch: Batch,
     eps: float,
-    method: Method = "crown",
+    method: Method | str = "crown",
     *,
     batch_size: int = 64,
+    seconds: float = 30.0,
     on_progress: OnProgress | None = None,
 ) -> MixtureCertification:
     """``certify_images`` of every classifier that a model draws from; a deterministic one is alone.
@@ -138,16 +148,25 @@ def certify_mixture(
     members = members or ((1.0, model),)
     found = []
     for number, (_, member) in enumerate(members):
-        found.append(certify_images(member, batch, eps, method, batch_size=batch_size))
+        found.append(
+            certify_images(member, batch, eps, method, batch_size=batch_size, seconds=seconds)
+        )
         if on_progress is not None:
             on_progress(f"{method}, eps {eps:g}", number + 1, len(members))
     return MixtureCertification(tuple(odds for odds, _ in members), tuple(found))
 
 
-def _margins(network: Network, batch: Batch, eps: float, method: Method) -> Tensor:
+def _margins(
+    network: Network, batch: Batch, eps: float, method: Method | str, seconds: float
+) -> Tensor:
     images = batch.images.double()
     box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
     classes = network.out_shape[-1]
     rows = margin_rows(batch.labels, classes, torch.float64)
-    found = prove(network, box, rows, rows.new_zeros(rows.shape[:2]), method)
-    return found.amin(1)
+    bounded = cast(Method, "crown" if method == CASES else method)
+    found = prove(network, box, rows, rows.new_zeros(rows.shape[:2]), bounded).amin(1)
+    for i in (found <= 0).nonzero()[:, 0].tolist() if method == CASES else ():
+        one = Box(box.lower[i : i + 1], box.upper[i : i + 1])
+        if prove_by_cases(network, one, rows[i : i + 1], Branching(seconds=seconds)).proved:
+            found[i] = ABOVE
+    return found

@@ -9,7 +9,7 @@ import typer
 from torch import nn
 
 from suture import loading, studies
-from suture.bounds import METHODS
+from suture.certify.accuracy import PROOFS
 from suture.certify.smoothing import votes
 from suture.cli import voted
 from suture.cli.bench import show
@@ -41,12 +41,15 @@ def command(
         ),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; repeatable.")
+        list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")
     ] = None,
     n: Annotated[int, typer.Option("--n", help="How many test images.", min=1)] = 200,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images bounded together: memory.", min=1)
     ] = 64,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Time limit of an image, for beta-crown.", min=0)
+    ] = 30.0,
     exported: Annotated[
         Path | None,
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
@@ -83,6 +86,7 @@ def command(
             methods=_methods(method),
             n=n,
             batch_size=batch_size,
+            seconds=seconds,
         )
         _bound(study, keeping, spreading)
 
@@ -104,9 +108,9 @@ def _check(certificates: Path | None, settled: bool) -> None:
 
 def _methods(given: list[str] | None) -> tuple[str, ...]:
     chosen = tuple(given or DEFAULT)
-    for name in set(chosen) - set(METHODS):
+    for name in set(chosen) - set(PROOFS):
         raise ArgumentError(
-            expected=f"a method out of {', '.join(METHODS)}", got=repr(name), remedy="Try crown."
+            expected=f"a method out of {', '.join(PROOFS)}", got=repr(name), remedy="Try crown."
         )
     return chosen
 

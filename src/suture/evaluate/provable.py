@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD
-from suture.bounds import Method
 from suture.certify import MixtureCertification, certify_images, certify_mixture
 from suture.rng import Stream
 from suture.types import Batch, described, is_randomised
@@ -24,6 +23,7 @@ def provable(
     *,
     stream: Stream,
     batch_size: int = 64,
+    seconds: float = 30.0,
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
@@ -33,8 +33,9 @@ def provable(
 
     Args:
         attack: what no proof may contradict; its radius is certified.
-        methods: out of ibp, crown-ibp, crown, alpha-crown.
+        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
         batch_size: images bounded together.
+        seconds: time limit of an image, for beta-crown.
 
     Returns:
         Rows with ``what``, ``right`` out of ``n``, ``seconds``; of a method also ``contradicted``:
@@ -51,11 +52,11 @@ def provable(
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
     if is_randomised(model):
-        return [*rows, *_of_mixture(model, batch, attack, methods, held, batch_size)]
+        return [*rows, *_of_mixture(model, batch, attack, methods, held, batch_size, seconds)]
     for method in methods:
         started = time.perf_counter()
         found = certify_images(
-            model, batch, attack.eps, cast(Method, method), batch_size=batch_size
+            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
         )
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
@@ -71,13 +72,14 @@ def _of_mixture(
     methods: Sequence[str],
     held: Tensor,
     batch_size: int,
+    seconds: float,
 ) -> list[dict[str, Any]]:
     """Rows of what is proved of a model that draws, method by method."""
     rows: list[dict[str, Any]] = []
     for method in methods:
         started = time.perf_counter()
         found = certify_mixture(
-            model, batch, attack.eps, cast(Method, method), batch_size=batch_size
+            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
         )
         spent = time.perf_counter() - started
         name = f"certified, {method}"

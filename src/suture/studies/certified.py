@@ -26,7 +26,8 @@ class Certified(Study):
         weights: a file of weights, where the reference needs one.
         data: a data set.
         eps: radii of L∞ balls, pixel values in [0, 1].
-        methods: out of ibp, crown-ibp, crown, alpha-crown.
+        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
+        seconds: time limit of an image, for beta-crown.
         n, batch_size: images, and how many are bounded together.
         steps, restarts: of the PGD attack that no proof may contradict.
     """
@@ -44,6 +45,7 @@ class Certified(Study):
     batch_size: int = 64
     steps: int = 40
     restarts: int = 1
+    seconds: float = 30.0
 
     def cells(self) -> list[Cell]:
         """One cell a radius: all methods and the attack meet the same images."""
@@ -91,4 +93,5 @@ def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
         study.methods,
         stream=stream,
         batch_size=study.batch_size,
+        seconds=study.seconds,
     )

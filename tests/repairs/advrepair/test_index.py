@@ -158,3 +158,18 @@ def test_bundles_from_before_open(hidden):
     old = build_from_spec(spec)
     old.load_state_dict(state)
     torch.testing.assert_close(old(images), model(images))
+
+
+def test_gradients_reach_what_is_trained():
+    made, values = bank(2), drawn(0, 4, 9)
+    patch, share = torch.tensor([[2], [0], [1], [6]]), torch.ones(4, 1)
+    with torch.no_grad():
+        before = made.few(values, patch, share)
+    found = made.few(values.requires_grad_(), patch, share)
+    assert torch.equal(found.detach(), before)
+    found.square().sum().backward()
+    for tensor in (values, made.weights[-1], made.biases[-1], made.weights[0]):
+        assert float(tensor.grad.abs().sum()) > 0
+    with torch.no_grad():  # what was kept follows the weights
+        made.biases[-1].add_(1)
+        torch.testing.assert_close(made.few(values, patch, share), before + 1)

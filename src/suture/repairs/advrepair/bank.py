@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,7 @@ class PatchBank(nn.Module):
         super().__init__()
         self.count, self.hidden, self.classes = count, tuple(hidden), classes
         self.inputs, self.shared = inputs, shared
+        self._made: tuple[Any, Any] = (None, None)
         self.reads = (inputs if hidden else 0) if reads is None else reads
         widths = (self.reads, *hidden, classes)
         self.weights = nn.ParameterList(
@@ -128,13 +130,22 @@ class PatchBank(nn.Module):
         if not self.affine:
             table = share.new_zeros(len(values), self.count).scatter_add(1, patch, share)
             return self(values, table)
-        weight, bias = self.layers[-1]
         features = common(self.layers, values[:, : self.reads])
-        shift = F.embedding_bag(patch, bias, mode="sum", per_sample_weights=share)
-        if not weight.shape[2]:
-            return shift
-        slope = F.embedding_bag(patch, weight.flatten(1), mode="sum", per_sample_weights=share)
-        return _summed(slope, shift, features)
+        both = F.embedding_bag(patch, self._table(), mode="sum", per_sample_weights=share)
+        shift, slope = both[:, : self.classes], both[:, self.classes :]
+        return _summed(slope, shift, features) if self.hidden else shift
+
+    def _table(self) -> Tensor:
+        """Biases and weights of the last layer side by side, a row for each patch; made once
+        where no gradient has to find its way through it."""
+        weight, bias = self.layers[-1]
+        stamp = tuple((t.data_ptr(), t._version) for t in (weight, bias))
+        if torch.is_grad_enabled() or self._made[0] != stamp:
+            table = torch.cat([bias, weight.flatten(1)], 1)
+            if torch.is_grad_enabled():
+                return table
+            self._made = (stamp, table)
+        return self._made[1]  # type: ignore[no-any-return]
 
     def one(self, index: int) -> nn.Sequential:
         """A copy of one patch as plain layers."""
@@ -155,14 +166,14 @@ def common(layers: Layers, values: Tensor) -> Tensor:
     for weight, bias in layers:
         if weight.ndim > 2:
             break
-        values = F.relu(F.linear(values, weight, bias))
+        values = F.linear(values, weight, bias).relu_()
     return values
 
 
 def _summed(slope: Tensor, shift: Tensor, values: Tensor) -> Tensor:
     """Affine functions ``(n, classes · f)`` and ``(n, classes)`` of values ``(n, f)``."""
     slope = slope.unflatten(1, (shift.shape[1], values.shape[1]))
-    return shift + torch.einsum("ncf,nf->nc", slope, values)
+    return torch.baddbmm(shift[..., None], slope, values[..., None])[..., 0]
 
 
 def run(layers: Layers, values: Tensor) -> Tensor:
