@@ -109,7 +109,7 @@ class Trial:
 
     def python(self, name: str, text: str) -> str:
         """Write a script, show it, and run it."""
-        self.write(name, text, "python")
+        self.write(name, text, "py")  # a page's "python" blocks are run as one
         return self._run([name], f"python {name}", 0)
 
     def write(self, name: str, text: str, language: str) -> None:
@@ -219,8 +219,8 @@ HEAD = """# A newcomer's hour
 
 <!-- Written by benchmarks/trial.py (make trial): what was typed and what was answered. -->
 
-Everything below was typed in an empty folder, with the wheel that `make trial` builds, on two shared
-cores without a GPU; long answers are cut in the middle, and paths of the machine are left out.
+Everything below was typed in an empty folder, with the wheel that `make trial` builds, on two
+shared cores without a GPU; long answers are cut in the middle, paths of the machine left out.
 """
 
 
