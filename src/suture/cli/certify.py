@@ -14,8 +14,14 @@ from suture.certify import Checker, export, files_in, load_certificate
 from suture.certify.smoothing import smoothing_files, votes
 from suture.cli import voted
 from suture.cli.bench import show
-from suture.cli.choices import Model, Weights, radius
+from suture.cli.choices import (
+    radius,
+)
 from suture.cli.common import Bars, emit, open_data, timed
+from suture.cli.opening import (
+    Model,
+    Weights,
+)
 from suture.cli.options import Keeping, Spreading, grouped
 from suture.cli.voted import Counting
 from suture.errors import ArgumentError, BundleError, SutureError
