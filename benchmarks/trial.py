@@ -109,7 +109,7 @@ class Trial:
 
     def python(self, name: str, text: str) -> str:
         """Write a script, show it, and run it."""
-        self.write(name, text, "python")
+        self.write(name, text, "py")  # a page's "python" blocks are run as one
         return self._run([name], f"python {name}", 0)
 
     def write(self, name: str, text: str, language: str) -> None:
@@ -179,16 +179,17 @@ def wheel(place: Path) -> Path:
     return place / "packages"
 
 
-def first_hour(trial: Trial) -> None:
+def first_hour(trial: Trial, demo: bool) -> None:
     """Everything, in order."""
     trial.say("## Is everything there?")
     trial.suture("--version")
     trial.suture("doctor")
-    trial.say("## The demo")
-    trial.suture("demo --n 50")
+    if demo:
+        trial.say("## The demo")
+        trial.suture("demo --n 50")
     trial.say("## An own network, its normalisation outside")
     outside = trial.python("own.py", OWN).strip().splitlines()[-1]
-    audit = "--data digits --eps 0.1 --n 50"
+    audit = "--data digits --eps 0.1 --n 20"
     trial.suture(f"audit net.onnx {audit} --out runs/suspected")
     trial.suture(f"audit net.onnx {audit} {outside} --out runs/onnx")
     trial.suture(f"audit net.pt2 {audit} {outside} --out runs/pt2")
@@ -196,7 +197,7 @@ def first_hour(trial: Trial) -> None:
     trial.say("## Repair, evaluate, export")
     small = "--eps 0.1 --queries 100 --samples 300 --programs 5000 --temperature 20"
     trial.suture(f"repair mine --data digits {small} --out runs/repaired")
-    evaluated = "--n 50 --repeats 1 --no-curve --tier quick"
+    evaluated = "--n 20 --repeats 1 --no-curve --tier quick"
     trial.suture(f"evaluate runs/repaired --data digits {evaluated} --out runs/measured")
     trial.suture("export runs/repaired --out repaired.onnx")
     trial.python("deployed.py", RUNTIME)
@@ -219,8 +220,8 @@ HEAD = """# A newcomer's hour
 
 <!-- Written by benchmarks/trial.py (make trial): what was typed and what was answered. -->
 
-Everything below was typed in an empty folder, with the wheel that `make trial` builds, on two shared
-cores without a GPU; long answers are cut in the middle, and paths of the machine are left out.
+Everything below was typed in an empty folder, with the wheel that `make trial` builds, on two
+shared cores without a GPU; long answers are cut in the middle, paths of the machine left out.
 """
 
 
@@ -228,13 +229,14 @@ def main() -> None:
     """Run the trial; fail where a command answers otherwise than it should."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, default=PAGE, help="where the transcript goes")
-    page = parser.parse_args().page
+    parser.add_argument("--no-demo", action="store_true", help="leave the demo out")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "empty"
         folder.mkdir()
         trial = Trial(folder, wheel(Path(place)))
-        first_hour(trial)
-    page.write_text("\n".join([HEAD, *trial.lines]).rstrip() + "\n", encoding="utf-8")
+        first_hour(trial, demo=not given.no_demo)
+    given.page.write_text("\n".join([HEAD, *trial.lines]).rstrip() + "\n", encoding="utf-8")
     if trial.failed:
         sys.exit("\n\n".join(trial.failed))
 

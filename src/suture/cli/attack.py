@@ -13,7 +13,6 @@ from suture.attacks import ATTACKS, AttackResult
 from suture.attacks.spread import spread
 from suture.cli.choices import (
     Eps,
-    Model,
     Norm,
     Queries,
     Steps,
@@ -34,6 +33,9 @@ from suture.cli.common import (
     timed,
 )
 from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.opening import (
+    Model,
+)
 from suture.cli.options import Opening, Spreading, grouped
 from suture.evaluate.metrics import clopper_pearson
 from suture.settings import assignments

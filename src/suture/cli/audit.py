@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from suture.cli import results
-from suture.cli.choices import Model, make_attack, radius, reachable
+from suture.cli.choices import (
+    make_attack,
+    radius,
+    reachable,
+)
 from suture.cli.common import (
     Data,
     FittingBatch,
@@ -16,6 +20,9 @@ from suture.cli.common import (
     fitting,
     held_out,
     open_data,
+)
+from suture.cli.opening import (
+    Model,
 )
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.evaluate import Plan, Role, Subject, tier_of

@@ -13,8 +13,9 @@ from suture.certify.accuracy import PROOFS
 from suture.certify.smoothing import votes
 from suture.cli import voted
 from suture.cli.bench import show
-from suture.cli.choices import Model, Weights, radius
+from suture.cli.choices import radius
 from suture.cli.common import Bars, open_data, timed
+from suture.cli.opening import Model, Weights
 from suture.cli.options import Keeping, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting

@@ -13,12 +13,10 @@ from suture.attacks import ATTACKS, Attack
 from suture.cli import results
 from suture.cli.choices import (
     Eps,
-    Model,
     Norm,
     Queries,
     Steps,
     make_attacks,
-    open_model,
     reachable,
 )
 from suture.cli.common import (
@@ -31,6 +29,10 @@ from suture.cli.common import (
     open_data,
 )
 from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.opening import (
+    Model,
+    open_model,
+)
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of

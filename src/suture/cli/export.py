@@ -12,8 +12,10 @@ from torch import nn
 
 from suture import models
 from suture.certify.export import onnx_bytes
-from suture.cli.choices import Model
 from suture.cli.common import Force, Json, Size, emit, open_data
+from suture.cli.opening import (
+    Model,
+)
 from suture.cli.options import Opening, grouped
 from suture.errors import ArgumentError, StorageError
 from suture.models.deploying import in_shape_of, part_of, pt2_bytes

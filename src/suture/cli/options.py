@@ -13,7 +13,9 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from suture.cli.choices import (
+from suture.cli.common import Device, Force, Json, Out, Seed, check_device
+from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
+from suture.cli.opening import (
     Mean,
     Preset,
     Range,
@@ -23,8 +25,6 @@ from suture.cli.choices import (
     open_model,
     opening_statistics,
 )
-from suture.cli.common import Device, Force, Json, Out, Seed, check_device
-from suture.cli.engines import Address, EngineName, Workers, begin, make_engine
 from suture.data import Dataset
 from suture.engine import Engine, Run
 from suture.loading import load

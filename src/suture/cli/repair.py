@@ -10,7 +10,6 @@ import typer
 from suture import report
 from suture.cli.choices import (
     Eps,
-    Model,
     Norm,
     Queries,
     Steps,
@@ -29,6 +28,9 @@ from suture.cli.common import (
 )
 from suture.cli.engines import noted
 from suture.cli.fields import Settings, fields_of_chosen
+from suture.cli.opening import (
+    Model,
+)
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.repaired import repair_facts, repair_text
 from suture.data import Dataset

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from suture.cli.choices import Trust
 from suture.cli.common import Json, say
 from suture.cli.engines import (
     RESUMABLE,
@@ -18,6 +17,9 @@ from suture.cli.engines import (
     checked_options,
     resuming,
     watched,
+)
+from suture.cli.opening import (
+    Trust,
 )
 from suture.engine import Run
 from suture.errors import BundleError

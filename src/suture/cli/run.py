@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from suture.cli import stopping
-from suture.cli.choices import Trust
 from suture.cli.common import Json, say
 from suture.cli.engines import given_options, remembered, resuming, watched
+from suture.cli.opening import (
+    Trust,
+)
 from suture.cli.recipe_steps import body_of, options_of
 from suture.cli.recipes import MAKERS, RecipePlan, RecipeStep, opened
 from suture.engine import Run

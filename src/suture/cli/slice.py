@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from suture.cli.choices import Model
 from suture.cli.common import (
     Bars,
     BatchSize,
@@ -20,6 +19,9 @@ from suture.cli.common import (
     held_out,
     open_data,
     timed,
+)
+from suture.cli.opening import (
+    Model,
 )
 from suture.cli.options import Opening, grouped
 from suture.data import Dataset
