@@ -17,7 +17,7 @@ from suture.attacks.aigent.tail import Tail
 from suture.errors import ArgumentError
 from suture.repairs.weight_patch import Point, Wish, largest, patch_layer
 from suture.repairs.weight_patch.evaluation import Patched
-from suture.repairs.weight_patch.phase_free import smallest_patch
+from suture.repairs.weight_patch.phase_free import _within, smallest_patch
 from suture.solvers import SolverStatus
 
 
@@ -71,7 +71,7 @@ def test_the_smallest_in_any_phases_is_that_of_enumeration(seed: int):
 
 @pytest.mark.parametrize("size", ["linf", "l1"])
 def test_two_inputs_share_the_patch(size: str):
-    tail, random = small(3)
+    tail, random = small(6)
     points = [largest(random.normal(size=4), label, 2, 1e-2) for label in (0, 1)]
     free = smallest_patch(tail, 1, points, Wish(size=size, phases="free"))
     fixed = patch_layer(tail, 1, points, Wish(size=size))
@@ -79,6 +79,17 @@ def test_two_inputs_share_the_patch(size: str):
     measure = max if size == "linf" else sum
     ours, theirs = (measure(np.abs(one.change).ravel()) for one in (free, fixed))
     assert not fixed.status.found or ours <= theirs * (1 + 1e-5) + 1e-7
+
+
+def test_nothing_larger_than_the_patch_at_hand_is_given_back():
+    """The program's box holds sizes up to the fixed patch's: of the sum, not of each weight."""
+    tail, random = small(6)
+    points = [largest(random.normal(size=4), label, 2, 1e-2) for label in (0, 1)]
+    fixed = patch_layer(tail, 1, points, Wish(size="l1"))
+    half = _within(tail, 1, points, Wish(size="l1"), 0.5 * fixed.total, None)
+    free = smallest_patch(tail, 1, points, Wish(size="l1", phases="free"))
+    assert half.status is SolverStatus.INFEASIBLE or half.total <= 0.5 * fixed.total + 1e-6
+    assert free.total <= fixed.total * (1 + 1e-5)
 
 
 def test_a_demand_with_a_price_may_be_missed():

@@ -37,8 +37,10 @@ def test_table_one_on_ten_images():
     assert ours["found"] == ours["claimed"] >= 0.9 * ours["n"]
     assert alone["found"] <= ours["found"] and ours["pixels_median"] <= 24
     assert fgsm["linf_max"] == pytest.approx(0.1, abs=1e-4)
-    (table,) = made.tables(rows)
+    table, patches = made.tables(rows)
     assert table.cells[0][0] == "AIGENT" and "91.4 %" in table.cells[0][-1]
+    assert alone["chains_met"] == alone["patched_errs"] == alone["chains"] == alone["n"]
+    assert patches.cells[0][0] == "patches alone" and "2: " in patches.cells[0][-2]
     (drawing,) = made.figures(rows)
     assert drawing.svg.startswith("<svg") and len(drawing.rows) == min(5, ours["found"])
     assert made.notes(rows) == [] or "left out" in made.notes(rows)[0]

@@ -10,7 +10,7 @@ from suture.attacks.aigent.region import TOO_MANY, property_rows, step
 from suture.attacks.aigent.task import FEW, TargetSearch
 
 _GRID = 32
-_MANY = 40
+_MANY = 150
 """Changed pixels above which trying each of them costs more than another program."""
 
 

@@ -190,7 +190,7 @@ class _Build:
 
     def __init__(self, unknown: _Neurons | _Weights, reach: float) -> None:
         self._unknown, n = unknown, unknown.count
-        self._shared = 2 * n + 1
+        self._shared, self._reach = 2 * n + 1, reach
         cost = np.append(np.zeros(2 * n), 1.0) if unknown.largest else np.append(np.ones(2 * n), 0)
         self._cost, self._integer = [cost], [np.zeros(2 * n + 1, dtype=bool)]
         self._lower, self._upper = [np.zeros(2 * n + 1)], [np.full(2 * n + 1, reach)]
@@ -239,6 +239,10 @@ class _Build:
             most = sparse.csr_array(-np.ones((self._unknown.count, 1)))
             rest = sparse.csr_array((self._unknown.count, sum(widths)))
             parts.append((sparse.hstack([unit, unit, most, rest]), -np.inf, 0.0))
+        else:
+            each = np.zeros((1, self._shared + sum(widths)))
+            each[0, : 2 * self._unknown.count] = 1.0
+            parts.append((each, -np.inf, self._reach))
         matrix, low, high = rows(*parts)
         return Problem(
             np.concatenate(self._cost),

@@ -83,7 +83,7 @@ CHAINS = (
     "its targets in the assumed phases; the network with the first layer's patch gives the clean "
     "image another class, by a forward; the network gives it to the input that imitates the patch. "
     "Patches alone: targets that the layers before can reach, in phases found for them. Own "
-    "phases: such targets in the input's phases. The paper's chain: each patch by itself in the input's "
+    "phases: such targets in the input's. The paper's chain: each patch by itself, in the input's "
     "phases. Proved impossible: a linear program has no solution, so no targets whatever can be "
     "met in the input's phases."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from suture.repairs.weight_patch import (
     tail_of,
     with_patch,
 )
+from suture.repairs.weight_patch.phase_free import smallest_patch
 from suture.repairs.weight_patch.program import Size
 from suture.rng import Stream
 from suture.studies.aigent import columns
@@ -44,6 +45,7 @@ class AigentLayers(Study):
         margin: by which another score must exceed it.
         sizes: what is minimised: "l1" the sum, "linf" the largest change.
         points: violations that one patch must repair together, a table for each number.
+        phases: "fixed" to the input's, or "free": the smallest patch in any phases, with a bound.
         seconds: limit for one patch.
     """
 
@@ -57,6 +59,7 @@ class AigentLayers(Study):
     margin: float = 1e-6
     sizes: tuple[str, ...] = ("l1", "linf")
     points: tuple[int, ...] = (1, 10)
+    phases: str = "fixed"
     seconds: float = 60.0
 
     def cells(self) -> list[Cell]:
@@ -130,8 +133,10 @@ def _row(
     size: str,
     entries: np.ndarray,
 ) -> Row:
-    wish = Wish(size=cast(Size, size), seconds=study.seconds)
-    patch = patch_layer(tail, layer, points, wish)
+    phases = cast(Literal["fixed", "free"], study.phases)
+    wish = Wish(size=cast(Size, size), phases=phases, seconds=study.seconds)
+    solve = smallest_patch if phases == "free" else patch_layer
+    patch = solve(tail, layer, points, wish)
     return {
         "layer": layer,
         "status": patch.status.name.lower(),
@@ -141,6 +146,7 @@ def _row(
         "largest": patch.largest,
         "seconds": round(patch.seconds, 4),
         "programs": patch.programs,
+        "bound": patch.bound if np.isfinite(patch.bound) else None,
         "right": _right(model, patch, entries),
     }
 
