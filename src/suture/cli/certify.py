@@ -23,6 +23,15 @@ from suture.errors import ArgumentError
 from suture.studies.certified import Certified
 
 DEFAULT = ("ibp", "crown-ibp", "crown")
+Balls = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--eps",
+        help="Radius of L∞ balls, 8/255 is understood; repeatable.",
+        parser=radius,
+        metavar="RADIUS",
+    ),
+]
 
 
 @grouped
@@ -32,15 +41,7 @@ def command(
         str | None,
         typer.Option("--data", help="Certify test images; without it, re-check certificates."),
     ] = None,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--eps",
-            help="Radius of L∞ balls, 8/255 is understood; repeatable.",
-            parser=radius,
-            metavar="RADIUS",
-        ),
-    ] = None,
+    eps: Balls = None,
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")
     ] = None,

@@ -105,13 +105,11 @@ data: digits           # a name (suture data list), an .npz file, or a folder of
 
 steps:                 # each takes the model of the step before, unless it names one
   - train: {{arch: digits_cnn, epochs: 10}}        # leave it out with a model of your own
-  - audit: {{tier: quick, eps: 0.2, n: 50}}        # how fragile is it? 8/255 is understood
+  - audit: {{tier: quick, eps: 0.1, n: 50}}        # how fragile is it? 8/255 is understood
   - repair:
-      method: defensyn                            # suture methods lists them, and their fields
-      eps: 0.2
-      queries: 300
-      programs: 20000
-      temperature: 20
+      method: pgd-training                        # suture methods lists them, and their fields
+      eps: 0.1
+      epochs: 20
   - evaluate: {{n: 100, repeats: 1}}               # what that was worth
   # - export: {{out: repaired.onnx}}
 """
