@@ -153,10 +153,10 @@ def test_the_given_model_keeps_its_weights():
 
 
 def test_the_smallest_in_any_phases_is_no_larger_and_has_a_bound():
-    asked = {"layer": "1", "size": "l1", "samples": 6, "keep": 0}
+    asked = {"layer": "1", "size": "l1", "samples": 20, "keep": 0}
     fixed = repair(trained(), training(), WeightPatch(attack=ATTACK, **asked)).trace["layers"][0]
     free = repair(
-        trained(), training(), WeightPatch(attack=ATTACK, phases="free", seconds=10, **asked)
+        trained(), training(), WeightPatch(attack=ATTACK, phases="free", seconds=5, **asked)
     ).trace["layers"][0]
     assert free["repaired"] >= fixed["repaired"]
     assert free["bound"] is not None and free["gap"] is not None
