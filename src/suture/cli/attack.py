@@ -121,6 +121,7 @@ def _facts(result: AttackResult, labels: Tensor) -> dict[str, Any]:
         "interval": [100.0 * v for v in clopper_pearson(robust, count)],
         "robust": robust,
         "median_queries": _median(result.queries[result.clean_right & result.success]),
+        "notes": list(result.notes),
     }
 
 
@@ -138,6 +139,7 @@ def _text(facts: dict[str, Any]) -> str:
     ]
     if facts["median_queries"] is not None:
         lines.append(f"median queries of successes  {facts['median_queries']:.0f}")
+    lines += facts["notes"]
     if facts["saved"]:
         lines.append(f"images: {facts['saved']}")
     return "\n".join([*lines, f"{facts['seconds']:.1f} s"])

@@ -88,7 +88,6 @@ def test_the_exact_program_reports_incumbent_bound_and_gap(network: Network, rig
     for one in exact.findings(model, batch):
         assert one.outcome is SearchOutcome.FOUND
         assert one.bound <= one.incumbent + 1e-6 and one.gap >= 0
-        assert one.seconds < 17
 
 
 def test_time_runs_out(network: Network, right_images: Images):

@@ -320,3 +320,8 @@ def test_a_model_that_cannot_run_in_float64_is_refused():
 
     with pytest.raises(ModelError, match="float64"):
         AIGENT().findings(Half(), Batch(torch.rand(1, 1, 2, 2), torch.tensor([0])))
+
+
+def test_the_notes_say_what_became_of_the_patches():
+    (note,) = AIGENT(max_change=0.5)(toy(), HALF).notes
+    assert note.startswith("AIGENT, patches: 1 of 1 chains meet every target")

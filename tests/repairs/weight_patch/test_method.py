@@ -156,7 +156,7 @@ def test_the_smallest_in_any_phases_is_no_larger_and_has_a_bound():
     asked = {"layer": "1", "size": "l1", "samples": 20, "keep": 0}
     fixed = repair(trained(), training(), WeightPatch(attack=ATTACK, **asked)).trace["layers"][0]
     free = repair(
-        trained(), training(), WeightPatch(attack=ATTACK, phases="free", seconds=20, **asked)
+        trained(), training(), WeightPatch(attack=ATTACK, phases="free", seconds=5, **asked)
     ).trace["layers"][0]
     assert free["repaired"] >= fixed["repaired"]
     assert free["bound"] is not None and free["gap"] is not None
@@ -166,4 +166,5 @@ def test_best_says_which_layers_are_too_large_to_try():
     result = mended(layer="best", size="l1", keep=20, numbers=200)
     (skipped,) = result.trace["skipped"]
     assert skipped["layer"] == 1 and skipped["weights"] > 200 and "Not tried" in skipped["sentence"]
+    assert result.trace["why"].startswith("Layer 1: Not tried")
     assert [row["layer"] for row in result.trace["layers"]] == [2]

@@ -129,6 +129,7 @@ class WeightPatch(Repair):
             **facts,
             "layers": [_row(patch, len(wrong)) for patch in table],
             "skipped": self._skipped(model),
+            "why": " ".join(f"Layer {r['layer']}: {r['sentence']}" for r in self._skipped(model)),
             "seconds": round(time.monotonic() - started, 3),
         }
         return RepairResult(repaired, _status(table, facts), trace)
