@@ -182,11 +182,15 @@ def _through_relu(rows: Any, slope: float, low: Array, high: Array) -> tuple[Any
 
 
 def _through_pool(rows: Any, step: Step, low: Array, high: Array) -> tuple[Any, Array]:
-    """Below, the input with the largest lower bound; above, the largest upper bound."""
+    """Below, the input with the largest lower bound; above, that input too where it beats all
+    others of its window, else the largest upper bound."""
     assert step.windows is not None
     inside = np.where(step.windows >= 0, low[step.windows], -np.inf)
     best = np.take_along_axis(step.windows, inside.argmax(1)[:, None], 1)[:, 0]
     places = np.arange(len(best)), best
     chosen = sp.csr_matrix((np.ones(len(best)), places), shape=(len(best), len(low)))
+    rest = (step.windows >= 0) & (step.windows != best[:, None])
+    wins = (low[best] >= np.where(rest, high[step.windows], -np.inf).max(1)).astype(float)
     positive, negative = _signs(rows)
-    return positive @ chosen, negative @ _largest(high, step)
+    through = positive + _scaled(negative, wins)
+    return through @ chosen, _scaled(negative, 1 - wins) @ _largest(high, step)

@@ -225,16 +225,13 @@ def initial(
     count: int, inputs: int, hidden: Sequence[int], classes: int, stream: Stream, shared: int = 0
 ) -> Layers:
     """First weights: uniform in ``± 1/sqrt(fan-in)`` as ``nn.Linear`` draws them, a last layer
-    that is nearly silent, biases 0.
-
-    Layers that patches share are not trained; their weights are ``sqrt(6)`` times as large, so that
-    features are as large as what they are made of (He et al. 2015).
+    that is nearly silent, biases 0. Layers that patches share are drawn alike, once.
     """
     layers: Layers = []
     for depth, (width, out) in enumerate(pairwise((inputs, *hidden, classes))):
         own = () if depth < shared else (count,)
         draws = torch.rand(*own, out, width, generator=stream.child(depth).generator())
-        scale = (1 if own else math.sqrt(6)) / math.sqrt(width)
+        scale = 1 / math.sqrt(width)
         if depth == len(hidden):
             scale *= _QUIET if hidden else 0.0
         layers.append((scale * (2 * draws - 1), torch.zeros(*own, out)))
