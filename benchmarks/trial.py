@@ -36,7 +36,11 @@ images, labels = digits.train.batch().images, digits.train.labels
 mean, std = digits.mean, digits.std
 torch.manual_seed(0)
 net = nn.Sequential(
-    nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(),
+    nn.Conv2d(1, 16, 3, padding=1),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(1024, 64),
+    nn.ReLU(),
     nn.Linear(64, 10),
 )
 optimiser = torch.optim.Adam(net.parameters(), 1e-3)
@@ -187,6 +191,8 @@ def first_hour(trial: Trial, demo: bool) -> None:
     if demo:
         trial.say("## The demo")
         trial.suture("demo --n 50")
+    else:
+        trial.say("`suture demo` was left out this time (`--no-demo`).")
     trial.say("## An own network, its normalisation outside")
     outside = trial.python("own.py", OWN).strip().splitlines()[-1]
     audit = "--data digits --eps 0.1 --n 20"
