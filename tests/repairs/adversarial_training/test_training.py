@@ -40,7 +40,8 @@ def test_it_helps_against_an_attacker_who_has_the_model():
 
 
 def test_the_trace_has_the_trade_off():
-    trace = repair(trained(), images(), replace(METHOD, judged_epochs=2), generator=1).trace
+    method = replace(METHOD, epochs=4, warm_up=0.5, judged_epochs=2)
+    trace = repair(trained(), images(), method, generator=1).trace
     curve = trace["curve"]
     assert [row["epoch"] for row in curve] == [1, 2, 3, 4]
     assert [row["robust"] is None for row in curve] == [True, True, False, False]
