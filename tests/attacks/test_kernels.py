@@ -113,8 +113,9 @@ def test_whole_attacks(attack, plainly):
     model = ExactLinear((1, 6, 6))
     batch = classified_batch(model, (1, 6, 6), 12, seed=0)
     expected, found = plainly(attack, model, batch), attack(model, batch)
-    # FAB's norms in L2 are rounded otherwise by some processors: the last bit.
-    torch.testing.assert_close(found.images, expected.images, rtol=0.0, atol=1.2e-7)
+    # FAB's sums of squares are rounded otherwise by some processors: the last bit.
+    last_bit = 1.2e-7 if isinstance(attack, FAB) and attack.norm == "l2" else 0.0
+    torch.testing.assert_close(found.images, expected.images, rtol=0.0, atol=last_bit)
     assert torch.equal(found.queries, expected.queries)
     assert found.success.any()
 
