@@ -141,9 +141,15 @@ class TargetSearch:
         return PixelMoves.of(self.clean, gradient, self.settings.max_change, self.settings.together)
 
     def solved(self, program: InputProgram) -> np.ndarray | None:
-        """The image that the program gives; ``None`` if it gives none."""
-        kind = program.exact if self.settings.method == "milp" else program.relaxed
-        found = kind(self.settings.solver, self.left)
+        """The image that the program gives; ``None`` if it gives none.
+
+        An integer program gets half of the time that is left: where the network disagrees with its
+        image, another one must follow.
+        """
+        exact, left = self.settings.method == "milp", self.left
+        if exact and left is not None:
+            left = max(LEAST_SECONDS, left / 2)
+        found = (program.exact if exact else program.relaxed)(self.settings.solver, left)
         self.programs += 1
         self.notes.update(dict.fromkeys(found.notes))
         if not found.status.found:
