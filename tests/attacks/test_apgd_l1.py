@@ -91,7 +91,7 @@ def test_it_is_the_authors(curved, monkeypatch, decreasing, eps):  # noqa: F811
         nn.functional.cross_entropy(model(x), batch.labels, reduction="none")[held]
         for x in (ours.images, best)
     ]
-    # Where sums round otherwise the paths may part (by 1.2 % on one processor): ours may end higher.
+    # Where sums round otherwise the paths may part (1.2 % on one processor): ours may end higher.
     assert bool((losses[0] >= (1 - 1e-2) * losses[1]).all())
     assert torch.allclose(*losses, rtol=3e-2)
     assert (distance("l1", ours.images - batch.images) <= eps * (1 + 1e-6)).all()
