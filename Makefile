@@ -41,7 +41,7 @@ format: $(DEV) ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 docs: $(DOCS) ## the documentation as a site, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(DEV) ## benchmarks; make bench NAME=scoring runs one
 	$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)

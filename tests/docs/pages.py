@@ -9,7 +9,8 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_TITLE = re.compile(r'title="([^"]+)"')
 
 
 def pages() -> list[Path]:
@@ -22,11 +23,19 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def fences(page: Path) -> list[tuple[int, str, str, str]]:
+    """``(line, language, title, content)`` of every fenced block, the title empty without one."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for m in _FENCE.finditer(text):
+        title = _TITLE.search(m[2])
+        found.append((text.count("\n", 0, m.start()) + 2, m[1], title[1] if title else "", m[3]))
+    return found
+
+
 def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     """``(line, content)`` of every fenced block of that language."""
-    text = page.read_text(encoding="utf-8")
-    found = [(text.count("\n", 0, m.start()) + 2, m) for m in _FENCE.finditer(text)]
-    return [(line, m.group(2)) for line, m in found if m.group(1) == language]
+    return [(line, text) for line, known, _, text in fences(page) if known == language]
 
 
 def prose(page: Path) -> str:

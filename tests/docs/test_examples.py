@@ -25,7 +25,8 @@ from .pages import DOCS, ROOT, blocks, commands, name, pages, run_python
 
 ran = cache(run_python)  # once per process: a page may register what it makes
 LONG = {"quickstart.md"}
-SHORT = [page for page in pages() if blocks(page, "python") and page.name not in LONG]
+PAGES = [page for page in pages() if page.parent.name != "tutorials"]  # those: test_tutorials
+SHORT = [page for page in PAGES if blocks(page, "python") and page.name not in LONG]
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,7 @@ def _known(words: list[str]) -> bool:
     return all(word in options for word in words if word.startswith("--"))
 
 
-@pytest.mark.parametrize("page", [p for p in pages() if commands(p)], ids=name)
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=name)
 def test_commands_exist(page: Path):
     for words in commands(page):
         assert _known(words), f"suture {' '.join(words)}"

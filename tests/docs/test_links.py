@@ -14,7 +14,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s[^)]*)?\)|<img[^>]*\ssrc=\"([^\
 _ABSOLUTE = re.compile(r"(?<![\w.~])/(?:work|root|tmp|home|Users|mnt|opt/\w+)/")
 _HOST = re.compile(r"https?://([\w.-]+)")
 HOSTS = {"arxiv.org", "doi.org", "www.apache.org", "keepachangelog.com", "semver.org"}
-HOSTS |= {"citation-file-format.github.io", "github.com", "127.0.0.1"}
+HOSTS |= {"citation-file-format.github.io", "github.com", "127.0.0.1", "www.w3.org"}
 every_page = pytest.mark.parametrize("page", pages(), ids=name)
 
 

@@ -39,6 +39,7 @@ METHODS: Mapping[str, Bounding] = {
     "crown": partial(_substituted, "crown"),
     "alpha-crown": optimised,
 }
+"""Name → lower bounds of linear forms on boxes."""
 
 
 def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown") -> Tensor:

@@ -88,6 +88,7 @@ TIERS: Mapping[str, Tier] = {
     ),
     "deep": Tier("deep", steps=100, restarts=9, targets=9, queries=5_000, ensemble="plus"),
 }
+"""Name → how hard the attacker tries: quick, standard, deep."""
 
 
 def tier_of(name: str) -> Tier:

@@ -15,11 +15,13 @@ from suture.solvers.problem import Problem
 from suture.solvers.solution import Solution, SolverStatus, Unusable
 
 Solver = Literal["highs", "gurobi", "scip"]
+"""Who solves linear and mixed-integer programs: HiGHS always, the others where installed."""
 SOLVERS: Mapping[str, Callable[[Problem, Limits], Solution]] = {
     "highs": highs.solve,
     "gurobi": gurobi.solve,
     "scip": scip.solve,
 }
+"""Name → ``solve(problem, limits)``."""
 TOLERANCE = 1e-5
 """How far an answer may break a constraint, relative to the size of its numbers."""
 
