@@ -32,6 +32,7 @@ ROOMS = (
     "report",
     "loading",
     "pipeline",
+    "ecosystem",
     "studies",
     "engine",
     "testing",

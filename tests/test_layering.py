@@ -36,6 +36,7 @@ ORDER = [
     "testing",
     "report",
     "pipeline",
+    "ecosystem",
     "studies",
     "cli",
 ]

@@ -8,6 +8,8 @@ import suture
 from suture import notebook
 from suture.evaluate import Record
 from suture.repairs.base import RepairResult, Status
+from suture.repairs.dare import slice_classes
+from suture.repairs.defensyn.language import parse
 from suture.testing.small import digits, trained
 
 
@@ -37,3 +39,17 @@ def test_a_record_tells_accuracy_interval_and_warnings():
     )  # fmt: skip
     page = record._repr_html_()
     assert "75.0 % [19.4–99.4] 3/4" in page and "mine &amp; yours" in page and "odd" in page
+
+
+def test_a_program_tells_its_instructions():
+    page = parse("v3 = v100 + 3.25; v1 = max(v7, 1)")._repr_html_()
+    assert page.count("<tr>") == 3 and "v3 = v100 + 3.25" in page and "v1 = max(v7, 1" in page
+
+
+def test_slices_tell_key_neurons_by_layer_and_class():
+    slices = slice_classes(trained(), digits().train.batch(100), q=95.0)
+    page = slices._repr_html_()
+    layer = slices.graph.layers[-1]
+    count = int(slices.key_neurons(3)[layer.name].sum())
+    assert "q = 95 %" in page and f">{layer.name}</td>" in page and f">{count}</td>" in page
+    assert page.count("<tr>") == 1 + len(slices.graph.layers)

@@ -24,7 +24,7 @@ from suture.bounds.shapes import PermuteOp, ReshapeOp
 from suture.types import Box
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
-"""How bounds are made, from fast and loose to slow and tight (Zhang et al. 2018, arXiv:1811.00866)."""
+"""How bounds are made, from fast and loose to slow and tight."""
 BUDGET = 3_000_000
 """Numbers that the rows of one backward pass may hold, 12 MB in float32: larger pieces leave the
 cache."""

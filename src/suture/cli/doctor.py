@@ -25,6 +25,10 @@ EXTRAS = {
     "pyscipopt": ("scip", "another solver for integer programs"),
     "kornia": ("camera", "physical objects through a camera (A5/P)"),
     "lightning_fabric": ("ddp", "training by several processes"),
+    "pytorch_lightning": ("lightning", "callbacks for Lightning's trainer"),
+    "tensorboard": ("tensorboard", "runs in TensorBoard"),
+    "mlflow": ("mlflow", "runs in MLflow"),
+    "huggingface_hub": ("hub", "bundles on the Hugging Face Hub"),
 }
 """Module → the extra that brings it, and what it is for."""
 _NEEDED = ("torch", "torchvision", "numpy", "scipy", "numba", "highspy", "onnx", "safetensors")

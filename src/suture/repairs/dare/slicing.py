@@ -21,6 +21,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from suture import notebook
 from suture.bounds.shapes import Add
 from suture.errors import ArgumentError, DataError
 from suture.repairs.dare.graph import (
@@ -56,6 +57,14 @@ class Slices:
     def classes(self) -> int:
         """How many classes there are slices of."""
         return len(self.delta[0])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how many neurons of each layer are touched by key synapses, by class."""
+        found = [self.key_neurons(label) for label in range(self.classes)]
+        layers = [(layer.name, len(found[0][layer.name])) for layer in self.graph.layers]
+        rows = [(name, size, *(int(one[name].sum()) for one in found)) for name, size in layers]
+        title = f"key neurons, q = {self.q:g} %"
+        return notebook.table(title, ("layer", "neurons", *map(str, range(self.classes))), rows)
 
     @cached_property
     def _neuron_contributions(self) -> dict[str, Tensor]:

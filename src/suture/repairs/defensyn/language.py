@@ -16,6 +16,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from suture import notebook
 from suture.errors import ProgramError
 
 
@@ -98,6 +99,11 @@ class Program:
 
     def __len__(self) -> int:
         return len(self.instructions)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: one row an instruction."""
+        rows = [(number, one) for number, one in enumerate(self.instructions, 1)]
+        return notebook.table("repair program", ("", "instruction"), rows)
 
     @property
     def writes(self) -> frozenset[int]:
