@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,3 +151,52 @@ def test_options_that_a_vote_does_not_have_are_refused(suture, smoothed_run, tmp
     assert answer.status == 2 and "Leave one out" in answer.err
     answer = suture("certify", smoothed_run, "--certificates", tmp_path)
     assert answer.status == 2 and "--certificates" in answer.err
+
+
+def test_a_network_is_opened_as_everywhere(suture, tmp_path, monkeypatch):
+    """Normalisation outside, a file of weights, code that may run: the shared opening."""
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    )
+    words = ("certify", "own:make", "--data", "digits", "--n", 20, "--eps", 0.001, "--method")
+    words = (*words, "ibp", "--json", "--force", "--out", "run")
+    refused = suture(*words)
+    assert refused.status == 2 and "trust" in refused.err
+    plain = suture(*words, "--trust-code").json["rows"]
+    told = suture(*words, "--trust-code", "--mean", "0.5", "--std", "0.01").json["rows"]
+    proved = {row["what"]: row["right"] for row in plain if row["what"].startswith("certified")}
+    fewer = {row["what"]: row["right"] for row in told if row["what"].startswith("certified")}
+    assert fewer != proved, "a hundredfold slope: the bounds are wider"
+    assert "trust_code" not in (tmp_path / "run" / "run.json").read_text()
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    torch.nn.init.zeros_(net[1].weight)
+    save_file(net.state_dict(), "w.safetensors")
+    blank = suture(*words, "--trust-code", "--weights", "w.safetensors").json["rows"]
+    assert blank != plain
+
+
+def test_what_is_said_about_opening_needs_data(suture, smoothed_run):
+    answer = suture("certify", smoothed_run, "--mean", "0.5", "--preset", "mnist")
+    assert answer.status == 2 and "--mean, --preset" in answer.err and "Add it" in answer.err
+
+
+def test_pictures_are_resized(suture, tmp_path):
+    from PIL import Image
+
+    for part, count in (("train", 3), ("test", 2)):
+        for name, shade in (("a", 10), ("b", 240)):
+            folder = tmp_path / "pictures" / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (20 + index, 16), shade).save(folder / f"{index}.png")
+    words = ("certify", "digits_cnn", "--data", tmp_path / "pictures", "--out", tmp_path / "run")
+    assert suture(*words, "--method", "ibp").status == 2, "pictures of several sizes"
+    answer = suture(*words, "--method", "ibp", "--size", "8", "--json")
+    assert answer.status == 0, answer.err
+    assert {row["n"] for row in answer.json["rows"]} == {4}

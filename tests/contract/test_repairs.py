@@ -28,12 +28,14 @@ from suture.repairs import (
     Repair,
     Smoothing,
     WeightPatch,
+    repair,
 )
 from suture.repairs.a5 import Defence
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.repairs.dare import Grid
 from suture.testing import RepairContract
-from suture.testing.repairs import repaired
+from suture.testing.repairs import repaired, training
+from suture.testing.small import trained
 from suture.types import described
 
 BRIEF = Schedule(
@@ -140,3 +142,13 @@ class TestRepairs(RepairContract):
 def test_only_robustifiers_move_images(method: Repair):
     moves = isinstance(method, (A5Robustifier, A5CoTraining))
     assert (described(repaired(method).model).preemptive() is not None) == moves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", REPAIRS, ids=lambda method: type(method).__name__)
+def test_everyone_says_how_far_he_is(method: Repair):
+    heard: list[tuple[str, int, int]] = []
+    repair(trained(), training(), method, generator=3, on_progress=lambda *at: heard.append(at))
+    assert heard, "a log would be silent for as long as this takes"
+    assert all(0 <= done <= total for _, done, total in heard)
+    assert any(done == total for _, done, total in heard), "some stage comes to its end"

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import nn
 
-from suture import loading, studies
+from suture import studies
 from suture.certify.accuracy import PROOFS
 from suture.certify.smoothing import votes
 from suture.cli import voted
 from suture.cli.bench import show
 from suture.cli.choices import radius
-from suture.cli.common import Bars, open_data, timed
-from suture.cli.opening import Model, Weights
-from suture.cli.options import Keeping, Spreading, grouped
+from suture.cli.common import Bars, Size, held_out, open_data, timed
+from suture.cli.opening import Model
+from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
 from suture.errors import ArgumentError
 from suture.studies.certified import Certified
+from suture.studies.smoothing import CertifiedByVotes
 
 DEFAULT = ("ibp", "crown-ibp", "crown")
 Balls = Annotated[
@@ -41,6 +41,7 @@ def command(
         str | None,
         typer.Option("--data", help="Certify test images; without it, re-check certificates."),
     ] = None,
+    size: Size = None,
     eps: Balls = None,
     method: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")
@@ -56,8 +57,8 @@ def command(
         Path | None,
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
     ] = None,
-    weights: Weights = None,
     *,
+    opening: Opening,
     counting: Counting,
     promised: Promised,
     spreading: Spreading,
@@ -74,23 +75,41 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping))
-    opened = _opened(model, weights, data)
+        _check_alone(opening, size)
+        trusted = opening.trust_code
+        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping, trusted))
+    dataset = open_data(data, size)
+    opened = opening.model(model, dataset)
     _check(counting.certificates, votes(opened) and bool(eps or method))
+    batch = held_out(dataset, n, opening.place)
     if votes(opened):
-        voted.count(opened, model, data, n, counting.copies, keeping=keeping, spreading=spreading)
+        counted = CertifiedByVotes(model=model, data=data, n=len(batch))
+        voted.count(counted, opened, batch, counting.copies, keeping=keeping, spreading=spreading)
     else:
         study = Certified(
             model=model,
-            weights=str(weights or ""),
+            weights=str(opening.weights or ""),
             data=data,
             eps=tuple(eps or (8 / 255,)),
             methods=_methods(method),
             n=n,
             batch_size=batch_size,
             seconds=seconds,
+            opened=(opened, batch),
         )
         _bound(study, keeping, spreading)
+
+
+def _check_alone(opening: Opening, size: str | None) -> None:
+    """Certificates speak of the model as it was kept: nothing may be said about how to open it."""
+    said = {"--weights": opening.weights, "--size": size}
+    said |= {f"--{'range' if k == 'pixels' else k}": v for k, v in opening.said.items()}
+    if given := [name for name, value in said.items() if value is not None]:
+        raise ArgumentError(
+            expected="--data to certify test images, beside " + ", ".join(given),
+            got="no --data",
+            remedy="Add it; or leave them out to check certificates again.",
+        )
 
 
 def _check(certificates: Path | None, settled: bool) -> None:
@@ -126,8 +145,3 @@ def _bound(study: Certified, keeping: Keeping, spreading: Spreading) -> None:
             study, run, seed=keeping.seed, engine=spread, on_progress=bars
         )
     show(keeping.as_json, study, rows, run, page, clock["seconds"])
-
-
-def _opened(model: str, weights: Path | None, data: str) -> nn.Module:
-    shape = {"in_shape": open_data(data).in_shape} if model.endswith(".onnx") else {}
-    return loading.load(model, weights=weights, **shape)

@@ -8,40 +8,23 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-from suture.cli.stopping import current
+from suture.cli.bars import Bars as Bars
+from suture.cli.bars import stderr
 from suture.data import Dataset
 from suture.data import load as load_data
-from suture.engine.runs import PROGRESS
-from suture.errors import ArgumentError, DataError, StorageError
-from suture.provenance import memory_mb
+from suture.errors import ArgumentError, DataError
 from suture.rng import Stream
-from suture.storage import write_quickly
 from suture.types import Batch
 
 stdout = Console()
-stderr = Console(stderr=True)
-
-SHOW_AFTER = 2.0
-"""Seconds before a bar appears: short work needs none."""
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
@@ -86,79 +69,6 @@ Out = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an earlier run of this kind in --out.")
 ]
-
-
-class _Rate(ProgressColumn):
-    """Steps a second, or seconds a step where they are slow."""
-
-    def render(self, task: Task) -> Text:
-        if not task.speed:
-            return Text("")
-        slow = task.speed < 1
-        return Text(f"{1 / task.speed:.1f} s each" if slow else f"{task.speed:.1f}/s")
-
-
-class _MemoryColumn(ProgressColumn):
-    """Resident memory of this process and its workers."""
-
-    max_refresh = 1.0
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{memory_mb() / 1024:.1f} GiB")
-
-
-class Bars:
-    """Progress bars on stderr: one line per stage, shown once a stage takes noticeable time."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            _MemoryColumn(),
-            console=stderr,
-            transient=True,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._started = time.monotonic()
-        self._live = False
-        self._noted = float("-inf")
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def _note(self, stage: str, done: int, total: int) -> None:
-        """At most once a second, how far the run is: for ``suture runs watch``."""
-        folder, now = current(), time.monotonic()
-        if folder is None or not folder.is_dir() or now - self._noted < 1:
-            return
-        self._noted = now
-        with suppress(OSError, StorageError):
-            text = json.dumps({"stage": stage, "done": done, "total": total, "time": time.time()})
-            write_quickly(folder / PROGRESS, text.encode())
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._progress.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` steps of a stage are finished."""
-        self._note(stage, done, total)
-        if not self._live and time.monotonic() - self._started > SHOW_AFTER:
-            self._progress.start()
-            self._live = True
-        if stage not in self._tasks:
-            for task in self._tasks.values():
-                self._progress.update(task, visible=False)
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
 
 
 def say(text: str) -> None:

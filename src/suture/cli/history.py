@@ -9,7 +9,7 @@ import torch
 import typer
 
 from suture import loading
-from suture.cli.common import BatchSize, Data, Json, emit, open_data, timed
+from suture.cli.common import Bars, BatchSize, Data, Json, emit, open_data, timed
 from suture.errors import ArgumentError
 from suture.repairs.dare import effective, epochs_told, from_history
 from suture.report.history import history_drawing, history_table
@@ -34,7 +34,7 @@ def command(
     """
     dataset = open_data(data)
     batch = _images(dataset.splits, split, n)
-    with timed() as clock:
+    with timed() as clock, Bars():
         memory, model = from_history(str(run), 1.0), loading.load(str(run))
         told = epochs_told(model, memory, batch, batch_size)
     rows = [{**vars(row), "n": len(batch)} for row in told]

@@ -79,15 +79,19 @@ def recheck(
     counting: Counting,
     promised: Promised,
     keeping: Keeping,
+    trusted: bool,
 ) -> int:
-    """Prove every certificate again, and compare with the promise; 0 if all holds."""
+    """Prove every certificate again, and compare with the promise; 0 if all holds.
+
+    ``trusted``: whether a model made by ``module:factory`` may import that module.
+    """
     promised.check()
     given = counting.certificates
     places = _places(reference) if given is None else _places_of(given)
     promise, sentences = None, list[str]()
     bundle = Path(loading.inside_run(reference))
     try:
-        model = loading.load(reference)
+        model = loading.load(reference, trust_code=trusted)
         promise = load_promise(bundle)
     except BundleError as error:  # an altered network: nothing that was proved is about it
         files, counted = _certificates(places, promise)

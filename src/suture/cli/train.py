@@ -110,7 +110,10 @@ def command(
             history=checkpoints,
             device=check_device(device),
             on_progress=lambda p: bars(
-                f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}", p.batch, p.batches
+                "training",
+                (p.epoch - 1) * p.batches + p.batch,
+                p.epochs * p.batches,
+                note=f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}",
             ),
             processes=processes,
             retention=remembering.retention,

@@ -17,7 +17,7 @@ from suture.certify.smoothing import (
     load_smoothing,
     save_smoothing,
 )
-from suture.cli.common import Bars, emit, held_out, open_data, timed
+from suture.cli.common import Bars, emit, timed
 from suture.cli.options import Keeping, Spreading
 from suture.engine import Recorded, Run
 from suture.errors import ModelError, SutureError
@@ -25,6 +25,7 @@ from suture.rng import Stream
 from suture.storage import write_text
 from suture.studies.page import render
 from suture.studies.smoothing import CertifiedByVotes, rows_of_certificates
+from suture.types import Batch
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,16 @@ class Counting:
 
 
 def count(
+    study: CertifiedByVotes,
     model: nn.Module,
-    reference: str,
-    data: str,
-    n: int,
+    batch: Batch,
     copies: int | None,
     *,
     keeping: Keeping,
     spreading: Spreading,
 ) -> None:
-    """Certify the first ``n`` test images and write run, certificates and page."""
-    batch = held_out(open_data(data), n, "cpu")
-    study = CertifiedByVotes(model=reference, data=data, n=len(batch))
-    run = keeping.begin("certify", study.title, model=reference, study=repr(study))
+    """Certify the images and write run, certificates and page."""
+    run = keeping.begin("certify", study.title, model=study.model, study=repr(study))
     # One thread an image, wherever it is counted: sums of another number may round otherwise.
     engine = spreading.start(threads=1)
     with run, engine, timed() as clock, Bars() as bars:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from suture.attacks import PGD
 from suture.certify import MixtureCertification, certify_images, certify_mixture
 from suture.rng import Stream
-from suture.types import Batch, described, is_randomised
+from suture.types import Batch, OnProgress, described, is_randomised
 
 
 def provable(
@@ -24,6 +24,7 @@ def provable(
     stream: Stream,
     batch_size: int = 64,
     seconds: float = 30.0,
+    on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
@@ -36,6 +37,7 @@ def provable(
         methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
         batch_size: images bounded together.
         seconds: time limit of an image, for beta-crown.
+        on_progress: told after each ``batch_size`` images (of a mixture: each classifier).
 
     Returns:
         Rows with ``what``, ``right`` out of ``n``, ``seconds``; of a method also ``contradicted``:
@@ -52,11 +54,18 @@ def provable(
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
     if is_randomised(model):
-        return [*rows, *_of_mixture(model, batch, attack, methods, held, batch_size, seconds)]
+        mixed = _of_mixture(model, batch, attack, methods, held, batch_size, seconds, on_progress)
+        return [*rows, *mixed]
     for method in methods:
         started = time.perf_counter()
         found = certify_images(
-            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
+            model,
+            batch,
+            attack.eps,
+            method,
+            batch_size=batch_size,
+            seconds=seconds,
+            on_progress=on_progress,
         )
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
@@ -73,13 +82,20 @@ def _of_mixture(
     held: Tensor,
     batch_size: int,
     seconds: float,
+    on_progress: OnProgress | None,
 ) -> list[dict[str, Any]]:
     """Rows of what is proved of a model that draws, method by method."""
     rows: list[dict[str, Any]] = []
     for method in methods:
         started = time.perf_counter()
         found = certify_mixture(
-            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
+            model,
+            batch,
+            attack.eps,
+            method,
+            batch_size=batch_size,
+            seconds=seconds,
+            on_progress=on_progress,
         )
         spent = time.perf_counter() - started
         name = f"certified, {method}"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
+from torch import nn
+
 from suture import data, loading
 from suture.attacks import PGD
+from suture.engine import telling
 from suture.evaluate.provable import provable
 from suture.report import Drawing
 from suture.report.figures.certified import certified_figure
 from suture.report.table import Column, Table, number, share
 from suture.rng import Stream
 from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.types import Batch
 
 
 @STUDIES.add("certified")
@@ -30,6 +34,7 @@ class Certified(Study):
         seconds: time limit of an image, for beta-crown.
         n, batch_size: images, and how many are bounded together.
         steps, restarts: of the PGD attack that no proof may contradict.
+        opened: the classifier and the images, where they are open already.
     """
 
     title: ClassVar[str] = "Certified accuracy"
@@ -46,6 +51,7 @@ class Certified(Study):
     steps: int = 40
     restarts: int = 1
     seconds: float = 30.0
+    opened: tuple[nn.Module, Batch] | None = field(default=None, repr=False, compare=False)
 
     def cells(self) -> list[Cell]:
         """One cell a radius: all methods and the attack meet the same images."""
@@ -82,16 +88,22 @@ class Certified(Study):
 
 
 def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
-    dataset = data.load(study.data)
-    shape = {"in_shape": dataset.in_shape} if study.model.endswith(".onnx") else {}
-    model = loading.load(study.model, weights=study.weights or None, **shape)
+    model, batch = study.opened or _open(study)
     attack = PGD(norm="linf", eps=eps, steps=study.steps, restarts=study.restarts, adaptive=True)
     return provable(
         model,
-        dataset.test.batch(study.n),
+        batch,
         attack,
         study.methods,
         stream=stream,
         batch_size=study.batch_size,
         seconds=study.seconds,
+        on_progress=telling.tell,
     )
+
+
+def _open(study: Certified) -> tuple[nn.Module, Batch]:
+    dataset = data.load(study.data)
+    shape = {"in_shape": dataset.in_shape} if study.model.endswith(".onnx") else {}
+    model = loading.load(study.model, weights=study.weights or None, **shape)
+    return model, dataset.test.batch(study.n)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from suture.engine import Engine, Failure, Inline, Run
+from suture.engine import Engine, Failure, Inline, Outcome, Run, telling
 from suture.errors import ArgumentError, BundleError, EngineError
 from suture.provenance import peak_memory_mb
 from suture.rng import Stream
@@ -53,7 +53,7 @@ def run_study(
     share = run.folder / "checkpoints" / "shared"
     works = [partial(_measure, cell, Stream(seed).child(cell.key), share) for cell in missing]
     failed: list[tuple[Cell, Failure]] = []
-    for outcome in (engine or Inline()).outcomes(_call, works):
+    for outcome in _outcomes(engine or Inline(), works, on_progress):
         cell = missing[outcome.index]
         if outcome.failure is not None:
             failed.append((cell, outcome.failure))
@@ -76,6 +76,14 @@ def run_study(
     if failed:
         raise _incomplete(run, failed, len(cells))
     return rows, page
+
+
+def _outcomes(
+    engine: Engine, works: list[Callable[[], list[Row]]], on_progress: OnProgress | None
+) -> Iterator[Outcome[list[Row]]]:
+    """What comes of each; a cell in this process says how far it is."""
+    with telling.heard_by(on_progress):
+        yield from engine.outcomes(_call, works)
 
 
 def _chosen(cells: list[Cell], patterns: Sequence[str]) -> list[str]:
