@@ -61,10 +61,10 @@ class DARE(Repair):
         held_out: share of the images that chooses the setting and guards the accuracy.
         judge: choose the setting by accuracy under this attack (images made on the given model);
             ``None`` for the loss on held-out images, which needs no attack.
-        adversary: beyond the paper: in every epoch the images are attacked by this on the model as it
-            stands and tuned on too, and the setting is chosen by such attacks on held-out images.
-        asked: with ``adversary``: the past is asked about the "attacked" image (only those on which
-            some past self is right are tuned on), or about the "clean" one.
+        adversary: beyond the paper: in every epoch the images are attacked by this on the model as
+            it stands and tuned on too; such attacks on held-out images choose the setting.
+        asked: with ``adversary``: the past is asked about the "attacked" image (tuned on are those
+            on which some past self is right), or about the "clean" one.
         samples: images looked at, at most; ``None`` for all.
         grid: which settings are tried, and the limit of lost accuracy.
 

@@ -24,7 +24,6 @@ from suture.studies.dare.notes import told
 from suture.studies.dare.subject import ATTACKS, DarePlan
 from suture.studies.paper import printed
 
-_FULL = ("alexnet", "vgg16", "vgg19")
 _FULL_Q = (75.0, 80.0, 85.0, 90.0, 100.0)
 
 
@@ -77,7 +76,11 @@ class DareTables(Study):
         ]
 
     def _networks(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.networks, *_FULL))) if self.full else self.networks
+        return (
+            tuple(dict.fromkeys((*self.networks, *columns.NETWORKS)))
+            if self.full
+            else self.networks
+        )
 
     def _of(self, network: str) -> list[Cell]:
         plan = DarePlan(self, network)
