@@ -6,14 +6,14 @@ import pytest
 
 from suture.rng import Stream
 from suture.studies import STUDIES
-from suture.studies.dare import columns, earning
+from suture.studies.dare import beyond, earning
 from suture.studies.dare.subject import DarePlan
 
 from .test_cells import SMALL
 
 
 def test_a_budget_by_hand():
-    budget = earning.Budget(images=100, tutors=3, settings=2)
+    budget = earning.EqualPasses(images=100, tutors=3, settings=2)
     # An epoch of an image: attack 5 · 3, own + 3 tutors + values 5, two images learned 6.
     assert budget.passes == 2 * 6 * 100 * (15 + 5 + 6) == 31_200
     assert budget.fgsm_epochs() == 26  # 2 · 100 · 3 = 600 an epoch, twice
@@ -25,11 +25,11 @@ def test_seeds_in_one_line():
         return {"what": "transferred", "name": "DARE", "attack": "BIM", "seed": seed,
                 "right": right, "n": 10}  # fmt: skip
 
-    (table,) = columns.over_seeds("net", [row(0, 1), row(1, 3)])
+    (table,) = beyond.over_seeds("net", [row(0, 1), row(1, 3)])
     assert table.cells[0][table.header.index("DARE")] == "20.0 (10.0 to 30.0)"
-    assert columns.over_seeds("net", [row(0, 1)]) == []
+    assert beyond.over_seeds("net", [row(0, 1)]) == []
     lone = [row(0, 1), row(1, 3), {**row(0, 9), "name": "BIM"}]
-    (table,) = columns.over_seeds("net", lone)
+    (table,) = beyond.over_seeds("net", lone)
     assert table.cells[0][table.header.index("BIM")] == "—", "not measured on every seed"
 
 
@@ -42,7 +42,7 @@ def test_further_seeds_are_cells_of_the_main_table():
 
 def test_ways_have_their_budgets():
     plan = DarePlan(STUDIES["dare-tables"](), "vgg_narrow")
-    budget = earning.Budget(1500, 30, 2)
+    budget = earning.EqualPasses(1500, 30, 2)
     trained, made = (earning.way(n, plan, tutors=30) for n in (earning.TRAINED, earning.FGSM))
     assert trained.epochs == budget.training_epochs(trained.steps)
     assert made.grid.epochs == made.grid.patience == budget.fgsm_epochs()

@@ -10,10 +10,11 @@ from typing import ClassVar
 from suture.report import Drawing
 from suture.report.table import Table
 from suture.studies.base import STUDIES, Cell, Row, Study
-from suture.studies.dare import columns, earning, heatmaps
+from suture.studies.dare import beyond, columns, earning, heatmaps
 from suture.studies.dare.methods import (
     ABLATIONS,
     JUDGED,
+    MAIN,
     ONLINE,
     ORIGINAL,
     OURS,
@@ -104,7 +105,7 @@ class DareTables(Study):
 
     def _again(self, network: str, seed: int) -> list[Cell]:
         """The main table once more, with another training."""
-        plan, names = DarePlan(self, network, seed), (ORIGINAL, *columns.MAIN)
+        plan, names = DarePlan(self, network, seed), (ORIGINAL, *MAIN)
         own = {f"{network}-{name}-seed{seed}": name for name in names}
         adaptive = own if self.autoattack else {}
         return [
@@ -121,7 +122,7 @@ class DareTables(Study):
         for network in self._networks():
             own = _own(rows, network)
             found += [
-                *columns.over_seeds(network, own),
+                *beyond.over_seeds(network, own),
                 *columns.tables(network, _first(own), self.data),
             ]
         return found

@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any
 
 from suture.report.table import BEST, Column, Count, Row, Table, bare_rate, best, number, share
-from suture.studies.dare.methods import ABLATIONS, JUDGED, ONLINE, ORIGINAL, OURS
+from suture.studies.dare import beyond
+from suture.studies.dare.methods import ABLATIONS, JUDGED, MAIN, ONLINE, ORIGINAL, OURS
 from suture.studies.dare.subject import ATTACKS
 from suture.studies.paper import printed
 
-MAIN = (OURS, *ATTACKS)
-"""The methods of Table 2."""
 NETWORKS = ("alexnet", "vgg16", "vgg19")
 """The paper's."""
 
@@ -29,7 +28,7 @@ def tables(network: str, rows: list[Row], data: str) -> list[Table]:
         _beyond(network, rows),
         _clean(network, rows, data),
         _adaptive(network, rows),
-        _earning(network, rows),
+        beyond.asked(network, rows),
         _ablations(network, rows, data),
         _sweep(network, rows),
         _settings(network, rows),
@@ -186,65 +185,6 @@ def _adaptive(network: str, rows: list[Row]) -> Table:
     return Table(columns, own, title, caption)
 
 
-def _earning(network: str, rows: list[Row]) -> Table:
-    def taught(row: Row, when: str) -> str | None:
-        found = row.get(when)
-        if found is None:
-            return None
-        return f"{100 * found['taught'] / found['asked']:.0f} %, {found['effective_tutors']:.1f}"
-
-    columns = (
-        Column("name", "tuned by"),
-        share("test_right", "test accuracy", "test_n"),
-        share("right", "strongest attack", "n"),
-        Column(lambda row: taught(row, "attacked_before"), "taught, tutors: before"),
-        Column(lambda row: taught(row, "attacked_after"), "after"),
-        Column("status", "ended"),
-        Column("cpu_seconds", "CPU seconds", number(".0f")),
-    )
-    caption = (
-        "Asked: in every epoch images are attacked on the model as it stands, and those on which "
-        "some past self is right are tuned towards it. As the clean one: the attacked image is to "
-        "be seen as the clean one was. Taught: share of the attacked images that somebody in the "
-        "past gets right, and how many effective tutors. FGSM tuning and PGD training have as many "
-        "passes through the network."
-    )
-    own = [row for row in rows if row["what"] == "earning"]
-    return Table(columns, own, f"Asking the past about attacked images: {network}", caption)
-
-
-def over_seeds(network: str, rows: list[Row]) -> list[Table]:
-    """The main table over several trainings of a network: mean, least and largest share."""
-    seeds = sorted({row["seed"] for row in rows if row.get("seed") is not None})
-    lines = [_line(rows, what, seeds) for what in (*ATTACKS, "clean", "strongest attack")]
-    known = [line for line in lines if line]
-    columns = [Column("what", "images by"), *(Column(name, name) for name in (ORIGINAL, *MAIN))]
-    caption = (
-        f"Mean over {len(seeds)} trainings of the network, in percent (least to largest). The last "
-        "line: the strongest attack on the model itself."
-    )
-    title = f"Over {len(seeds)} seeds: {network}"
-    return [Table(columns, known, title, caption)] if len(seeds) > 1 else []
-
-
-def _line(rows: list[Row], what: str, seeds: list[int]) -> Row:
-    """One line over the seeds; a method counts where every seed has been measured."""
-    found: dict[str, dict[int, float]] = {}
-    for row in rows:
-        kind, right, n = {
-            "transferred": (row.get("attack"), "right", "n"),
-            "method": ("clean", "test_right", "test_n"),
-            "adaptive": ("strongest attack", "right", "n"),
-        }.get(row["what"], (None, "", ""))
-        if kind == what:
-            found.setdefault(row["name"], {})[row["seed"]] = 100 * row[right] / row[n]
-    whole = {name: list(v.values()) for name, v in found.items() if len(v) == len(seeds)}
-    told = {
-        name: f"{sum(v) / len(v):.1f} ({min(v):.1f} to {max(v):.1f})" for name, v in whole.items()
-    }
-    return {"what": what, **told} if told else {}
-
-
 def _sweep(network: str, rows: list[Row]) -> Table:
     known, found = _methods(rows), transferred(rows)
     shares = {name: float(name[2:]) for name in known if name.startswith("q=")}
@@ -310,9 +250,7 @@ def _times(network: str, rows: list[Row], data: str) -> Table:
         Column("stages", "seconds of each stage", _stages),
         Column(lambda row: sum(row["stages"].values()), "seconds", number(".1f")),
         Column(
-            lambda row: printed("dare").number(
-                "minutes", beside(network), data, column=row["name"]
-            ),
+            lambda row: theirs.get(row["name"]),
             f"paper, {beside(network)}, minutes",
             lambda minutes: " + ".join(map(str, minutes)),
         ),

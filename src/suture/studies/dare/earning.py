@@ -41,7 +41,7 @@ WAYS = (PLAIN, *ASKED, MEAN, FGSM, TRAINED)
 
 
 @dataclass(frozen=True)
-class Budget:
+class EqualPasses:
     """What the extension costs, in forwards of one image (a backward is two).
 
     Attributes:
@@ -74,7 +74,7 @@ def way(name: str, plan: DarePlan, history: str = "history", tutors: int = 1) ->
     study, eps = plan.study, plan.eps
     grid = _grid(plan, EPOCHS)
     dare = DARE(history=history, grid=grid)
-    budget = Budget(round(study.looked * (1 - dare.held_out)), tutors, len(study.rates))
+    budget = EqualPasses(round(study.looked * (1 - dare.held_out)), tutors, len(study.rates))
     if name in ASKED:
         attack = AllSteps(eps=eps, steps=STEPS, step_size=eps / 2)
         return DARE(history=history, grid=grid, adversary=attack, **ASKED[name])  # type: ignore[arg-type]

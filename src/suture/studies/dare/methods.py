@@ -25,6 +25,8 @@ ORIGINAL, OURS, JUDGED = "original", "DARE", "DARE, judged by FGSM"
 
 ABLATIONS = ("DARE_-s", "DARE_-sl", "DARE_rand")
 ONLINE = ("PGD training", "TRADES")
+MAIN = (OURS, *ATTACKS)
+"""The methods of Table 2."""
 
 
 METHODS = Stream(0).child("dare methods")
