@@ -22,12 +22,18 @@ PAUSE = 2.0
 """Seconds between two looks at work that another process is doing."""
 
 _folder: Path | None = None
+_engine: Engine | None = None
 
 
-def use(folder: Path | None) -> None:
-    """Where this process keeps shared work from now on; ``None`` for nowhere."""
-    global _folder
-    _folder = folder
+def use(folder: Path | None, engine: Engine | None = None) -> None:
+    """Where this process keeps shared work from now on, and who does it.
+
+    Args:
+        folder: ``None`` for nowhere.
+        engine: gets the pieces of a cell; ``None`` for this process.
+    """
+    global _folder, _engine
+    _folder, _engine = folder, engine
 
 
 @contextmanager
@@ -37,7 +43,7 @@ def shared(work: str) -> Iterator[Engine]:
     Args:
         work: names it; the same text, the same result.
     """
-    plain = Inline(threads_per_item=None)
+    plain = _engine or Inline(threads_per_item=None)
     if _folder is None:
         yield plain
         return
