@@ -76,8 +76,8 @@ def command(
     """
     if data is None:
         _check_alone(opening, size)
-        trusted = opening.trust_code
-        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping, trusted))
+        given = (counting, promised, keeping, spreading)
+        raise typer.Exit(recheck(Path(model), exported, *given, trusted=opening.trust_code))
     dataset = open_data(data, size)
     opened = opening.model(model, dataset)
     _check(counting.certificates, votes(opened) and bool(eps or method))
@@ -142,6 +142,6 @@ def _bound(study: Certified, keeping: Keeping, spreading: Spreading) -> None:
     spread = spreading.start(threads=None if spreading.engine == "inline" else 1)
     with run, spread, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(
-            study, run, seed=keeping.seed, engine=spread, on_progress=bars
+            study, run, seed=keeping.seed, pieces=spread, on_progress=bars
         )
     show(keeping.as_json, study, rows, run, page, clock["seconds"])

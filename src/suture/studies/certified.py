@@ -16,6 +16,7 @@ from suture.report import Drawing
 from suture.report.figures.certified import certified_figure
 from suture.report.table import Column, Table, number, share
 from suture.rng import Stream
+from suture.studies import shelf
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.types import Batch
 
@@ -90,16 +91,18 @@ class Certified(Study):
 def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
     model, batch = study.opened or _open(study)
     attack = PGD(norm="linf", eps=eps, steps=study.steps, restarts=study.restarts, adaptive=True)
-    return provable(
-        model,
-        batch,
-        attack,
-        study.methods,
-        stream=stream,
-        batch_size=study.batch_size,
-        seconds=study.seconds,
-        on_progress=telling.tell,
-    )
+    with shelf.shared(f"certified eps={eps!r}") as engine:
+        return provable(
+            model,
+            batch,
+            attack,
+            study.methods,
+            stream=stream,
+            batch_size=study.batch_size,
+            seconds=study.seconds,
+            engine=engine,
+            on_progress=telling.tell,
+        )
 
 
 def _open(study: Certified) -> tuple[nn.Module, Batch]:
