@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import nn
 
 from suture import studies
 from suture.certify.accuracy import PROOFS
@@ -18,9 +19,11 @@ from suture.cli.opening import Model
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
+from suture.data import Dataset
 from suture.errors import ArgumentError
 from suture.studies.certified import Certified
 from suture.studies.smoothing import CertifiedByVotes
+from suture.types import Batch
 
 DEFAULT = ("ibp", "crown-ibp", "crown")
 Balls = Annotated[
@@ -75,13 +78,10 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        _check_alone(opening, size)
-        given = (counting, promised, keeping, spreading)
-        raise typer.Exit(recheck(Path(model), exported, *given, trusted=opening.trust_code))
-    dataset = open_data(data, size)
-    opened = opening.model(model, dataset)
+        given = (exported, counting, promised, keeping, spreading)
+        raise typer.Exit(recheck(Path(model), *given, trusted=_check_alone(opening, size)))
+    opened, batch = _opened(opening, model, open_data(data, size), n)
     _check(counting.certificates, votes(opened) and bool(eps or method))
-    batch = held_out(dataset, n, opening.place)
     if votes(opened):
         counted = CertifiedByVotes(model=model, data=data, n=len(batch))
         voted.count(counted, opened, batch, counting.copies, keeping=keeping, spreading=spreading)
@@ -100,8 +100,8 @@ def command(
         _bound(study, keeping, spreading)
 
 
-def _check_alone(opening: Opening, size: str | None) -> None:
-    """Certificates speak of the model as it was kept: nothing may be said about how to open it."""
+def _check_alone(opening: Opening, size: str | None) -> bool:
+    """Certificates speak of the model as it was kept: all that may be said is whether to trust."""
     said = {"--weights": opening.weights, "--size": size}
     said |= {f"--{'range' if k == 'pixels' else k}": v for k, v in opening.said.items()}
     if given := [name for name, value in said.items() if value is not None]:
@@ -110,6 +110,11 @@ def _check_alone(opening: Opening, size: str | None) -> None:
             got="no --data",
             remedy="Add it; or leave them out to check certificates again.",
         )
+    return opening.trust_code
+
+
+def _opened(opening: Opening, model: str, dataset: Dataset, n: int) -> tuple[nn.Module, Batch]:
+    return opening.model(model, dataset), held_out(dataset, n, opening.place)
 
 
 def _check(certificates: Path | None, settled: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -35,7 +36,7 @@ from suture.evaluate import decisions
 from suture.evaluate.metrics import clopper_pearson
 from suture.rng import Stream
 from suture.settings import assignments, made
-from suture.training import History, Retention, TrainConfig, train
+from suture.training import History, Progress, Retention, TrainConfig, train
 
 PATIENCE = 5
 """Epochs without progress after which the command stops, unless it is told otherwise."""
@@ -109,12 +110,7 @@ def command(
             seed=seed,
             history=checkpoints,
             device=check_device(device),
-            on_progress=lambda p: bars(
-                "training",
-                (p.epoch - 1) * p.batches + p.batch,
-                p.epochs * p.batches,
-                note=f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}",
-            ),
+            on_progress=partial(_tell, bars),
             processes=processes,
             retention=remembering.retention,
             resume=checkpoints is not None and (resume or resumed() is not None),
@@ -132,6 +128,12 @@ def command(
     }
     run.finish()
     emit(as_json, facts, _text(facts))
+
+
+def _tell(bars: Bars, at: Progress) -> None:
+    note = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.3f}"
+    done = (at.epoch - 1) * at.batches + at.batch
+    bars("training", done, at.epochs * at.batches, note)
 
 
 def _remembered(folder: Path | None) -> dict[str, Any]:

@@ -57,27 +57,14 @@ def provable(
         batch = Batch(stored, batch.labels)
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
+    terms: dict[str, Any] = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
+    terms["on_progress"] = on_progress
     if is_randomised(model):
-        proofs = partial(
-            certify_mixture,
-            batch_size=batch_size,
-            seconds=seconds,
-            engine=engine,
-            on_progress=on_progress,
-        )
+        proofs = partial(certify_mixture, **terms)
         return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
     for method in methods:
         started = time.perf_counter()
-        found = certify_images(
-            model,
-            batch,
-            attack.eps,
-            method,
-            batch_size=batch_size,
-            seconds=seconds,
-            engine=engine,
-            on_progress=on_progress,
-        )
+        found = certify_images(model, batch, attack.eps, method, **terms)
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
         rows.append(row | {"contradicted": int((found.certified & (held < 1)).sum())})

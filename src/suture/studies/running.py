@@ -17,8 +17,7 @@ from suture.storage import write_json, write_text
 from suture.studies import shelf
 from suture.studies.base import Cell, Row, Study
 from suture.studies.page import render
-
-OnProgress = Callable[[str, int, int], None]
+from suture.types import OnProgress, untold
 
 
 def run_study(
@@ -53,22 +52,20 @@ def run_study(
     cells = [cell for cell in study.cells() if cell.key in wanted or _file(keep, cell).exists()]
     missing = [cell for cell in cells if not _file(keep, cell).exists()]
     done = len(cells) - len(missing)
-    if on_progress is not None:
-        on_progress("cells", done, len(cells))
+    (tell := on_progress or untold)("cells", done, len(cells))
     share = run.folder / "checkpoints" / "shared"
     works = [
         partial(_measure, cell, Stream(seed).child(cell.key), share, pieces) for cell in missing
     ]
     failed: list[tuple[Cell, Failure]] = []
-    for outcome in _outcomes(engine or Inline(), works, on_progress):
+    for outcome in _outcomes(engine or Inline(), works, tell):
         cell = missing[outcome.index]
         if outcome.failure is not None:
             failed.append((cell, outcome.failure))
             continue
         write_json(_file(keep, cell), outcome.get())
         done += 1
-        if on_progress is not None:
-            on_progress("cells", done, len(cells))
+        tell("cells", done, len(cells))
     if failed and done == 0:
         raise failed[0][1].error
     lost = {cell.key for cell, _ in failed}
@@ -86,7 +83,7 @@ def run_study(
 
 
 def _outcomes(
-    engine: Engine, works: list[Callable[[], list[Row]]], on_progress: OnProgress | None
+    engine: Engine, works: list[Callable[[], list[Row]]], on_progress: OnProgress
 ) -> Iterator[Outcome[list[Row]]]:
     """What comes of each; a cell in this process says how far it is."""
     with telling.heard_by(on_progress):
