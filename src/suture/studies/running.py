@@ -83,7 +83,7 @@ def run_study(
 
 
 def _outcomes(
-    engine: Engine, works: list[Callable[[], list[Row]]], on_progress: OnProgress
+    engine: Engine, works: Sequence[Callable[[], list[Row]]], on_progress: OnProgress
 ) -> Iterator[Outcome[list[Row]]]:
     """What comes of each; a cell in this process says how far it is."""
     with telling.heard_by(on_progress):
