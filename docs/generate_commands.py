@@ -17,8 +17,8 @@ HEAD = """# Commands
 <!-- Written by docs/generate_commands.py from the help texts in src/suture/cli. -->
 
 Results go to stdout, progress and errors to stderr. With `--json` stdout holds one JSON object.
-Long work shows a bar in a terminal, and elsewhere a line every 30 seconds: the stage, how far it is, and
-the time that is left of it where that is known.
+Long work shows a bar in a terminal, and elsewhere a line every 30 seconds: the stage, how far it
+is, and the time that is left of it where that is known.
 Every command takes `-h` or `--help`.
 
 | exit status | meaning |
