@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from suture.evaluate.records import Kind, Record, Role
+from suture.report.asides import aside_of
 from suture.report.cells import AccuracyCell, MeasuredCell, measure, on_curve
 from suture.report.pairing import likeness, partner
 from suture.report.table import Column, Table, unpiped
@@ -30,6 +31,7 @@ class TableRow:
         undefended, defended: the two accuracies, ``None`` where not measured.
         warnings: sanity checks that the row fails, each a sentence.
         program: whether this is one program of a randomised defence on its own.
+        aside: what must be said so that name and number agree.
     """
 
     group: str
@@ -38,6 +40,7 @@ class TableRow:
     defended: AccuracyCell | None
     warnings: tuple[str, ...] = ()
     program: bool = False
+    aside: str = ""
 
     @property
     def change(self) -> float | None:
@@ -77,8 +80,9 @@ def accuracy_rows(records: list[Record]) -> list[TableRow]:
     for m in after:
         other = partner(m, before)
         used.add(id(other))
-        rows.append(_row(m, other, m, show_defence=ambiguous))
-    rows += [_row(m, m, None) for m in before if id(m) not in used]
+        rows.append(replace(_row(m, other, m, show_defence=ambiguous), aside=aside_of(m, measured)))
+    alone = [m for m in before if id(m) not in used]
+    rows += [replace(_row(m, m, None), aside=aside_of(m, measured)) for m in alone]
     return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
 
 
