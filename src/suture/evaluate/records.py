@@ -218,7 +218,16 @@ _MADE = ("label", "percent", "interval")
 _CHECKS = checks(tuple(Role), tuple(Kind))
 _REQUIRED = ("role", "kind", "metric", "protocol", "right", "n", "seed")
 _RESULTS = ("right", "n", "expected", "per_class", "queries", "each", "warnings")
-_PROVENANCE = ("images", "seed", "seconds", "peak_memory_mb", "versions", "hardware", "schema", "tags")
+_PROVENANCE = (
+    "images",
+    "seed",
+    "seconds",
+    "peak_memory_mb",
+    "versions",
+    "hardware",
+    "schema",
+    "tags",
+)
 
 
 def _wrong(given: dict[str, Any]) -> str:
@@ -234,8 +243,9 @@ def _wrong(given: dict[str, Any]) -> str:
     if n < 1 or not all(0 <= value <= n for value in known):
         return f"{known} right of n={n}"
     each = given.get("each") or ""
-    told = (len(each), each.count("1"))
-    return "" if not each or told == (n, given["right"]) else f"each tells {told[1]} of {told[0]}"
+    told = each.count("1"), len(each)
+    fits = not each or told == (given["right"], n)
+    return "" if fits else f"right={given['right']} of n={n}, but each has {told[0]} of {told[1]}"
 
 
 def each_of(right: Tensor) -> str:

@@ -90,7 +90,7 @@ def _standing(m: MeasuredCell) -> tuple[object, ...]:
     return (likeness(m.first), m.first.protocol, m.first.draws, m.first.through, m.first.subject)
 
 
-def _group(record: Record) -> str:
+def group_of(record: Record) -> str:
     if record.protocol != "none":
         return record.protocol if record.protocol in GROUPS else "attack"
     return "clean" if record.metric == "clean accuracy" else "attack"
@@ -112,7 +112,7 @@ def _row(
     if show_defence:
         name += f" — {m.first.defence}"
     return TableRow(
-        group=_group(m.first),
+        group=group_of(m.first),
         name=name,
         undefended=before.cell if before else None,
         defended=after.cell if after else None,
