@@ -37,6 +37,7 @@ ORDER = [
     "report",
     "pipeline",
     "studies",
+    "studio",
     "cli",
 ]
 

@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "Measure clean and robust accuracy, as the paper does and against an adaptive "
     "attacker.",
     "report": "Write a run's page again from its records.",
+    "studio": "A local page over runs: reports, single images under live attacks, repairs, "
+    "comparisons.",
     "audit": "Find out how fragile a classifier is: black-box, white-box, noise, accuracy against "
     "radius.",
     "certify": "Prove what can be proved about test images, or prove a repair's certificates "

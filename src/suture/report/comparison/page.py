@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -35,10 +36,15 @@ def write(folders: Sequence[Path], target: Path) -> Path:
 
 def render(runs: Sequence[ComparedRun]) -> str:
     """The page as text: a pure function of the runs' data."""
+    return _template().render(**context(runs))
+
+
+def context(runs: Sequence[ComparedRun]) -> dict[str, Any]:
+    """What the template shows, by name."""
     first, *others = runs
     notes = [(other, fairness(first, other)) for other in others]
     rows, told = compared_rows(runs), settings(runs)
-    return _template().render(
+    return dict(
         runs=runs,
         verdicts=[verdict(run.data.records) for run in runs],
         notes=notes,
