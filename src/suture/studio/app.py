@@ -82,7 +82,11 @@ class Studio:
             Route("/style/page.css", _page_css),
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static"))),
         ]
-        failing: dict[Any, Any] = {SutureError: self._mistake, HTTPException: self._missing}
+        failing: dict[Any, Any] = {
+            SutureError: self._mistake,
+            HTTPException: self._missing,
+            Exception: self._defect,
+        }
         return StudioGuard(Starlette(routes=routes, exception_handlers=failing), port, self.token)
 
     async def runs(self, _: Request) -> Response:
@@ -207,6 +211,11 @@ class Studio:
     async def _missing(self, _: Request, error: Exception) -> Response:
         status, text = getattr(error, "status_code", 500), getattr(error, "detail", "")
         return self._page("message", status, title="Not there", text=text)
+
+
+    async def _defect(self, _: Request, error: Exception) -> Response:
+        text = f"{type(error).__name__}: {error}. This is a defect of suture: please report it."
+        return self._page("message", 500, title="That did not work", text=text)
 
 
 async def _form(request: Request) -> dict[str, str]:

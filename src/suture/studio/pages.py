@@ -19,7 +19,7 @@ RADII = {"linf": 0.5, "l2": 5.0, "l1": 50.0, "l0": 50.0}
 """How far the slider goes in each norm."""
 
 
-def page(name: str, base: str, **given: Any) -> str:
+def page(name: str, base: str, /, **given: Any) -> str:
     """A page by the name of its template.
 
     Args:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -80,7 +82,7 @@ def serve(studio: Studio, port: int, ready: Callable[[str], None]) -> str:
         at = int(own.getsockname()[1])
         config: Any = uvicorn.Config(
             studio.app(at),
-            log_level="error",
+            log_level="critical" if not os.environ.get("SUTURE_DEBUG") else "error",
             access_log=False,
             timeout_graceful_shutdown=1,
             server_header=False,
@@ -88,9 +90,7 @@ def serve(studio: Studio, port: int, ready: Callable[[str], None]) -> str:
             ws="none",
         )
         ready(f"http://{HOST}:{at}{studio.base}/")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[own])
-        except KeyboardInterrupt:
-            pass
     left = [str(job.folder) for job in studio.jobs.running]
     return "studio ended" + (f"; going on: {', '.join(left)} (suture runs watch)" if left else "")

@@ -44,21 +44,21 @@ def context(runs: Sequence[ComparedRun]) -> dict[str, Any]:
     first, *others = runs
     notes = [(other, fairness(first, other)) for other in others]
     rows, told = compared_rows(runs), settings(runs)
-    return dict(
-        runs=runs,
-        verdicts=[verdict(run.data.records) for run in runs],
-        notes=notes,
-        fair=all(comparable(own) for _, own in notes),
-        headlines=headline_rows(runs),
-        groups=[(title, list(own)) for title, own in groupby(rows, lambda row: row.group)],
-        paired=any(pair for row in rows for pair in row.pairs),
-        drawn=any(row.drawn for row in rows),
-        repeated=any(row.repeated for row in rows),
-        alone=alone(runs),
-        settings=told,
-        rows_csv=_rows_csv(runs, rows),
-        settings_csv=_settings_csv(runs, told),
-    )
+    return {
+        "runs": runs,
+        "verdicts": [verdict(run.data.records) for run in runs],
+        "notes": notes,
+        "fair": all(comparable(own) for _, own in notes),
+        "headlines": headline_rows(runs),
+        "groups": [(title, list(own)) for title, own in groupby(rows, lambda row: row.group)],
+        "paired": any(pair for row in rows for pair in row.pairs),
+        "drawn": any(row.drawn for row in rows),
+        "repeated": any(row.repeated for row in rows),
+        "alone": alone(runs),
+        "settings": told,
+        "rows_csv": _rows_csv(runs, rows),
+        "settings_csv": _settings_csv(runs, told),
+    }
 
 
 def _rows_csv(runs: Sequence[ComparedRun], rows: Sequence[ComparedRow]) -> str:
