@@ -212,7 +212,6 @@ class Studio:
         status, text = getattr(error, "status_code", 500), getattr(error, "detail", "")
         return self._page("message", status, title="Not there", text=text)
 
-
     async def _defect(self, _: Request, error: Exception) -> Response:
         text = f"{type(error).__name__}: {error}. This is a defect of suture: please report it."
         return self._page("message", 500, title="That did not work", text=text)
