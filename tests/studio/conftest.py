@@ -32,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained network, the same repaired by programs, and both measured."""
     folder = tmp_path_factory.mktemp("studio") / "runs"
     digits = ("--data", "digits", "--seed", 0)
-    assert told("train", "digits_cnn", *digits, "--epochs", 1, "--out", folder / "cnn") == 0
+    assert told("train", "digits_cnn", *digits, "--epochs", 4, "--out", folder / "cnn") == 0
     few = ("--set", "programs_per_length=200", "--set", "max_length=2", "--samples", 40)
     repaired = ("repair", folder / "cnn", *digits, "--eps", 0.1, "--queries", 20, *few)
     assert told(*repaired, "--out", folder / "programs") == 0

@@ -105,7 +105,7 @@ class BackgroundJob:
         except OSError:
             return ""
 
-    def stop(self, patience: float = 5.0) -> None:
+    def stop(self, patience: float = 30.0) -> None:
         """As Ctrl-C does: the run is kept and can be gone on with."""
         if self.running:
             os.kill(self.process.pid, signal.SIGINT)
