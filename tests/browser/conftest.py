@@ -20,7 +20,7 @@ from suture import report
 from suture.report import comparison
 from suture.report.figures.certified import voted_figure
 from suture.report.table import Column, Table, share
-from suture.studies import Row, Study
+from suture.studies import Cell, Row, Study
 from suture.studies.page import render as render_study
 
 from ..report.builders import N, defended_run, full_run, info, programs, save_examples, trace
@@ -136,6 +136,9 @@ class SampleStudy(Study):
     name = "sample"
     title = "A sample of a study"
     paper = "Nobody, Table 1"
+
+    def cells(self) -> list[Cell]:
+        return []
 
     def tables(self, rows: list[Row]) -> list[Table]:
         columns = [Column("what", "what"), *(share("right", f"share {i}", "n") for i in range(9))]

@@ -25,7 +25,7 @@ def test_long_parts_fold_on_a_phone_and_open_by_key(visit, pages):
     short = page.evaluate("document.documentElement.scrollHeight")
     figures = page.locator("#in-figures")
     assert not figures.is_visible()
-    summary = page.get_by_text("Show 6 figures")
+    summary = page.get_by_text("Show 4 figures")
     summary.focus()
     page.keyboard.press("Enter")
     assert figures.is_visible()
@@ -41,7 +41,8 @@ def test_a_link_leads_into_a_folded_part(visit, pages):
 def test_nothing_folds_where_there_is_room(visit, pages):
     page = visit(pages["report"], "desk").page
     assert page.locator("#in-figures").is_visible()
-    assert not page.get_by_text("Show 6 figures").is_visible()
+    summary = page.get_by_text("Show 4 figures")
+    assert summary.count() == 1 and not summary.is_visible()
 
 
 def test_everything_is_on_paper(visit, pages):
@@ -68,7 +69,7 @@ def test_figures_and_tables_are_saved_without_a_network(visit, pages, name, text
         page.get_by_text(text, exact=True).first.click()
     saved = waiting.value
     assert saved.suggested_filename == file
-    content = Path(saved.path()).read_text(encoding="utf-8")
+    content = Path(saved.path()).read_bytes().decode("utf-8")
     assert content.startswith(start)
     link = page.locator(f'a[download="{file}"]').get_attribute("href")
     assert base64.b64decode(link.partition("base64,")[2]).decode() == content
@@ -89,6 +90,6 @@ def test_a_table_wider_than_the_screen_shows_it_and_scrolls_by_key(visit, pages)
 def test_every_picture_has_words(visit, pages):
     page = visit(pages["report"]).page
     cards = page.locator(".card[role=img]")
-    assert cards.count() == 6
+    assert cards.count() == 4
     assert all(len(card.get_attribute("aria-label")) > 20 for card in cards.all())
     assert all(image.get_attribute("alt") for image in page.locator("img").all())
