@@ -10,7 +10,6 @@ import typer
 from suture import report
 from suture.cli.common import Json, emit
 from suture.errors import ArgumentError
-from suture.evaluate import read_records
 from suture.report import comparison, tables
 from suture.report.comparison.fairness import fairness
 
@@ -42,7 +41,7 @@ def command(
         raise _only("several runs with --out; the page of one run stands in its folder", "one")
     (run,) = runs
     page = report.write(run)
-    records = read_records(run / "records.jsonl")
+    records = report.load(run).records
     facts = {"report": str(page), "verdict": report.verdict(records).sentence}
     table = tables.markdown(records) if markdown else tables.text(records)
     emit(as_json, facts, f"{table}\n\n{facts['verdict']}\nreport: {page}")

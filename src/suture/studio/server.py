@@ -88,6 +88,7 @@ def serve(studio: Studio, port: int, ready: Callable[[str], None]) -> str:
             server_header=False,
             lifespan="off",
             ws="none",
+            proxy_headers=False,
         )
         ready(f"http://{HOST}:{at}{studio.base}/")
         with contextlib.suppress(KeyboardInterrupt):

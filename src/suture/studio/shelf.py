@@ -11,6 +11,7 @@ from suture.engine import Run
 from suture.engine.shelf import listed, runs_below
 from suture.errors import ArgumentError
 
+DEPTH = 2
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -19,14 +20,14 @@ class RunShelf:
     """A folder of runs.
 
     Attributes:
-        folder: where they lie, up to two folders deep.
+        folder: where they lie, up to ``DEPTH`` folders deep.
     """
 
     folder: Path
 
     def runs(self) -> list[Run]:
         """All of them, the newest first."""
-        found = runs_below(self.folder)
+        found = runs_below(self.folder, DEPTH)
         return sorted(found, key=lambda run: str(run.info.get("created")), reverse=True)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -38,8 +39,17 @@ class RunShelf:
         return run.folder.relative_to(self.folder).as_posix()
 
     def find(self, name: str) -> Run | None:
-        """The run of that name; only those that are listed are ever opened."""
-        return next((run for run in self.runs() if self.name(run) == name), None)
+        """The run of that name; only those that the list shows are ever opened."""
+        parts = [] if name == "." else name.split("/")
+        if len(parts) > DEPTH or any(part in ("", ".", "..") for part in parts):
+            return None
+        path = self.folder.joinpath(*parts)
+        return next((run for run in runs_below(path, 0) if self._shows(run)), None)
+
+    def _shows(self, run: Run) -> bool:
+        """Whether no folder above it is a run: what lies inside of a run is the run's own."""
+        above = list(run.folder.relative_to(self.folder).parents)
+        return not any((self.folder / path / "run.json").is_file() for path in above)
 
     def models(self) -> list[str]:
         """References of the models that runs have kept."""
