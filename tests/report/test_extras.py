@@ -13,7 +13,8 @@ from suture import report
 from suture.report import RunData
 from suture.report.about import about
 from suture.report.cells import measure
-from suture.report.downloads import csv_text
+from suture.report.downloads import csv_text, numbers_uri
+from suture.report.figures import Drawing
 from suture.report.figures.lines import query_figures
 from suture.report.tables import accuracy_rows
 
@@ -59,6 +60,19 @@ def test_every_figure_can_be_saved_as_a_picture_and_as_numbers(page):
 def test_a_spreadsheet_is_given_no_formula():
     text = csv_text(("a",), [("=HYPERLINK(1)",), ("@x",), ("-1.5",), ("+x",), ('say "a,b"',)])
     assert text.split("\r\n")[1:-1] == ["'=HYPERLINK(1)", "'@x", "-1.5", "'+x", '"say ""a,b"""']
+
+
+def test_numbers_of_a_figure_are_plain():
+    figure = Drawing(
+        "k", "t", "c", "a", "<svg/>", ("", "Queries", "Accuracy", "Change"),
+        (("one", "1\u202f000", "77.0\u202f%", "−1.5"), ("two", "20", "—", "a − b")),
+    )  # fmt: skip
+    raw = base64.b64decode(numbers_uri(figure).partition("base64,")[2]).decode()
+    assert raw.split("\r\n")[:-1] == [
+        ',Queries,"Accuracy, %",Change',
+        "one,1000,77.0,-1.5",
+        "two,20,,a − b",
+    ]
 
 
 def asides(records):

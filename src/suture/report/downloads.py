@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from suture.report.cells import AccuracyCell
 from suture.report.figures.style import Drawing
 from suture.report.tables import TableRow, group_title
+from suture.report.wording import MISSING, NARROW
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _CELL = ("{} %", "{} low", "{} high", "{} right", "{} n")
@@ -24,6 +25,25 @@ def uri(kind: str, text: str) -> str:
 def svg_uri(figure: Drawing) -> str:
     """The figure as a file of its own."""
     return uri("image/svg+xml", figure.file)
+
+
+def numbers_uri(figure: Drawing) -> str:
+    """The numbers behind a figure as CSV: plain ones, the unit in the head of the column."""
+    shares = [
+        any(row[i].endswith(_PERCENT) for row in figure.rows) for i in range(len(figure.header))
+    ]
+    units = zip(figure.header, shares, strict=True)
+    header = [f"{name}, %" if share and name else name for name, share in units]
+    return csv_uri(header, [[_bare(cell) for cell in row] for row in figure.rows])
+
+
+_PERCENT = f"{NARROW}%"
+
+
+def _bare(cell: str) -> str:
+    """A number as programs read it; anything else as it is, and nothing for what is missing."""
+    plain = cell.removesuffix(_PERCENT).replace(NARROW, "").replace("−", "-")
+    return "" if cell == MISSING else plain if _is_number(plain) else cell
 
 
 def csv_uri(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jinja2
 from markupsafe import Markup
 
-from suture.report.downloads import csv_uri, svg_uri
+from suture.report.downloads import csv_uri, numbers_uri, svg_uri
 from suture.report.marks import interval_plot
 from suture.report.wording import MISSING, percent, points
 
@@ -21,6 +21,7 @@ def environment(*packages: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(percent=percent, points=points, safe_svg=Markup, svg_uri=svg_uri)
+    made.filters.update(percent=percent, points=points, safe_svg=Markup)
+    made.filters.update(svg_uri=svg_uri, numbers_uri=numbers_uri)
     made.globals.update(missing=MISSING, interval_plot=interval_plot, csv_uri=csv_uri)
     return made

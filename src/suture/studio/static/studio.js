@@ -2,7 +2,7 @@
 // Everything works without this file; with it, looks follow the controls and runs report by themselves.
 
 function liveLook(form) {
-  const target = document.getElementById("looked");
+  const target = document.getElementById("looked"), heard = document.getElementById("heard");
   let wanted = null, busy = false, timer = 0;
 
   async function ask() {
@@ -14,6 +14,7 @@ function liveLook(form) {
     try {
       const answer = await fetch(`${form.action}?${query}&part=1`);
       target.innerHTML = await answer.text();
+      heard.textContent = target.querySelector(".said, .mistake")?.textContent.trim() ?? "";
       history.replaceState(null, "", `${form.action}?${query}`);
     } catch {
       target.textContent = "The studio does not answer: it has ended, or the machine is busy.";
@@ -66,7 +67,7 @@ function watched(section) {
     const answer = await fetch(section.dataset.watch);
     if (!answer.ok) throw new Error(answer.statusText);
     const told = await answer.json();
-    part("status").textContent = told.status;
+    if (part("status").textContent !== told.status) part("status").textContent = told.status;
     part("words").textContent = told.words;
     part("bar").max = told.total || 1;
     part("bar").value = told.total ? told.done : told.status === "finished" ? 1 : 0;
