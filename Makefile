@@ -19,7 +19,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help demo test browser lint format docs bench trial fuzz clean
+.PHONY: help demo test browser lint format docs bench trial gpu fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,9 @@ bench: $(DEV) ## benchmarks; make bench NAME=scoring runs one
 
 trial: $(DEV) ## a newcomer's first hour with the built wheel; its transcript is docs/trial.md
 	$(BIN)/python benchmarks/trial.py $(ARGS)
+
+gpu: $(DEV) ## the tests that need a CUDA device
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cuda --durations=15 $(ARGS)
 
 fuzz: $(DEV) ## mutated files thrown at every reader; make fuzz ARGS="--count 100000"
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --count 20000 $(ARGS)

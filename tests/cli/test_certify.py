@@ -57,6 +57,26 @@ def test_certificates_beside_a_bundle_are_proved_again(suture, tmp_path):
     assert [c["holds"] for c in answer.json["certificates"]] == [True, False]
 
 
+WORKERS = ("--engine", "processes", "--workers", 2)
+
+
+def test_workers_prove_what_one_process_proves(suture, tmp_path):
+    models.save(trained(), tmp_path / "model")
+    words = ("certify", tmp_path / "model", "--data", "digits", "--n", 24, "--eps", 0.05)
+    told = []
+    for name, where in (("one", ()), ("two", WORKERS)):
+        answer = suture(*words, "--method", "crown", "--json", "--out", tmp_path / name, *where)
+        told.append([(row["what"], row["right"]) for row in answer.json["rows"]])
+    assert told[0] == told[1]
+
+
+def test_workers_check_certificates_too(suture, tmp_path):
+    answers = [
+        suture("certify", bundle(tmp_path), "--json", *where).json for where in ((), WORKERS)
+    ]
+    assert answers[0] == answers[1] and answers[0]["checked"] == 2
+
+
 def test_other_weights_fail_every_certificate(suture, tmp_path):
     model = bundle(tmp_path)
     models.save(models.build("digits_cnn", in_shape=(1, 8, 8), classes=10, seed=1), model)

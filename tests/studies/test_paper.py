@@ -28,11 +28,11 @@ def test_every_number_has_a_table_and_a_row(system: str):
 
 def test_a_row_that_the_paper_lacks():
     paper = printed("dare")
-    assert paper.row("accuracy", "svhn") is None
-    assert paper.number("accuracy", "svhn", column="DARE") is None
-    assert paper.number("accuracy", "cifar10", column="TRADES") is None
-    assert paper.row("accuracy", "cifar10") == {
-        "table": "Table 3, VGG16", "original": 88.7, "DARE": 88.9, "BIM": 87.6, "C&W": 88.8,
+    assert paper.row("accuracy", "vgg16", "mnist") is None
+    assert paper.number("accuracy", "vgg16", "mnist", column="DARE") is None
+    assert paper.number("accuracy", "vgg16", "cifar10", column="TRADES") is None
+    assert paper.row("accuracy", "vgg16", "cifar10") == {
+        "table": "Table 3", "original": 88.7, "DARE": 88.9, "BIM": 87.6, "C&W": 88.8,
         "FGSM": 87.4, "JSMA": 88.5, "PGD": 88.3,
     }  # fmt: skip
 

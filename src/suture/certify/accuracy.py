@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import cast
 
 import torch
@@ -11,10 +13,14 @@ from torch import Tensor, nn
 from suture.bounds import METHODS, Method, Network, margin_rows
 from suture.certify.branching import ABOVE, Branching, prove_by_cases
 from suture.certify.proving import network64, prove
+from suture.engine import Engine, Inline
+from suture.engine.sharing import Handle
 from suture.errors import ModelError
 from suture.models import untouched
+from suture.models.identity import identity
 from suture.types import Batch, Box, OnProgress, described, is_randomised
 
+Proof = Callable[[list[int]], Tensor]
 CASES = "beta-crown"
 PROOFS = (*METHODS, CASES)
 """Ways to certify an image: every bound, and CROWN with proofs by cases for what it leaves open."""
@@ -43,6 +49,7 @@ def certify_images(
     *,
     batch_size: int = 64,
     seconds: float = 30.0,
+    engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> Certification:
     """Prove, in float64 with slack, what can be proved about L∞ balls clipped to [0, 1].
@@ -53,6 +60,8 @@ def certify_images(
             ReLUs of images that CROWN leaves open (their margin is then "above 1e-6").
         batch_size: images bounded together: memory, not results.
         seconds: time limit of an image, for "beta-crown".
+        engine: gets one item a batch, and of what "beta-crown" splits one an image; with a run's
+            ledger finished items are not done again.
 
     Raises:
         ModelError: a randomised model, or a layer that bounds do not know.
@@ -64,19 +73,31 @@ def certify_images(
             remedy="Take certify_mixture, if it draws from finitely many classifiers; else certify "
             "the model before the repair.",
         )
-    network = network64(model, batch.shape)
     with untouched(model), torch.no_grad():
         logits = torch.cat([model(piece.images) for piece in batch.split(256)])
     right = logits.argmax(1) == batch.labels
     # What is wrong already needs no proof.
-    wanted = right.nonzero().flatten()
+    wanted = right.nonzero().flatten().cpu()
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
-    done = len(batch) - len(wanted)
-    for index in wanted.split(batch_size) if len(wanted) else ():
-        margin[index] = _margins(network, batch[index], eps, method, seconds).cpu()
-        done += len(index)
-        if on_progress is not None:
-            on_progress(f"{method}, eps {eps:g}", done, len(batch))
+    engine = engine or Inline(threads_per_item=None)
+    told = f"{identity(model, batch)} {eps!r} {batch_size}"
+    with engine.shared((model, batch)) as handle:
+
+        def proved(fn: Proof, stage: str, rows: Tensor, size: int, work: str) -> None:
+            pieces = [piece.tolist() for piece in rows.split(size)] if len(rows) else []
+            done = len(batch) - len(rows)
+            for piece, found in zip(pieces, engine.keep(stage, fn, pieces, work=work), strict=True):
+                margin[piece] = found
+                done += len(piece)
+                if on_progress is not None:
+                    on_progress(f"{stage}, eps {eps:g}", done, len(batch))
+
+        bounded = cast(Method, "crown" if method == CASES else method)
+        proved(partial(_bounded, handle, eps, bounded), bounded, wanted, batch_size, told)
+        if method == CASES:
+            left = wanted[margin[wanted] <= 0]
+            fn = partial(_by_cases, handle, eps, seconds)
+            proved(fn, CASES, left, 1, f"{told} {seconds!r}")
     return Certification(right.cpu(), right.cpu() & (margin > 0), margin)
 
 
@@ -131,6 +152,7 @@ def certify_mixture(
     *,
     batch_size: int = 64,
     seconds: float = 30.0,
+    engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> MixtureCertification:
     """``certify_images`` of every classifier that a model draws from; a deterministic one is alone.
@@ -149,24 +171,48 @@ def certify_mixture(
     found = []
     for number, (_, member) in enumerate(members):
         found.append(
-            certify_images(member, batch, eps, method, batch_size=batch_size, seconds=seconds)
+            certify_images(
+                member, batch, eps, method, batch_size=batch_size, seconds=seconds, engine=engine
+            )
         )
         if on_progress is not None:
             on_progress(f"{method}, eps {eps:g}", number + 1, len(members))
     return MixtureCertification(tuple(odds for odds, _ in members), tuple(found))
 
 
-def _margins(
-    network: Network, batch: Batch, eps: float, method: Method | str, seconds: float
+def _bounded(
+    handle: Handle[tuple[nn.Module, Batch]], eps: float, method: Method, rows: list[int]
 ) -> Tensor:
+    """Smallest proved margin of each of these images, float64 ``(len(rows),)``."""
+    box, against = _claim(handle, eps, rows)
+    return (
+        prove(_network(handle), box, against, against.new_zeros(against.shape[:2]), method)
+        .amin(1)
+        .cpu()
+    )
+
+
+def _by_cases(
+    handle: Handle[tuple[nn.Module, Batch]], eps: float, seconds: float, rows: list[int]
+) -> Tensor:
+    """The same for one image that CROWN leaves open: above 1e-6, or -inf."""
+    box, against = _claim(handle, eps, rows)
+    found = prove_by_cases(_network(handle), box, against, Branching(seconds=seconds))
+    return torch.tensor([ABOVE if found.proved else float("-inf")], dtype=torch.float64)
+
+
+def _claim(
+    handle: Handle[tuple[nn.Module, Batch]], eps: float, rows: list[int]
+) -> tuple[Box, Tensor]:
+    """The balls of these images, and the rows of their margins."""
+    batch = handle.get()[1][torch.tensor(rows)]
     images = batch.images.double()
     box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
-    classes = network.out_shape[-1]
-    rows = margin_rows(batch.labels, classes, torch.float64)
-    bounded = cast(Method, "crown" if method == CASES else method)
-    found = prove(network, box, rows, rows.new_zeros(rows.shape[:2]), bounded).amin(1)
-    for i in (found <= 0).nonzero()[:, 0].tolist() if method == CASES else ():
-        one = Box(box.lower[i : i + 1], box.upper[i : i + 1])
-        if prove_by_cases(network, one, rows[i : i + 1], Branching(seconds=seconds)).proved:
-            found[i] = ABOVE
-    return found
+    return box, margin_rows(batch.labels, _network(handle).out_shape[-1], torch.float64)
+
+
+@lru_cache(maxsize=1)
+def _network(handle: Handle[tuple[nn.Module, Batch]]) -> Network:
+    """The shared model's network, read once in each process."""
+    model, batch = handle.get()
+    return network64(model, batch.shape)

@@ -74,7 +74,7 @@ def command(
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
     if data is None:
-        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping))
+        raise typer.Exit(recheck(Path(model), exported, counting, promised, keeping, spreading))
     opened = _opened(model, weights, data)
     _check(counting.certificates, votes(opened) and bool(eps or method))
     if votes(opened):
@@ -123,7 +123,7 @@ def _bound(study: Certified, keeping: Keeping, spreading: Spreading) -> None:
     spread = spreading.start(threads=None if spreading.engine == "inline" else 1)
     with run, spread, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(
-            study, run, seed=keeping.seed, engine=spread, on_progress=bars
+            study, run, seed=keeping.seed, pieces=spread, on_progress=bars
         )
     show(keeping.as_json, study, rows, run, page, clock["seconds"])
 

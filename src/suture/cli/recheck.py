@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -28,8 +29,9 @@ from suture.certify import (
 from suture.certify.smoothing import smoothing_files
 from suture.cli import voted
 from suture.cli.common import Bars, emit, open_data
-from suture.cli.options import Keeping
+from suture.cli.options import Keeping, Spreading
 from suture.cli.voted import Counting
+from suture.engine.sharing import Handle
 from suture.errors import ArgumentError, BundleError, SutureError
 
 _LEAST, _SHOWN = 16, 10
@@ -79,6 +81,7 @@ def recheck(
     counting: Counting,
     promised: Promised,
     keeping: Keeping,
+    spreading: Spreading,
 ) -> int:
     """Prove every certificate again, and compare with the promise; 0 if all holds."""
     promised.check()
@@ -94,7 +97,7 @@ def recheck(
         found = _Found([_failed(file, error) for file in (*files, *counted)])
     else:
         files, counted = _certificates(places, promise)
-        found = _checked_all(files, model, exported)
+        found = _checked_all(files, model, exported, spreading)
         found.results += (
             voted.check_votes(counted, model, counting.pieces, keeping.seed) if counted else []
         )
@@ -180,25 +183,31 @@ def _engines(results: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _checked_all(files: list[Path], model: nn.Module, exported: Path | None) -> _Found:
-    checker, found = Checker(model), _Found()
-    with Bars() as bars:
-        for done, file in enumerate(files, start=1):
-            found.results.append(_checked(checker, file, found.certificates))
-            if exported is not None and found.results[-1]["holds"]:
-                export(found.certificates[file.name], model, exported, file.stem)
-            bars("certificates", done, len(files))
+def _checked_all(
+    files: list[Path], model: nn.Module, exported: Path | None, spreading: Spreading
+) -> _Found:
+    found = _Found()
+    with Bars() as bars, spreading.start() as engine, engine.shared(model) as handle:
+        checked = engine.imap(partial(_checked, handle), files)
+        for file, (row, certificate) in zip(files, checked, strict=True):
+            found.results.append(row)
+            if certificate is not None:
+                found.certificates[file.name] = certificate
+                if exported is not None and row["holds"]:
+                    export(certificate, model, exported, file.stem)
+            bars("certificates", len(found.results), len(files))
     return found
 
 
-def _checked(checker: Checker, file: Path, read: dict[str, Certificate]) -> dict[str, Any]:
+def _checked(handle: Handle[nn.Module], file: Path) -> tuple[dict[str, Any], Certificate | None]:
+    certificate = None
     try:
-        certificate = read[file.name] = load_certificate(file)
-        verdict = checker(certificate)
+        certificate = load_certificate(file)
+        verdict = _checker(handle)(certificate)
     except SutureError as error:
-        return _failed(file, error)
+        return _failed(file, error), certificate
     margin = verdict.margin if verdict.margin > float("-inf") else None
-    return {
+    row = {
         "file": file.name,
         "holds": verdict.holds,
         "margin": margin,
@@ -206,6 +215,13 @@ def _checked(checker: Checker, file: Path, read: dict[str, Certificate]) -> dict
         "reason": verdict.reason,
         "tried": certificate.note.get("tried"),
     }
+    return row, certificate
+
+
+@lru_cache(maxsize=1)
+def _checker(handle: Handle[nn.Module]) -> Checker:
+    """One a process: what certificates share is prepared once."""
+    return Checker(handle.get())
 
 
 def _failed(file: Path, error: SutureError) -> dict[str, Any]:

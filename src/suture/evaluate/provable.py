@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from suture.attacks import PGD
 from suture.certify import MixtureCertification, certify_images, certify_mixture
+from suture.engine import Engine
 from suture.rng import Stream
 from suture.types import Batch, described, is_randomised
 
@@ -24,6 +26,7 @@ def provable(
     stream: Stream,
     batch_size: int = 64,
     seconds: float = 30.0,
+    engine: Engine | None = None,
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
@@ -36,6 +39,7 @@ def provable(
         methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
         batch_size: images bounded together.
         seconds: time limit of an image, for beta-crown.
+        engine: gets the proofs in pieces.
 
     Returns:
         Rows with ``what``, ``right`` out of ``n``, ``seconds``; of a method also ``contradicted``:
@@ -52,11 +56,18 @@ def provable(
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
     if is_randomised(model):
-        return [*rows, *_of_mixture(model, batch, attack, methods, held, batch_size, seconds)]
+        proofs = partial(certify_mixture, batch_size=batch_size, seconds=seconds, engine=engine)
+        return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
     for method in methods:
         started = time.perf_counter()
         found = certify_images(
-            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
+            model,
+            batch,
+            attack.eps,
+            method,
+            batch_size=batch_size,
+            seconds=seconds,
+            engine=engine,
         )
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
@@ -71,16 +82,13 @@ def _of_mixture(
     attack: PGD,
     methods: Sequence[str],
     held: Tensor,
-    batch_size: int,
-    seconds: float,
+    proofs: Callable[..., MixtureCertification],
 ) -> list[dict[str, Any]]:
     """Rows of what is proved of a model that draws, method by method."""
     rows: list[dict[str, Any]] = []
     for method in methods:
         started = time.perf_counter()
-        found = certify_mixture(
-            model, batch, attack.eps, method, batch_size=batch_size, seconds=seconds
-        )
+        found = proofs(model, batch, attack.eps, method)
         spent = time.perf_counter() - started
         name = f"certified, {method}"
         row = _row(attack.eps, f"{name}, expected over the draw", found.share, spent)

@@ -13,6 +13,7 @@ from suture.report import Drawing
 from suture.report.figures.certified import certified_figure
 from suture.report.table import Column, Table, number, share
 from suture.rng import Stream
+from suture.studies import shelf
 from suture.studies.base import STUDIES, Cell, Row, Study
 
 
@@ -86,12 +87,14 @@ def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
     shape = {"in_shape": dataset.in_shape} if study.model.endswith(".onnx") else {}
     model = loading.load(study.model, weights=study.weights or None, **shape)
     attack = PGD(norm="linf", eps=eps, steps=study.steps, restarts=study.restarts, adaptive=True)
-    return provable(
-        model,
-        dataset.test.batch(study.n),
-        attack,
-        study.methods,
-        stream=stream,
-        batch_size=study.batch_size,
-        seconds=study.seconds,
-    )
+    with shelf.shared(f"certified eps={eps!r}") as engine:
+        return provable(
+            model,
+            dataset.test.batch(study.n),
+            attack,
+            study.methods,
+            stream=stream,
+            batch_size=study.batch_size,
+            seconds=study.seconds,
+            engine=engine,
+        )

@@ -28,6 +28,7 @@ def run_study(
     seed: int = 0,
     only: Sequence[str] = (),
     engine: Engine | None = None,
+    pieces: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[list[Row], Path]:
     """Measure all cells that the run does not hold yet; return all rows, and the page.
@@ -38,6 +39,10 @@ def run_study(
     was, and a cell's stream depends on its key alone, so its rows do not depend on what ran before.
     A cell that fails does not lose the others: it is a line of ``failures.jsonl``, the page is made
     of the rest, and the same run goes on with what failed.
+
+    Args:
+        engine: gets the cells.
+        pieces: gets what a cell maps over, for a study of few large cells, which then run here.
 
     Raises:
         ArgumentError: a pattern that fits no cell.
@@ -51,7 +56,9 @@ def run_study(
     if on_progress is not None:
         on_progress("cells", done, len(cells))
     share = run.folder / "checkpoints" / "shared"
-    works = [partial(_measure, cell, Stream(seed).child(cell.key), share) for cell in missing]
+    works = [
+        partial(_measure, cell, Stream(seed).child(cell.key), share, pieces) for cell in missing
+    ]
     failed: list[tuple[Cell, Failure]] = []
     for outcome in (engine or Inline()).outcomes(_call, works):
         cell = missing[outcome.index]
@@ -105,10 +112,10 @@ def _call(work: Callable[[], list[Row]]) -> list[Row]:
     return work()
 
 
-def _measure(cell: Cell, stream: Stream, share: Path) -> list[Row]:
+def _measure(cell: Cell, stream: Stream, share: Path, pieces: Engine | None) -> list[Row]:
     """The cell's rows, each with its key, its time and the memory behind it."""
     started = time.perf_counter()
-    shelf.use(share)
+    shelf.use(share, pieces)
     try:
         rows = cell.measure(stream)
     finally:

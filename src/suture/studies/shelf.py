@@ -10,7 +10,9 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from suture.engine import Engine, Inline, Ledger, Recorded
 from suture.engine.locks import acquire, release
@@ -20,12 +22,18 @@ PAUSE = 2.0
 """Seconds between two looks at work that another process is doing."""
 
 _folder: Path | None = None
+_engine: Engine | None = None
 
 
-def use(folder: Path | None) -> None:
-    """Where this process keeps shared work from now on; ``None`` for nowhere."""
-    global _folder
-    _folder = folder
+def use(folder: Path | None, engine: Engine | None = None) -> None:
+    """Where this process keeps shared work from now on, and who does it.
+
+    Args:
+        folder: ``None`` for nowhere.
+        engine: gets the pieces of a cell; ``None`` for this process.
+    """
+    global _folder, _engine
+    _folder, _engine = folder, engine
 
 
 @contextmanager
@@ -35,16 +43,33 @@ def shared(work: str) -> Iterator[Engine]:
     Args:
         work: names it; the same text, the same result.
     """
-    plain = Inline(threads_per_item=None)
+    plain = _engine or Inline(threads_per_item=None)
     if _folder is None:
         yield plain
         return
-    place = _folder / hashlib.sha256(work.encode()).hexdigest()[:16]
+    with room(work) as place:
+        yield Recorded(plain, Ledger(place))
+
+
+@contextmanager
+def room(work: str) -> Iterator[Path]:
+    """A folder for the files of this work; other processes wait until it is done.
+
+    Args:
+        work: names it; the same text, the same files.
+    """
+    place = (_folder or Path(_own().name)) / hashlib.sha256(work.encode()).hexdigest()[:16]
     _wait(place)
     try:
-        yield Recorded(plain, Ledger(place))
+        yield place
     finally:
         release(place)
+
+
+@cache
+def _own() -> TemporaryDirectory:
+    """This process' folder where no run keeps the work; it goes with the process."""
+    return TemporaryDirectory(prefix="suture-shelf-")
 
 
 def _wait(place: Path) -> None:

@@ -70,6 +70,7 @@ def test_the_interpreted_kernel_counts_what_the_compiled_scorer_counts():
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_kernel_counts_what_the_compiled_scorer_counts():
     compare("cuda")

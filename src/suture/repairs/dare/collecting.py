@@ -26,6 +26,7 @@ class Collected:
         tutors: int64 ``(k,)``: which of the remembered models.
         looked: how many images were looked at.
         wrong: how many of ``batch`` the model gets wrong.
+        rows: int64 ``(k,)``: which of the images looked at.
     """
 
     batch: Batch | None
@@ -33,6 +34,7 @@ class Collected:
     tutors: Tensor
     looked: int
     wrong: int
+    rows: Tensor
 
     def __len__(self) -> int:
         return 0 if self.batch is None else len(self.batch)
@@ -80,7 +82,21 @@ def collect(
         found, tutor = drawn[0][: len(found)].sort().values, chosen_at_random
     some = data[found] if len(found) else None
     wrong = int((~right[found]).sum())
-    return Collected(some, targets[found], tutor[found], len(data), wrong)
+    return Collected(some, targets[found], tutor[found], len(data), wrong, found)
+
+
+@torch.no_grad()
+def wished(
+    model: nn.Module, found: Collected, data: Batch, node: int, batch_size: int = 256
+) -> Tensor:
+    """What the watched layer should say of every image looked at, ``(n, units)``.
+
+    That is the tutor's values where there is one, and the model's own where it is best itself.
+    """
+    everything = torch.ones(len(data), dtype=torch.bool, device=data.labels.device)
+    values = _values(model, data, node, everything, batch_size)
+    values[found.rows] = found.targets
+    return values
 
 
 def _drawn(data: Batch, count: int, stream: Stream) -> tuple[Tensor, Tensor]:

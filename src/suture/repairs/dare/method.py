@@ -24,7 +24,8 @@ from suture.attacks.spread import spread
 from suture.data import Dataset
 from suture.errors import require
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen, Status
-from suture.repairs.dare.collecting import Collected, Tutors, collect
+from suture.repairs.dare.attacked import AttackedFit
+from suture.repairs.dare.collecting import Collected, Tutors, collect, wished
 from suture.repairs.dare.fitting import RegressionFit
 from suture.repairs.dare.graph import sliceable, units
 from suture.repairs.dare.memory import Remembered, from_history, no_history, opened, retrained
@@ -60,6 +61,10 @@ class DARE(Repair):
         held_out: share of the images that chooses the setting and guards the accuracy.
         judge: choose the setting by accuracy under this attack (images made on the given model);
             ``None`` for the loss on held-out images, which needs no attack.
+        adversary: beyond the paper: in every epoch the images are attacked by this on the model as
+            it stands and tuned on too; such attacks on held-out images choose the setting.
+        asked: with ``adversary``: the past is asked about the "attacked" image (tuned on are those
+            on which some past self is right), or about the "clean" one.
         samples: images looked at, at most; ``None`` for all.
         grid: which settings are tried, and the limit of lost accuracy.
 
@@ -81,6 +86,8 @@ class DARE(Repair):
     tutors: Tutors = "best"
     held_out: float = 0.25
     judge: Attack | None = None
+    adversary: Attack | None = None
+    asked: Literal["attacked", "clean"] = "attacked"
     samples: int | None = None
     grid: Grid = field(default_factory=Grid)
 
@@ -98,6 +105,9 @@ class DARE(Repair):
                 self.slicing and self.loss == "classification"
             ),
             "held_out in (0, 1)": 0 < self.held_out < 1,
+            "adversary or judge, not both": self.adversary is None or self.judge is None,
+            'adversary with tutors="best"': self.adversary is None or self.tutors == "best",
+            'asked "attacked" or "clean"': self.asked in ("attacked", "clean"),
             "samples >= 20, or None": self.samples is None or self.samples >= 20,
         }
         require(checks, self, "See the guide on DARE.")
@@ -135,11 +145,13 @@ class DARE(Repair):
         found, judged = self._collect(model, memory, pairs, place, context)
         clock.lap("collection")
         trace = self._facts(memory, found, judged, place.layer, mask)
-        if not len(found) or not len(judged):
+        if self.adversary is None and not (len(found) and len(judged)):
             return RepairResult(model, Status.UNCHANGED, trace | clock.trace())
         node = place.node if self.loss == "regression" else None
-        fit = RegressionFit(node, mask, found, judged, None, batch_size)
-        fit = self._judged(fit, model, held, context)
+        plain = RegressionFit(node, mask, found, judged, None, batch_size)
+        fit = self._fit(plain, model, memory, (looked, held), place, context)
+        if isinstance(fit, AttackedFit):
+            trace |= fit.told(model, "attacked_before", stream.child("told"))
         clock.lap("judge")
         result = search(
             model,
@@ -154,6 +166,8 @@ class DARE(Repair):
         )
         clock.lap("tuning")
         trace |= {"search": result.trace, **_after(result.model, found, batch_size)}
+        if isinstance(fit, AttackedFit):
+            trace |= fit.told(result.model, "attacked_after", stream.child("told"))
         return RepairResult(result.model, result.status, trace | clock.trace())
 
     def _collect(
@@ -220,6 +234,24 @@ class DARE(Repair):
         )
         return masks(slices, place)
 
+    def _fit(
+        self,
+        plain: RegressionFit,
+        model: nn.Module,
+        memory: Remembered,
+        parts: tuple[Batch, Batch],
+        place: Watch,
+        context: Context,
+    ) -> RegressionFit | AttackedFit:
+        """What is tuned: clean images alone, or attacked ones too."""
+        looked, held = parts
+        if self.adversary is None:
+            return self._judged(plain, model, held, context)
+        stream, node, wishes = context.stream.child("attacked"), place.node, None
+        if self.asked == "clean":
+            wishes = wished(model, plain.tuning, looked, node, context.batch_size)
+        return AttackedFit(plain, memory, node, wishes, self.adversary, looked, held, stream)
+
     def _judged(
         self,
         fit: RegressionFit,
@@ -263,7 +295,8 @@ class DARE(Repair):
 
 def _after(model: nn.Module, found: Collected, batch_size: int) -> dict[str, Any]:
     """How many of the collected images the result gets right."""
-    assert found.batch is not None
+    if found.batch is None:
+        return {"collected_right": 0}
     return {"collected_right": round(accuracy(model, found.batch, batch_size) * len(found))}
 
 

@@ -7,12 +7,18 @@ from functools import partial
 from typing import Any
 
 from suture.report.table import BEST, Column, Count, Row, Table, bare_rate, best, number, share
-from suture.studies.dare.methods import ABLATIONS, JUDGED, ONLINE, ORIGINAL, OURS
+from suture.studies.dare import beyond
+from suture.studies.dare.methods import ABLATIONS, JUDGED, MAIN, ONLINE, ORIGINAL, OURS
 from suture.studies.dare.subject import ATTACKS
 from suture.studies.paper import printed
 
-MAIN = (OURS, *ATTACKS)
-"""The methods of Table 2."""
+NETWORKS = ("alexnet", "vgg16", "vgg19")
+"""The paper's."""
+
+
+def beside(network: str) -> str:
+    """The paper's network that a network's figures stand beside: itself, or VGG16."""
+    return network if network in NETWORKS else "vgg16"
 
 
 def tables(network: str, rows: list[Row], data: str) -> list[Table]:
@@ -22,7 +28,8 @@ def tables(network: str, rows: list[Row], data: str) -> list[Table]:
         _beyond(network, rows),
         _clean(network, rows, data),
         _adaptive(network, rows),
-        _ablations(network, rows),
+        beyond.asked(network, rows),
+        _ablations(network, rows, data),
         _sweep(network, rows),
         _settings(network, rows),
         _times(network, rows, data),
@@ -79,8 +86,8 @@ def _compared(
 def _robustness(network: str, rows: list[Row], data: str) -> Table:
     columns, lines = _compared(MAIN, rows, (OURS,), marked=True)
     theirs = [
-        Column(partial(_printed, data=data), "paper's DARE"),
-        Column(partial(_rival, data=data), "its best baseline"),
+        Column(partial(_printed, network=network, data=data), "paper's DARE"),
+        Column(partial(_rival, network=network, data=data), "its best baseline"),
     ]
     caption = (
         "Accuracy in percent, with 95 % intervals, on n adversarial images that were made on the "
@@ -91,13 +98,14 @@ def _robustness(network: str, rows: list[Row], data: str) -> Table:
     return Table([*columns, *theirs], lines, title, caption)
 
 
-def _printed(line: Row, data: str) -> float | None:
-    found: float | None = printed("dare").number("robustness", data, line["attack"], column=OURS)
+def _printed(line: Row, network: str, data: str) -> float | None:
+    keys = beside(network), data, line["attack"]
+    found: float | None = printed("dare").number("robustness", *keys, column=OURS)
     return found
 
 
-def _rival(line: Row, data: str) -> str | None:
-    paper = printed("dare").row("robustness", data, line["attack"])
+def _rival(line: Row, network: str, data: str) -> str | None:
+    paper = printed("dare").row("robustness", beside(network), data, line["attack"])
     if paper is None:
         return None
     top = max(ATTACKS, key=lambda method: paper[method])
@@ -115,14 +123,21 @@ def _beyond(network: str, rows: list[Row]) -> Table:
     return Table(columns, lines if names else [], f"Beside the table: {network}", caption)
 
 
-def _ablations(network: str, rows: list[Row]) -> Table:
+def _ablations(network: str, rows: list[Row], data: str) -> Table:
     names = (OURS, *ABLATIONS)
     caption = (
         "-s: without slicing. -sl: without slicing, and with the cross entropy of the same images. "
         "rand: as many images drawn at random, with tutors drawn at random."
     )
-    found = _compared(names, rows, names, marked=True)
-    return Table(*found, f"Ablations (Table 4, Figure 3): {network}", caption)
+    columns, lines = _compared(names, rows, names, marked=True)
+    theirs = Column(
+        lambda line: printed("dare").number(
+            "random", beside(network), data, line["attack"], column="DARE_rand"
+        ),
+        f"paper's DARE_rand, {beside(network)}",
+    )
+    title = f"Ablations (Table 4, Figure 3): {network}"
+    return Table([*columns, theirs], lines, title, caption)
 
 
 def _clean(network: str, rows: list[Row], data: str) -> Table:
@@ -139,8 +154,10 @@ def _clean(network: str, rows: list[Row], data: str) -> Table:
         Column(lost, "points lost", number("+.2f")),
         Column("status", "ended"),
         Column(
-            lambda row: printed("dare").number("accuracy", data, column=row["name"]),
-            "paper, VGG16",
+            lambda row: printed("dare").number(
+                "accuracy", beside(network), data, column=row["name"]
+            ),
+            f"paper, {beside(network)}",
         ),
     )
     caption = (
@@ -223,7 +240,7 @@ def _settings(network: str, rows: list[Row]) -> Table:
 
 
 def _times(network: str, rows: list[Row], data: str) -> Table:
-    known = _methods(rows)
+    known, theirs = _methods(rows), printed("dare").row("minutes", beside(network), data) or {}
     if ORIGINAL in known:
         whole = {"training, every epoch kept": known[ORIGINAL]["train_seconds"]}
         known[ORIGINAL] = known[ORIGINAL] | {"stages": whole}
@@ -233,8 +250,8 @@ def _times(network: str, rows: list[Row], data: str) -> Table:
         Column("stages", "seconds of each stage", _stages),
         Column(lambda row: sum(row["stages"].values()), "seconds", number(".1f")),
         Column(
-            lambda row: printed("dare").number("minutes", data, column=row["name"]),
-            "paper, VGG16, minutes",
+            lambda row: theirs.get(row["name"]),
+            f"paper, {beside(network)}, minutes",
             lambda minutes: " + ".join(map(str, minutes)),
         ),
     )

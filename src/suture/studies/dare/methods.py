@@ -11,17 +11,22 @@ from torch import nn
 
 from suture.attacks import PGD
 from suture.evaluate.left import Left, what_is_left
+from suture.models import identity
 from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Repair, RepairResult, repair
 from suture.repairs.dare import DARE, Grid
 from suture.report.table import Row
 from suture.rng import Stream
+from suture.studies import shelf
 from suture.studies.dare.subject import ATTACKS, DarePlan, prepared, transferred
 from suture.studies.networks import in_pieces
 from suture.types import Batch
 
 ORIGINAL, OURS, JUDGED = "original", "DARE", "DARE, judged by FGSM"
+
 ABLATIONS = ("DARE_-s", "DARE_-sl", "DARE_rand")
 ONLINE = ("PGD training", "TRADES")
+MAIN = (OURS, *ATTACKS)
+"""The methods of Table 2."""
 
 
 METHODS = Stream(0).child("dare methods")
@@ -54,10 +59,12 @@ def method(name: str, plan: DarePlan, history: str = "history") -> Repair:
 
 @cache
 def repaired(name: str, plan: DarePlan) -> RepairResult:
-    """The method's result on the subject; within a process it is made once."""
+    """The method's result on the subject; within a run its settings are tuned once."""
     subject = prepared(plan)
-    way = method(name, plan, history=str(subject.folder))
-    return repair(subject.model, subject.looked, way, generator=METHODS)
+    way, told = method(name, plan, history=str(subject.folder)), repr(method(name, plan))
+    stream = METHODS if plan.seed == 0 else METHODS.child(plan.seed)
+    with shelf.shared(f"{told} {plan.seed} {identity(subject.model, subject.looked)}") as engine:
+        return repair(subject.model, subject.looked, way, generator=stream, engine=engine)
 
 
 def measure(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
@@ -71,14 +78,15 @@ def measure(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
     if name != ORIGINAL:
         facts = _facts(name, plan, repaired(name, plan))
     model = _model(name, plan)
-    facts |= {"repair_seconds": round(time.perf_counter() - started, 3)}
-    rows = [{"what": "method", "name": name, **facts, **_clean(model, plan)}]
+    facts |= {"seed": plan.seed, "repair_seconds": round(time.perf_counter() - started, 3)}
+    rows = [{"what": "method", "name": name, **facts, **clean_counts(model, plan)}]
     for attack in ATTACKS:
         found = transferred(plan, attack)
         rows.append(
             {
                 "what": "transferred",
                 "name": name,
+                "seed": plan.seed,
                 "attack": attack,
                 "n": len(found.batch),
                 "right": right(model, found.batch),
@@ -92,18 +100,21 @@ def measure(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
 def measure_adaptive(name: str, plan: DarePlan, stream: Stream) -> list[Row]:
     """What an attacker who has the method's own model leaves of it; AutoAttack is a part of it."""
     started = time.perf_counter()
-    if name == ORIGINAL:
-        found = _original(plan)
-    else:
-        found = what_is_left(
-            _model(name, plan),
-            prepared(plan).dataset.test.batch(plan.study.autoattack),
-            PGD(eps=plan.eps),
-            undefended=prepared(plan).model,
-            before=_original(plan),
-        )
+    found = _counts(_original(plan)) if name == ORIGINAL else left_of(_model(name, plan), plan)
     spent = round(time.perf_counter() - started, 3)
-    return [{"what": "adaptive", "name": name, **_counts(found), "seconds": spent}]
+    return [{"what": "adaptive", "name": name, "seed": plan.seed, **found, "seconds": spent}]
+
+
+def left_of(model: nn.Module, plan: DarePlan) -> dict[str, Any]:
+    """What an attacker who has a model leaves of it, in counts of test images."""
+    found = what_is_left(
+        model,
+        prepared(plan).dataset.test.batch(plan.study.autoattack),
+        PGD(eps=plan.eps),
+        undefended=prepared(plan).model,
+        before=_original(plan),
+    )
+    return _counts(found)
 
 
 @cache
@@ -162,7 +173,7 @@ def right(model: nn.Module, batch: Batch) -> int:
     return int((in_pieces(model, batch.images).argmax(1) == batch.labels).sum())
 
 
-def _clean(model: nn.Module, plan: DarePlan) -> dict[str, int]:
+def clean_counts(model: nn.Module, plan: DarePlan) -> dict[str, int]:
     """Clean accuracy on the whole test set, in counts."""
     counts = [(right(model, b), len(b)) for b in prepared(plan).dataset.test.batches(1000)]
     return {"test_right": sum(r for r, _ in counts), "test_n": sum(n for _, n in counts)}

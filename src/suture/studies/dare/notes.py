@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from suture.report.table import Row, rate
-from suture.studies.dare.columns import MAIN, transferred, winners
-from suture.studies.dare.methods import OURS
+from suture.studies.dare.columns import transferred, winners
+from suture.studies.dare.methods import MAIN, OURS
 from suture.studies.dare.subject import ATTACKS
 from suture.studies.paper import printed
 

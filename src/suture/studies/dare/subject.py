@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,16 +17,19 @@ from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, cross_entropies
 from suture.data import Dataset
 from suture.data.splits import stratified
+from suture.models import identity
 from suture.repairs.tuning import halves
 from suture.rng import Stream
+from suture.studies import shelf
 from suture.training import TrainConfig, train
+from suture.training.loop import fingerprint
 from suture.types import Batch
 
 if TYPE_CHECKING:
     from suture.studies.dare.cells import DareTables
 
 PREPARED = Stream(0).child("dare study")
-"""Preparation is the same for every seed of a study: methods are what is compared."""
+"""Preparation is the same for every method of a study: methods are what is compared."""
 ATTACKS = ("BIM", "C&W", "FGSM", "JSMA", "PGD")
 """The columns of Table 2, in its order; also the names of the baselines."""
 RADII = {"fashion-mnist": 0.1, "mnist": 0.15}
@@ -51,10 +53,16 @@ class AllSteps(PGD):
 
 @dataclass(frozen=True)
 class DarePlan:
-    """One network of the study, and what ``full`` changes."""
+    """One network of the study, trained with one seed, and what ``full`` changes."""
 
     study: DareTables
     network: str
+    seed: int = 0
+
+    @property
+    def stream(self) -> Stream:
+        """What the preparation of this network draws from."""
+        return PREPARED if self.seed == 0 else PREPARED.child(self.seed)
 
     @property
     def eps(self) -> float:
@@ -95,7 +103,6 @@ class Prepared:
     looked: Batch
     folder: Path
     seconds: float
-    _keep: Any
 
 
 @cache
@@ -106,35 +113,38 @@ def dataset(name: str) -> Dataset:
 
 @cache
 def prepared(plan: DarePlan) -> Prepared:
-    """Train on one half, remember every epoch; draw what the methods look at from the other."""
+    """Train on one half, remember every epoch; draw what the methods look at from the other.
+
+    Within a run a network is trained once, whichever cell or process needs it first; a training
+    that was killed goes on with the epoch that it was in.
+    """
     study = plan.study
     found, half = dataset(study.data), plan.size(study.images) // 2
-    some = _first(found, half)
+    some = _first(found, half, plan.stream)
     made = models.build(
         plan.network,
         in_shape=found.in_shape,
         classes=found.classes,
         mean=found.mean,
         std=found.std,
-        seed=0,
+        seed=plan.seed,
     )
-    keep = TemporaryDirectory(prefix="suture-dare-")
-    folder = Path(keep.name) / "history"
     config = TrainConfig(epochs=study.epochs, batch_size=128, lr=2e-3)
-    started = time.perf_counter()
-    result = train(made, some, config=config, seed=0, history=folder)
-    seconds = time.perf_counter() - started
-    other = found.validation.batch(half, shuffle_stream=PREPARED.child("other half"))
+    with shelf.room(f"history {fingerprint(some)} {plan.network} {config!r} {plan.seed}") as place:
+        folder = place / "history"
+        result = train(made, some, config=config, seed=plan.seed, history=folder, resume=True)
+    other = found.validation.batch(half, shuffle_stream=plan.stream.child("other half"))
     looked, count = other, plan.size(study.looked)
     if count < len(other):
-        looked = halves(other, count / len(other), PREPARED.child("looked"))[1]
-    return Prepared(found, result.model, looked, folder, seconds, keep)
+        looked = halves(other, count / len(other), plan.stream.child("looked"))[1]
+    seconds = sum(curve.seconds for curve in result.curves)
+    return Prepared(found, result.model, looked, folder, seconds)
 
 
-def _first(found: Dataset, count: int) -> Dataset:
-    """The data set with ``count`` training images, and a thousand others to choose the epoch by."""
+def _first(found: Dataset, count: int, root: Stream) -> Dataset:
+    """The data set with ``count`` training images; a twentieth of them chooses the epoch."""
     split, held = found.train, found.train
-    stream = PREPARED.child("training half")
+    stream = root.child("training half")
     if count < len(split):
         split = split.select(stratified(split.labels, count, stream))
     chosen = stratified(split.labels, max(1, len(split) // 20), stream.child("epoch"))
@@ -165,16 +175,33 @@ class AdversarialImages:
 def transferred(plan: DarePlan, name: str) -> AdversarialImages:
     """The first ``adversarial`` test images that the subject gets right and the attack turns."""
     subject = prepared(plan)
-    attack, wanted = plan.attacks[name], plan.size(plan.study.adversarial, full=5_000)
+    wanted = plan.size(plan.study.adversarial, full=5_000)
+    told = f"{name} {plan.attacks[name]!r} {wanted} {plan.stream!r}"
+    with shelf.shared(f"{told} {identity(subject.model, subject.looked)}") as engine:
+        kept = engine.recall("images", told)
+        if kept is None:
+            kept = _turned(subject, plan, name, wanted)
+            engine.note("images", kept, work=told)
+    return AdversarialImages(
+        Batch(kept["images"], kept["labels"]), int(kept["tried"]), float(kept["seconds"])
+    )
+
+
+def _turned(subject: Prepared, plan: DarePlan, name: str, wanted: int) -> dict[str, Any]:
+    attack, stream = plan.attacks[name], plan.stream.child(f"test {name}")
     started, images, labels = time.perf_counter(), list[Tensor](), list[Tensor]()
     count = tried = 0
     for batch in subject.dataset.test.batches(250):
-        result = attack(subject.model, batch, generator=PREPARED.child(f"test {name}"))
+        result = attack(subject.model, batch, generator=stream)
         chosen = (result.success & result.clean_right).nonzero()[:, 0]
         images.append(result.images[chosen])
         labels.append(batch.labels[chosen])
         count, tried = count + len(chosen), tried + len(batch)
         if count >= wanted:
             break
-    found = Batch(torch.cat(images)[:wanted], torch.cat(labels)[:wanted])
-    return AdversarialImages(found, tried, time.perf_counter() - started)
+    return {
+        "images": torch.cat(images)[:wanted],
+        "labels": torch.cat(labels)[:wanted],
+        "tried": tried,
+        "seconds": time.perf_counter() - started,
+    }

@@ -1,0 +1,1 @@
+"""Everything on a CUDA device; skipped where there is none."""
