@@ -164,7 +164,7 @@ class BackgroundJobs:
 
 def ordered(form: Mapping[str, str], model: str, data: str) -> RepairOrder:
     """The order of a form."""
-    lines = form.get("settings", "").replace(",\n", "\n").splitlines()
+    lines = form.get("settings", "").splitlines()
     method = form.get("method") or "auto"
     return RepairOrder(
         model=(form.get("model") or model).strip(),

@@ -79,11 +79,6 @@ def progress(facts: Mapping[str, Any], *, own: bool, log: str) -> dict[str, Any]
     }
 
 
-def status_class(status: str) -> str:
-    """How a status looks."""
-    return status if status in ("finished", "running") else "other"
-
-
 def choices(*groups: Sequence[str]) -> list[str]:
     """All of them once, in their order, without empty ones."""
     return list(dict.fromkeys(one for group in groups for one in group if one))
