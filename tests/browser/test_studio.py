@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from urllib.parse import urlencode
 
 import pytest
@@ -121,3 +122,23 @@ def test_a_tab_without_the_token_sees_nothing(browser, address):
     answer = page.goto(address.rsplit("/", 2)[0] + "/")
     assert answer.status == 403 and "token" in page.content()
     context.close()
+
+
+def test_a_page_from_elsewhere_runs_nothing(visit, address, runs):
+    """A study's page is served as it lies in its folder, in a sandbox."""
+    folder = runs / "from-elsewhere"
+    folder.mkdir()
+    try:
+        (folder / "run.json").write_text(
+            '{"schema": 1, "kind": "bench", "title": "x", "status": "finished"}', encoding="utf-8"
+        )
+        (folder / "rows.jsonl").write_text("", encoding="utf-8")
+        evil = "<title>quiet</title><h1>A study</h1><script>document.title = 'ran'</script>"
+        evil += "<img src=x onerror=\"document.title = 'ran'\">"
+        (folder / "report.html").write_text(evil, encoding="utf-8")
+        page = visit(f"{address}report?run=from-elsewhere").page
+        expect(page.get_by_role("heading", level=1)).to_have_text("A study")
+        page.wait_for_timeout(300)
+        assert page.title() == "quiet"
+    finally:
+        shutil.rmtree(folder)
