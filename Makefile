@@ -19,7 +19,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 MAKE_VENV = $(PYTHON) -m venv $(VENV)
 endif
 
-.PHONY: help demo test lint format docs bench trial gpu fuzz clean
+.PHONY: help demo test browser lint format docs bench trial gpu fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ demo: $(BASE) ## digits: train, attack, repair, evaluate, and a report page
 # One thread a worker: small tensors lose by more, and workers would fight over the cores.
 test: $(DEV) ## the whole test suite, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --durations=15 $(ARGS)
+
+browser: $(DEV) ## report, comparison, study and studio in Chromium, if this machine has one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ ORDER = [
     "pipeline",
     "ecosystem",
     "studies",
+    "studio",
     "cli",
 ]
 

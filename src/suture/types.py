@@ -261,6 +261,15 @@ class RepairedModel(nn.Module):
         """For a classifier that votes over noisy copies: what is certified by counting them."""
         return None
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """For each image, in words, what of the defence answers; empty where nothing is to tell.
+
+        Args:
+            images: ``(n, c, h, w)``.
+            noise: int64 ``(n,)``, the bits of a forward whose draw this is.
+        """
+        return [""] * len(images)
+
     def about_attacks(self) -> str:
         """What must be said with the result of an attack on this model; empty for nothing."""
         return ""

@@ -129,6 +129,9 @@ def test_attacks_become_strict_json():
 @pytest.mark.parametrize(
     "change",
     [
+        {"each": "10x"},
+        {"each": "1" * 3},
+        {"images": 5},
         {"role": "before"},
         {"kind": "row"},
         {"kind": []},
@@ -155,3 +158,12 @@ def test_attacks_become_strict_json():
 def test_wrong_fields_are_refused(change: dict[str, object]):
     with pytest.raises(BundleError, match="complete record"):
         Record.from_dict(record().to_dict() | change)
+
+
+def test_records_tell_each_image_and_which_images_they_were():
+    records = measured(subject("undefended"))
+    assert {len(r.each) for r in records} == {3}
+    assert all(r.each.count("1") == r.right for r in records)
+    assert len({r.images for r in records}) == 1 and len(records[0].images) == 64
+    others = measured(subject("undefended"))  # other images: drawn anew
+    assert others[0].images != records[0].images

@@ -140,6 +140,8 @@ class Attack(ABC):
     registry: ClassVar[Registry[type[Attack]]] = ATTACKS
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
     knowledge: ClassVar[Knowledge] = "white-box"
+    decisions_only: ClassVar[bool] = False
+    """Whether a black-box attack looks at the class alone, not at scores."""
     can_target: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     """Whether the attack draws at random, so that seeds matter."""

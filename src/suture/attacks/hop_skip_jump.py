@@ -49,6 +49,7 @@ class HopSkipJump(Attack):
     tries: int = 100
 
     knowledge: ClassVar[Knowledge] = "black-box"
+    decisions_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,9 @@ COMMANDS: Mapping[str, str] = {
     "repair": "Repair a classifier; the repaired one is kept in the run folder.",
     "evaluate": "Measure clean and robust accuracy, as the paper does and against an adaptive "
     "attacker.",
-    "report": "Write a run's page again from its records.",
+    "report": "Write a run's page again from its records, or a page that compares several runs.",
+    "studio": "A local page over runs: reports, single images under live attacks, repairs, "
+    "comparisons.",
     "audit": "Find out how fragile a classifier is: black-box, white-box, noise, accuracy against "
     "radius.",
     "certify": "Prove what can be proved about test images, or prove a repair's certificates "

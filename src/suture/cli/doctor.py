@@ -24,6 +24,8 @@ EXTRAS = {
     "gurobipy": ("gurobi", "another solver for linear programs"),
     "pyscipopt": ("scip", "another solver for integer programs"),
     "kornia": ("camera", "physical objects through a camera (A5/P)"),
+    "starlette": ("studio", "suture studio, a local page"),
+    "uvicorn": ("studio", "suture studio, a local page"),
     "lightning_fabric": ("ddp", "training by several processes"),
     "pytorch_lightning": ("lightning", "callbacks for Lightning's trainer"),
     "tensorboard": ("tensorboard", "runs in TensorBoard"),

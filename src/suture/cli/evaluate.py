@@ -127,7 +127,9 @@ def command(
     subjects = _subjects(model, classifier, base, before)
     batch = held_out(dataset, n, opening.place)
     spread = spreading.start()
-    title = f"{Path(model).name} evaluated on {Path(data).name}"
+    method = subjects[-1].defence.partition("(")[0]
+    repaired = f" (repaired with {method})" if method != "none" else ""
+    title = f"{Path(model).name}{repaired} evaluated on {Path(data).name}"
     run = keeping.begin("evaluate", title, model=model, base=base or "the model's own")
     results.measure(
         subjects,

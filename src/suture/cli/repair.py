@@ -82,7 +82,7 @@ def command(
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
     spread = spreading.start()
-    title = f"{Path(model).name} repaired with {type(repair).__name__}"
+    title = f"{Path(model).name} repaired with {type(repair).__name__} on {Path(data).name}"
     run = keeping.begin("repair", title, model=model)
     run.info["threat"] = repair.threat
     with run, spread, timed() as clock, Bars() as bars:

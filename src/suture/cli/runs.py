@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +10,8 @@ import typer
 
 from suture.cli.common import Json, emit
 from suture.engine import Run
-from suture.engine.runs import FINISHED, PROGRESS
-from suture.errors import BundleError
+from suture.engine.runs import FINISHED
+from suture.engine.shelf import how_far, listed, runs_below
 from suture.evaluate import Record, read_records
 
 app = typer.Typer(
@@ -44,8 +42,8 @@ def list_runs(
 
     Example: suture runs list
     """
-    runs = sorted(_below(folder, 2), key=lambda run: str(run.info.get("created")))
-    rows = [_row(run) for run in runs]
+    runs = sorted(runs_below(folder), key=lambda run: str(run.info.get("created")))
+    rows = [listed(run) for run in runs]
     emit(as_json, {"runs": rows}, _table(rows) if rows else f"no runs in {folder}")
 
 
@@ -98,25 +96,6 @@ def watch(
         time.sleep(every)
 
 
-def how_far(folder: Path) -> dict[str, Any]:
-    """Where a run stands, from what lies in its folder alone."""
-    run = Run.open(folder)
-    try:
-        told = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-        stage = {key: told[key] for key in ("stage", "done", "total")}
-    except (OSError, ValueError, KeyError, TypeError):
-        stage = {}
-    return {
-        "run": str(folder),
-        "kind": run.info.get("kind"),
-        "status": run.state,
-        **stage,
-        "pieces": len(list((folder / "checkpoints" / "pieces").glob("*.safetensors"))),
-        "epochs": len(list((folder / "checkpoints").rglob("epoch-*.safetensors"))),
-        "seconds": run.info.get("seconds"),
-    }
-
-
 def _line(facts: dict[str, Any]) -> str:
     """The same in a line."""
     parts = [f"{facts['kind']} {facts['status']}"]
@@ -164,29 +143,6 @@ def rm(
         run.remove(force=force)
     names = [str(run) for run in runs]
     emit(as_json, {"removed": names}, "\n".join(f"removed {name}" for name in names))
-
-
-def _below(folder: Path, depth: int) -> Iterator[Run]:
-    """Readable runs in a folder; what is not one is passed over."""
-    if (folder / "run.json").is_file():
-        try:
-            yield Run.open(folder)
-        except BundleError:
-            return
-    elif depth and folder.is_dir():
-        for below in sorted(folder.iterdir()):
-            yield from _below(below, depth - 1)
-
-
-def _row(run: Run) -> dict[str, Any]:
-    return {
-        "run": str(run.folder),
-        "kind": run.info.get("kind"),
-        "status": run.state,
-        "created": run.info.get("created"),
-        "seconds": run.info.get("seconds"),
-        "title": run.info.get("title"),
-    }
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from suture.certify import certify_images
 from suture.errors import ModelError
 from suture.evaluate.metrics import per_class
 from suture.evaluate.plan import View
-from suture.evaluate.records import Kind, Record
+from suture.evaluate.records import Kind, Record, each_of
 
 METHODS = ("ibp", "crown-ibp")
 
@@ -43,6 +43,7 @@ def _record(view: View, eps: float, method: Method, data: str, seed: int) -> Rec
         data=data,
         threat={"norm": "linf", "eps": eps},
         position=view.position,
+        each=each_of(found.certified),
         per_class=per_class(found.certified.cpu(), view.batch.labels.cpu()),
         seconds=round(time.monotonic() - started, 3),
         **view.subject.facts,

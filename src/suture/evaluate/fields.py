@@ -81,6 +81,11 @@ def attack(value: Any) -> bool:
     )
 
 
+def outcomes(value: Any) -> bool:
+    """Whether this is text of "0" and "1" alone."""
+    return text(value) and set(value) <= {"0", "1"}
+
+
 def draws(value: Any) -> bool:
     """Whether this says what a query averages: ``None``, "exact", or how many draws."""
     return value is None or value == "exact" or (count(value) and value >= 1)
@@ -110,5 +115,7 @@ def checks(roles: tuple[str, ...], kinds: tuple[str, ...]) -> dict[str, Check]:
         "expected": optional(number),
         "per_class": a_list(counts),
         "queries": a_list(optional(count)),
+        "each": outcomes,
+        "images": text,
         "warnings": a_list(text),
     }

@@ -13,6 +13,7 @@ candidate on the defended one. Then, per image, the strongest candidate decides.
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,7 @@ from suture.evaluate.records import Record, Role, records_html
 from suture.evaluate.rows import Measured, Row, Subject, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
 from suture.evaluate.strongest import strongest, transferred
-from suture.models import untouched
+from suture.models import digest, untouched
 from suture.rng import Stream
 from suture.types import Batch, OnProgress, check_classes, described, is_randomised
 
@@ -90,6 +91,8 @@ def evaluate(
         records = with_warnings([replace(m.record, tier=plan.tier.name) for m in measured])
         for view in views:
             records += certified(view, plan.attack, data, seed)
+        which = hashlib.sha256((digest(batch.images) + digest(batch.labels)).encode()).hexdigest()
+        records = [replace(record, images=which) for record in records]
         if plan.sanity:
             records = [_with_signs(record, subjects, batch, plan) for record in records]
     return Evaluation(records, first.images)

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from suture import notebook
 from suture.errors import ArgumentError, BundleError
 from suture.evaluate.fields import checks
@@ -101,6 +103,10 @@ class Record:
         per_class: ``[right, n]`` for each class.
         queries: the attack's forwards per image at which it succeeded, ``null`` where it did not;
             images that were wrong from the start have 0.
+        each: "1" or "0" for every image in its order: whether the final decision on it is right;
+            empty where that is not known.
+        images: SHA-256 of the evaluation's images and labels, so that two runs can be told to have
+            measured the same ones; empty where that is not known.
         tags: incidental facts that no code looks at.
         warnings: sanity checks that this row fails, each a sentence.
         tier: how much was spent, where a command has tiers.
@@ -128,6 +134,8 @@ class Record:
     expected: float | None = None
     per_class: list[list[int]] = field(default_factory=list)
     queries: list[int | None] = field(default_factory=list)
+    each: str = ""
+    images: str = ""
     tags: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     tier: str = ""
@@ -209,8 +217,17 @@ class Record:
 _MADE = ("label", "percent", "interval")
 _CHECKS = checks(tuple(Role), tuple(Kind))
 _REQUIRED = ("role", "kind", "metric", "protocol", "right", "n", "seed")
-_RESULTS = ("right", "n", "expected", "per_class", "queries", "warnings")
-_PROVENANCE = ("seed", "seconds", "peak_memory_mb", "versions", "hardware", "schema", "tags")
+_RESULTS = ("right", "n", "expected", "per_class", "queries", "each", "warnings")
+_PROVENANCE = (
+    "images",
+    "seed",
+    "seconds",
+    "peak_memory_mb",
+    "versions",
+    "hardware",
+    "schema",
+    "tags",
+)
 
 
 def _wrong(given: dict[str, Any]) -> str:
@@ -223,7 +240,17 @@ def _wrong(given: dict[str, Any]) -> str:
     if bad:
         return f"{bad[0]}={given[bad[0]]!r:.80}"
     n, known = given["n"], (given["right"], given.get("expected") or 0)
-    return "" if n >= 1 and all(0 <= value <= n for value in known) else f"{known} right of n={n}"
+    if n < 1 or not all(0 <= value <= n for value in known):
+        return f"{known} right of n={n}"
+    each = given.get("each") or ""
+    told = each.count("1"), len(each)
+    fits = not each or told == (given["right"], n)
+    return "" if fits else f"right={given['right']} of n={n}, but each has {told[0]} of {told[1]}"
+
+
+def each_of(right: Tensor) -> str:
+    """One "1" or "0" an image: ``Record.each``."""
+    return "".join("1" if one else "0" for one in right.tolist())
 
 
 def identity(record: Record) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from suture.attacks import Attack, AttackResult
 from suture.evaluate.labels import attack_identity, label
 from suture.evaluate.metrics import per_class
-from suture.evaluate.records import Draws, Kind, Protocol, Record, Role, as_role
+from suture.evaluate.records import Draws, Kind, Protocol, Record, Role, as_role, each_of
 from suture.rng import Stream, bits, image_keys
 from suture.types import Batch, described, is_randomised
 
@@ -216,6 +216,7 @@ def record_of(
         threat={} if attack is None else _threat(attack),
         per_class=per_class(right.cpu(), batch.labels.cpu()),
         queries=queries,
+        each=each_of(right),
         seconds=round(seconds, 3),
         peak_memory_mb=round(memory, 1),
         **row.facts,

@@ -14,7 +14,7 @@ from suture.engine import Engine
 from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
 from suture.evaluate.plan import Plan, View
-from suture.evaluate.records import Draws, Kind
+from suture.evaluate.records import Draws, Kind, each_of
 from suture.evaluate.rows import Measured, decisions, expected
 from suture.rng import Stream
 
@@ -103,6 +103,7 @@ def _row(
         position=view.position,
         per_class=per_class(right.cpu(), view.batch.labels.cpu()),
         queries=[],
+        each=each_of(right),
         seconds=round(time.monotonic() - started, 3),
     )
     return Measured(record, images, right, share)

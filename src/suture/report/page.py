@@ -7,18 +7,18 @@ from itertools import groupby
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
+from suture.report.about import about
 from suture.report.checks import warned
+from suture.report.downloads import results_csv
+from suture.report.environment import environment
 from suture.report.figures import figures
 from suture.report.grid import grid
 from suture.report.judge import verdict
-from suture.report.marks import interval_plot
 from suture.report.programs import program_table
 from suture.report.provenance import is_finished, provenance
 from suture.report.run import RunData, load
 from suture.report.tables import TableRow, accuracy_rows, group_title
-from suture.report.wording import MISSING, percent, points
 from suture.storage import write_bytes
 
 NAME = "report.html"
@@ -48,12 +48,14 @@ def render(run: RunData) -> str:
     folded = alone if len(alone) > _FOLD else []
     return _template().render(
         title=str(run.info.get("title") or "Untitled run"),
+        about=about(run),
         kind=str(run.info.get("kind") or "run"),
         finished=is_finished(run.info),
         verdict=verdict(run.records),
         notes=_notes(run),
         has_defence=any(row.defended for row in rows),
         has_repeats=any(c.spread for row in rows for c in (row.undefended, row.defended) if c),
+        table_csv=results_csv(rows, has_defence=any(row.defended for row in rows)),
         groups=_grouped([row for row in rows if row not in folded]),
         folded=folded,
         warnings=warned(run.records),
@@ -80,13 +82,4 @@ def _grouped(rows: list[TableRow]) -> list[tuple[str, list[TableRow]]]:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("suture.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, points=points, safe_svg=Markup)
-    environment.globals.update(missing=MISSING, interval_plot=interval_plot)
-    return environment.get_template("page.html.j2")
+    return environment().get_template("page.html.j2")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from suture.evaluate.records import Kind, Record, Role
+from suture.report.asides import aside_of
 from suture.report.cells import AccuracyCell, MeasuredCell, measure, on_curve
 from suture.report.pairing import likeness, partner
 from suture.report.table import Column, Table, unpiped
@@ -30,6 +31,7 @@ class TableRow:
         undefended, defended: the two accuracies, ``None`` where not measured.
         warnings: sanity checks that the row fails, each a sentence.
         program: whether this is one program of a randomised defence on its own.
+        aside: what must be said so that name and number agree.
     """
 
     group: str
@@ -38,6 +40,7 @@ class TableRow:
     defended: AccuracyCell | None
     warnings: tuple[str, ...] = ()
     program: bool = False
+    aside: str = ""
 
     @property
     def change(self) -> float | None:
@@ -77,8 +80,9 @@ def accuracy_rows(records: list[Record]) -> list[TableRow]:
     for m in after:
         other = partner(m, before)
         used.add(id(other))
-        rows.append(_row(m, other, m, show_defence=ambiguous))
-    rows += [_row(m, m, None) for m in before if id(m) not in used]
+        rows.append(replace(_row(m, other, m, show_defence=ambiguous), aside=aside_of(m, measured)))
+    alone = [m for m in before if id(m) not in used]
+    rows += [replace(_row(m, m, None), aside=aside_of(m, measured)) for m in alone]
     return sorted(rows, key=lambda row: list(GROUPS).index(row.group))
 
 
@@ -86,7 +90,7 @@ def _standing(m: MeasuredCell) -> tuple[object, ...]:
     return (likeness(m.first), m.first.protocol, m.first.draws, m.first.through, m.first.subject)
 
 
-def _group(record: Record) -> str:
+def group_of(record: Record) -> str:
     if record.protocol != "none":
         return record.protocol if record.protocol in GROUPS else "attack"
     return "clean" if record.metric == "clean accuracy" else "attack"
@@ -108,7 +112,7 @@ def _row(
     if show_defence:
         name += f" — {m.first.defence}"
     return TableRow(
-        group=_group(m.first),
+        group=group_of(m.first),
         name=name,
         undefended=before.cell if before else None,
         defended=after.cell if after else None,

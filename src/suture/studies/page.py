@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
+from suture.report.environment import environment
 from suture.studies.base import Row, Study
 
 
@@ -26,17 +26,4 @@ def render(study: Study, rows: list[Row], info: dict[str, Any]) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [
-                jinja2.PackageLoader("suture.studies", "templates"),
-                jinja2.PackageLoader("suture.report", "templates"),
-            ]
-        ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["safe_svg"] = Markup
-    return environment.get_template("study.html.j2")
+    return environment("suture.studies").get_template("study.html.j2")

@@ -115,6 +115,11 @@ class RobustifiedClassifier(RepairedModel):
         """R, and the classifier that reads what R made."""
         return self.robustifier, self.classifier
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """How far the image is moved before it is classified."""
+        far = (self.robustifier(images) - images).flatten(1).abs().amax(1)
+        return [f"moved by at most {one:.3g} in a pixel, then classified" for one in far.tolist()]
+
     def about_attacks(self) -> str:
         """What attacks on the whole model are, for whoever reads their result."""
         return (

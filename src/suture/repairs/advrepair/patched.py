@@ -51,6 +51,15 @@ class PatchedClassifier(RepairedModel):
         features = self.encoder(images)
         return self._shares(images, features, self.head(features))
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """The patches that answer, and whether the image lies in a repaired region."""
+        shares = self.shares(images)
+        inside, _ = self.allocation.indicator(images.flatten(1))
+        return [
+            _told(row.nonzero()[:, 0].tolist(), held)
+            for row, held in zip(shares, inside.tolist(), strict=True)
+        ]
+
     def answer(self, images: Tensor, shares: Tensor) -> Tensor:
         """Logits with patches that somebody else has allocated."""
         features = self.encoder(images)
@@ -97,6 +106,16 @@ class PatchedClassifier(RepairedModel):
 
     def _patched(self, features: Tensor, logits: Tensor, shares: Tensor) -> Tensor:
         return logits + self.bank(features.flatten(1), shares)
+
+
+def _told(patches: list[int], inside: bool) -> str:
+    """Which patches answer, in words."""
+    if not patches:
+        return "no patch: the network alone"
+    names = ", ".join(map(str, patches))
+    if inside:
+        return f"patch {names}, inside of its repaired region"
+    return f"patch{'es' if len(patches) > 1 else ''} {names}, outside of all repaired regions"
 
 
 class SinglePatchClassifier(nn.Module):

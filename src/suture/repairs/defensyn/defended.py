@@ -111,6 +111,11 @@ class DefendedClassifier(SamplingModule):
         assert total is not None, "there is at least one program"
         return total / len(noise)
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """The program that is drawn."""
+        chosen, count = self._choose(images, noise).tolist(), len(self.programs)
+        return [f"program {index} of {count}: {self.programs[index]}" for index in chosen]
+
     def each(self, images: Tensor) -> Tensor:
         """Logits ``(k, n, classes)`` under each of the k programs; the encoder runs once.
 

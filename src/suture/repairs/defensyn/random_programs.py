@@ -71,6 +71,13 @@ class RandomPrograms(SamplingModule):
             total = total + self.head(self.repaired(features, draw))
         return total / len(noise)
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """The length of the program that is made up."""
+        if noise is None:
+            return ["a program made up anew"] * len(images)
+        lengths = (1 + integers(bits(noise, _LENGTH), self.max_length)).tolist()
+        return [f"a program of length {one}, made up for this image" for one in lengths]
+
     def undefended(self) -> nn.Module:
         """The classifier without programs; shares this one's weights."""
         return nn.Sequential(self.encoder, self.head).train(self.training)

@@ -66,6 +66,14 @@ class SmoothedClassifier(SamplingModule):
         copies = torch.arange(self.votes, device=images.device)
         return ballots(self.base, self.noise, images, bits(noise[:, None], copies))
 
+    def about_answers(self, images: Tensor, noise: Tensor | None = None) -> list[str]:
+        """How the noisy copies of this draw vote."""
+        if noise is None:
+            return [f"a vote of {self.votes} noisy copies, drawn anew"] * len(images)
+        copies = torch.arange(self.votes, device=images.device)
+        hard, _ = tallies(self.base, self.noise, images, bits(noise[:, None], copies))
+        return [f"{_votes(row)} of {self.votes} noisy copies" for row in hard]
+
     def undefended(self) -> nn.Module:
         """The base classifier on the image itself; shares this one's weights."""
         return described(self.base).undefended().train(self.training)
@@ -89,6 +97,13 @@ class SmoothedClassifier(SamplingModule):
             "many copies; they say nothing about attacks in another norm, and rows here prove "
             "nothing."
         )
+
+
+def _votes(row: Tensor) -> str:
+    """The three classes with the most votes, in words."""
+    counts, classes = row.topk(min(3, len(row)))
+    told = zip(classes.tolist(), counts.tolist(), strict=True)
+    return ", ".join(f"class {label}: {count:.0f}" for label, count in told if count)
 
 
 class SoftVotes(nn.Module):

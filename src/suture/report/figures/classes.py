@@ -91,7 +91,7 @@ def _shown(columns: Columns) -> list[int]:
 
 
 def _height(classes: list[int]) -> float:
-    return 0.95 + 0.25 * len(classes)
+    return 1.15 + 0.25 * len(classes)
 
 
 def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[str]) -> None:
@@ -99,7 +99,7 @@ def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[st
     short = [_shortened(labels[i]) for i in classes]
     longest = max(len(label) for label in short)
     left = min(0.08 + 0.016 * longest, 0.32)
-    axes = figure.add_axes((left, 0.5 / height, 0.96 - left, 1 - 0.9 / height))
+    axes = figure.add_axes((left, 0.5 / height, 0.96 - left, 1 - 1.1 / height))
     for at, index in enumerate(classes):
         values = [_value(c, index) for c in columns.values() if not math.isnan(_value(c, index))]
         axes.plot([min(values), max(values)], [at, at], color=FAINT, linewidth=3, zorder=1)
@@ -123,7 +123,7 @@ def _paint(figure: Figure, columns: Columns, classes: list[int], labels: list[st
     axes.grid(axis="y", visible=False)
     figure.legend(
         loc="upper center",
-        ncols=len(columns),
+        ncols=len(columns) if len(columns) < 4 else 2,
         frameon=False,
         fontsize=8.5,
         handletextpad=0.2,

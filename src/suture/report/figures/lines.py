@@ -14,6 +14,15 @@ from suture.report.figures.style import LOOKS, Drawing, draw, percent_axis, spre
 from suture.report.wording import norm, percent, radius
 
 _BAND = "Bands are 95 % intervals."
+_CLIFF = 5.0
+_ASKS = {
+    "gradient queries": "A query here is a forward pass, mostly with its gradient, which tells far "
+    "more than scores do: do not read it against a figure of score queries.",
+    "score queries": "A query here is a forward pass that tells the scores alone: do not read it "
+    "against a figure of gradient queries.",
+    "decision queries": "A query here is a forward pass that tells the class alone: do not read it "
+    "against a figure of score or gradient queries.",
+}
 
 
 def radius_figures(records: list[Record]) -> list[Drawing]:
@@ -75,24 +84,32 @@ def _queries(key: str, panel: Panel) -> Drawing:
     series = panel.lines
 
     def paint(figure: Figure) -> None:
-        axes = _axes(figure, "robust accuracy, %", "forward passes per image (log)")
+        axes = _axes(figure, "robust accuracy, %", f"{panel.asks} per image (log)")
         axes.set_xscale("log")
         for line in series:
             _line(axes, line, marked=False)
         _decade_ticks(axes, max(line.x[-1] for line in series))
         _direct_labels(axes, series)
 
-    what = "Accuracy against forward passes per image"
+    what = f"Accuracy against {panel.asks} per image"
     return Drawing(
         key=key,
-        title=f"Accuracy against queries: {panel.attack} ({norm(panel.norm)})",
+        title=f"Accuracy against {panel.asks}: {panel.attack} ({norm(panel.norm)})",
         caption="Read off whether the lines have levelled off: one that still falls at the right "
-        f"edge would fall further with a larger budget. {_BAND} {_sources(panel)}".rstrip(),
+        f"edge would fall further with a larger budget. {_ASKS[panel.asks]}{_at_the_end(series)} "
+        f"{_BAND} {_sources(panel)}".rstrip(),
         alt=_in_words(f"{what} under {panel.attack}", series, _whole),
         svg=draw(key, paint, height=3.1),
         header=("Series", "Queries", "Accuracy", "95 % interval", "Right"),
         rows=_numbers([_decades(line) for line in series], _whole),
     )
+
+
+def _at_the_end(series: Sequence[Series]) -> str:
+    """What a cliff at the last query means."""
+    if not any(line.y[-2] - line.y[-1] > _CLIFF for line in series if len(line.y) > 1):
+        return ""
+    return " A drop at the right edge is images that were judged when the whole search had ended."
 
 
 def _axes(figure: Figure, y_label: str, x_label: str) -> Axes:

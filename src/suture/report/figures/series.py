@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from suture.attacks import ATTACKS
 from suture.evaluate.labels import named, variant
 from suture.evaluate.metrics import clopper_pearson, robust_after
 from suture.evaluate.records import Kind, Record, Role
@@ -47,12 +48,14 @@ class Panel:
         lines: in reading order.
         missing: "undefended" or "defended" where the run has such a model, but not under this
             attack; else empty.
+        asks: what its queries tell the attacker: gradients, scores, or decisions alone.
     """
 
     attack: str
     norm: str
     lines: tuple[Series, ...]
     missing: str = ""
+    asks: str = "score queries"
 
 
 def look_of(record: Record) -> str:
@@ -89,7 +92,21 @@ def _by(key: Callable[[Record], object], records: Iterable[Record]) -> list[list
 def _panel(own: list[Record], lines: list[Series], records: list[Record]) -> Panel:
     missing = {r.role for r in records} - {r.role for r in own}
     first = own[0]
-    return Panel(named(first.attack), str(first.threat.get("norm")), tuple(lines), "".join(missing))
+    return Panel(
+        named(first.attack),
+        str(first.threat.get("norm")),
+        tuple(lines),
+        "".join(missing),
+        _asks(first),
+    )
+
+
+def _asks(record: Record) -> str:
+    """What a query tells: gradient queries and score queries are no common currency."""
+    if record.threat.get("knowledge") == "white-box":
+        return "gradient queries"
+    kind = next((a for a in ATTACKS.values() if a.__name__ == record.attack.get("name")), None)
+    return "decision queries" if kind is not None and kind.decisions_only else "score queries"
 
 
 def _line_of(record: Record) -> tuple[object, ...]:
