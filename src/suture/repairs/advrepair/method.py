@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.attacks.spread import spread
 from suture.errors import ArgumentError
 from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import RegionStatus, patch_regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.fooling import fooled_images
 from suture.types import Batch
 
 
@@ -92,29 +92,8 @@ class AdvRepair(PatchSettings, Repair):
     ) -> tuple[Batch | None, Tensor, int]:
         """The first ``samples`` images, in an order drawn by the seed, that the model gets right
         and the attack fools (``None``: not one); the adversarial images; how many were tried."""
-        order = torch.randperm(len(data), generator=context.stream.child("samples").generator())
-        images, found, count, tried = [], [], 0, 0
-        for number, piece in enumerate(data[order].split(max(64, self.samples))):
-            if count >= self.samples:
-                break
-            result = spread(
-                self.attack,
-                model,
-                piece,
-                engine=context.engine,
-                generator=context.stream.child("attack"),
-                batch_size=context.batch_size,
-                stage=f"attack {number}",
-            )
-            hit = (result.success & result.clean_right).nonzero()[:, 0][: self.samples - count]
-            count, tried = count + len(hit), tried + len(piece)
-            if len(hit):
-                images.append(piece[hit])
-                found.append(result.images[hit])
-            context.tell("attacking training images", min(count, self.samples), self.samples)
-        if not images:
-            return None, data.images[:0], tried
-        return Batch.concat(images), torch.cat(found), tried
+        found = fooled_images(self.attack, self.samples, model, data, context)
+        return found.clean, found.images, found.tried
 
 
 def _status(trace: dict[str, Any], regions: int) -> Status:
