@@ -23,7 +23,7 @@ from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import RegionStatus, patch_regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
-from suture.repairs.fooling import fooled_images
+from suture.repairs.fooling import FooledImages, fooled_images
 from suture.types import Batch
 
 
@@ -39,11 +39,17 @@ class AdvRepair(PatchSettings, Repair):
         facts = {"samples": len(found), "tried": tried, "attack_seconds": round(spent, 3)}
         if batch is None:
             return RepairResult(copy.deepcopy(model), Status.UNCHANGED, facts)
-        with torch.no_grad():
-            classes = int(model(batch.images[:1]).shape[1])
-        regions = balls(batch, self.attack.eps, classes)
-        result = self.of_regions(model, regions, found, torch.arange(len(found)), context)
+        result = self.of_fooled(model, FooledImages(batch, found, tried), context)
         return replace(result, trace=facts | result.trace)
+
+    def of_fooled(self, model: nn.Module, found: FooledImages, context: Context) -> RepairResult:
+        """Repair the balls around images that somebody else has chosen; at least one."""
+        assert found.clean is not None, "there is something to repair"
+        with torch.no_grad():
+            classes = int(model(found.clean.images[:1]).shape[1])
+        regions = balls(found.clean, self.attack.eps, classes)
+        count = len(found.images)
+        return self.of_regions(model, regions, found.images, torch.arange(count), context)
 
     def of_regions(
         self,

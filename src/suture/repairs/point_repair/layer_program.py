@@ -19,6 +19,8 @@ from suture.solvers import Problem, Solution, SolverStatus, rows, solve
 
 _AT_ONCE = 20
 """Broken phases that become rows at a time, for each input."""
+_LARGE = 6000
+"""Rows from which on the interior-point method is quicker."""
 _BROKEN = 1e-6
 """By how much a phase must be missed to become a row; the solver's tolerance is 1e-7."""
 
@@ -102,7 +104,13 @@ class LayerProgram:
             left = self._left(started)
             if left == 0.0:
                 return self._nothing(SolverStatus.OUT_OF_TIME, programs)
-            found = solve(self._problem(), solver=self._wish.solver, seconds=left)
+            problem = self._problem()
+            found = solve(
+                problem,
+                solver=self._wish.solver,
+                seconds=left,
+                interior=len(problem.row_lower) > _LARGE,
+            )
             programs += 1
             if not found.status.found:
                 return self._nothing(found.status, programs)

@@ -80,7 +80,7 @@ class LayerRepair(PointRepair):
         assert wrong is not None, "there is something to repair"
         tail, given = tail_of(model), entries(model, found.images, context.batch_size)
         layers, skipped = self._layers(tail)
-        table, best, score = [], copy.deepcopy(model), (-1, -1)
+        table, best, score, chosen = list[dict[str, Any]](), copy.deepcopy(model), (-1, -1), 0
         for number, layer in enumerate(layers):
             started = time.monotonic()
             change = self._solved(model, tail, layer, given, wrong.labels.tolist())
@@ -102,12 +102,13 @@ class LayerRepair(PointRepair):
                     "largest": float(np.abs(change.weights).max()),
                     "cost": change.cost,
                 }
-                best, score = (tried, own) if own > score else (best, score)
+                if own > score:
+                    best, score, chosen = tried, own, layer
             table.append(row | {"seconds": round(time.monotonic() - started, 3)})
             context.tell("layers", number + 1, len(layers))
         late = all(row["status"] == SolverStatus.OUT_OF_TIME.name.lower() for row in table)
         ended = "OUT_OF_TIME" if late else "INFEASIBLE"
-        facts = {"layers": table, "skipped": skipped, "judged": len(few)}
+        facts = {"layer": chosen, "layers": table, "skipped": skipped, "judged": len(few)}
         return best, facts | ({"ended": ended} if score[0] < 0 else {})
 
     def _solved(

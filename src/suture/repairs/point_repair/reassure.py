@@ -69,7 +69,7 @@ class REASSURE(PointRepair):
         }
         if not any(solved):
             return copy.deepcopy(model), facts | {"ended": "OUT_OF_TIME"}
-        pairs = [pair for pair, ok in zip(zip(regions, labels, strict=True), solved) if ok]
+        pairs = [p for p in zip(regions, labels, strict=True) if p[0].status.found]
         made = self._patched(model, pairs, wrong.images.device)
         return made, facts | {"sharpness": self._sharpened(made, wrong, context.batch_size)}
 
@@ -97,7 +97,8 @@ class REASSURE(PointRepair):
     ) -> RegionPatched:
         active = np.stack([region.active for region, _ in pairs])
         shift = np.stack([smallest_shift(region.short, label) for region, label in pairs])
-        made = RegionPatched(copy.deepcopy(model), *active.shape, shift.shape[1]).to(device)
+        sizes = active.shape[0], active.shape[1], shift.shape[1]
+        made = RegionPatched(copy.deepcopy(model), *sizes).to(device)
         made.active.copy_(torch.from_numpy(active))
         made.shift.copy_(torch.from_numpy(shift))
         made.eval()
