@@ -6,12 +6,15 @@ import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from suture.repairs.base import REPAIRS
+from suture.certify import certify_box
+from suture.repairs.base import REPAIRS, RepairResult, Status
 from suture.repairs.point_repair.layer_program import LayerChange
 from suture.repairs.point_repair.layer_repair import LayerRepair, add_change
-from suture.repairs.weight_patch import linear_layers
+from suture.repairs.point_repair.polytopes import boxes_of, smallest_of
+from suture.repairs.weight_patch import linear_layers, tail_of
+from suture.types import Box
 
 
 @REPAIRS.add("aprnn")
@@ -22,8 +25,8 @@ class APRNN(LayerRepair):
 
     With the pattern fixed the outputs are affine in the unknowns; that it stays fixed is a row a
     neuron. The cost is ``max |v| + mean |v|`` over the changes of parameters and of the given
-    inputs' outputs. The architecture stays what it was. ``repair_polytopes`` does the same for the
-    vertices of small polytopes, and with them for all that lies between.
+    inputs' outputs. The architecture stays what it was. ``of_boxes`` does the same for the
+    vertices of boxes of few dimensions, and with them for all that lies between.
     """
 
     phases: ClassVar[bool] = True
@@ -33,3 +36,29 @@ class APRNN(LayerRepair):
         made = copy.deepcopy(model)
         add_change(linear_layers(made), layer, change)
         return made
+
+    def of_boxes(self, model: nn.Module, box: Box, rows: Tensor, add: Tensor) -> RepairResult:
+        """Repair whole boxes of few dimensions: ``rows · F(x) + add >= margin`` on all of each.
+
+        Every vertex keeps the pattern of its box's centre, so that the network is affine on the
+        box and what holds at the vertices holds between them. Certificates say so.
+
+        Args:
+            model: classifier; not changed.
+            box: ``(n, *in_shape)``.
+            rows, add: ``(n, k, classes)``, ``(n, k)``.
+
+        Raises:
+            ArgumentError: a box with a width in more than ten coordinates.
+        """
+        demands = boxes_of(box, rows, add, self.margin)
+        layers, _ = self._layers(tail_of(model))
+        made, table = smallest_of(model, layers, demands, self.wish(), self.changed)
+        if made is None:
+            return RepairResult(copy.deepcopy(model), Status.INFEASIBLE, {"layers": table})
+        parts = zip(box.lower, box.upper, rows, add, strict=True)
+        found = [certify_box(made, *part) for part in parts]
+        proved = tuple(one for one in found if one is not None)
+        status = Status.REPAIRED if len(proved) == len(found) else Status.PARTLY
+        trace = {"layers": table, "boxes": len(found), "proved": len(proved)}
+        return RepairResult(made, status, trace, proved)

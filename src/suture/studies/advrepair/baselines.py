@@ -126,13 +126,7 @@ def _repaired(
         how = AdvRepair(attack=attack, samples=len(found.images), shared=0)
         return how.of_fooled(model, found, context)
     if method == "trades":
-        fields: dict[str, Any] = {
-            "eps": attack.eps,
-            "epochs": study.trades_epochs,
-            "held_out": 0.2,
-            "warm_up": 0.0,
-        }
-        return context.run(TRADES.mnist(**fields), model, found.clean)
+        return context.run(_trades(attack.eps, study.trades_epochs), model, found.clean)
     given: dict[str, Any] = {"attack": attack, "samples": len(found.images)}
     limited = given | {"seconds": study.seconds}
     made: dict[str, PointRepair] = {
@@ -143,6 +137,25 @@ def _repaired(
         "art": ART(**given),
     }
     return made[method].of_fooled(model, found, train, context)
+
+
+def _trades(eps: float, epochs: int) -> TRADES:
+    """With its authors' settings for MNIST, optimiser and rate too; a fifth of the images judges.
+
+    However much accuracy is lost, the epoch that resists best is kept, as in the paper.
+    """
+    return TRADES.mnist(
+        eps=eps,
+        epochs=epochs,
+        held_out=0.2,
+        warm_up=0.0,
+        optimiser="sgd",
+        lr=0.01,
+        schedule="constant",
+        average=0.0,
+        judged_epochs=epochs,
+        limit=100.0,
+    )
 
 
 def _left(
