@@ -24,6 +24,14 @@ from suture.studies.paper import printed
 from suture.types import Batch
 
 METHODS = ("care", "prdnn", "aprnn", "reassure", "trades", "art", "advrepair")
+"""Table 1's columns."""
+PATCHES: dict[str, dict[str, Any]] = {
+    "advrepair": {},
+    "advrepair-large": {"patch": "large"},
+    "advrepair-labels": {"guidance": "untargeted"},
+    "advrepair-labels-large": {"patch": "large", "guidance": "untargeted"},
+}
+"""Table 5's columns: PS, PL, LS, LL."""
 _SIZES = (50, 100, 200, 500, 1000)
 
 
@@ -36,7 +44,8 @@ class AdvRepairBaselines(Study):
         networks: zoo names, trained here.
         radii: r.
         sizes: n; with ``full`` the paper's 50 … 1 000.
-        methods: the paper's columns.
+        methods: the columns of Table 1; ``advrepair-large``, ``advrepair-labels`` and
+            ``advrepair-labels-large`` are those of Table 5.
         data: data set.
         epochs: of training the network.
         attacked: balls, and test images, that are attacked for DSR and DGSR; 0 for none.
@@ -122,8 +131,8 @@ def _repaired(
     """One method, told of the same inputs as the others."""
     assert found.clean is not None, "there is something to repair"
     context = Context.of(stream)
-    if method == "advrepair":
-        how = AdvRepair(attack=attack, samples=len(found.images), shared=0)
+    if method in PATCHES:
+        how = AdvRepair(attack=attack, samples=len(found.images), shared=0, **PATCHES[method])
         return how.of_fooled(model, found, context)
     if method == "trades":
         return context.run(_trades(attack.eps, study.trades_epochs), model, found.clean)
