@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from torch import nn
 
 from suture.attacks.aigent.network import LayeredNetwork
+from suture.engine import Handle
+from suture.models import identity
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import PointRepair, right
 from suture.repairs.point_repair.linear_region import LinearRegion, linear_region, smallest_shift
 from suture.repairs.point_repair.region_patched import RegionPatched, check_chain, describe_regions
-from suture.solvers import SOLVERS
+from suture.solvers import SOLVERS, SolverStatus
 from suture.types import Batch
 
 _DOUBLINGS = 24
@@ -76,21 +79,27 @@ class REASSURE(PointRepair):
     def _regions(
         self, model: nn.Module, wrong: Batch, context: Context
     ) -> tuple[list[LinearRegion], list[int]]:
-        """A region for every input; inputs of one region and one label share it."""
-        network, seen = LayeredNetwork(model), set[tuple[bytes, int]]()
-        regions, labels = list[LinearRegion](), list[int]()
+        """A region for every input, each an item of the engine; inputs of one region and one
+        label share it."""
+        network, items = LayeredNetwork(model), dict[tuple[bytes, int], tuple[np.ndarray, int]]()
         images = wrong.images.detach().cpu().double().numpy()
-        for number, (image, label) in enumerate(zip(images, wrong.labels.tolist(), strict=True)):
+        for image, label in zip(images, wrong.labels.tolist(), strict=True):
             here = network.look(image)
-            key = (np.packbits(here.values(here.units) > 0).tobytes(), label)
-            if key not in seen:
-                seen.add(key)
-                regions.append(
-                    linear_region(network, image, label, self.margin, self.solver, self.seconds)
-                )
-                labels.append(label)
-            context.tell("linear regions", number + 1, len(images))
-        return regions, labels
+            key = np.packbits(here.values(here.units) > 0).tobytes(), label
+            items.setdefault(key, (image, label))
+        regions = list[LinearRegion]()
+        with context.engine.shared(model) as shared:
+            for region in context.engine.keep(
+                "linear regions",
+                partial(_region, shared, self.margin, self.solver, self.seconds),
+                list(items.values()),
+                work=f"{self!r} {identity(model, wrong)}",
+                pack=_to_plain,
+                unpack=_from_plain,
+            ):
+                regions.append(region)
+                context.tell("linear regions", len(regions), len(items))
+        return regions, [label for _, label in items.values()]
 
     def _patched(
         self, model: nn.Module, pairs: list[tuple[LinearRegion, int]], device: torch.device
@@ -117,3 +126,21 @@ class REASSURE(PointRepair):
                 break
         made.sharpness.fill_(best)
         return best
+
+
+def _region(
+    model: Handle[nn.Module],
+    margin: float,
+    solver: str,
+    seconds: float | None,
+    item: tuple[np.ndarray, int],
+) -> LinearRegion:
+    return linear_region(LayeredNetwork(model.get()), *item, margin, solver, seconds)
+
+
+def _to_plain(region: LinearRegion) -> dict[str, Any]:
+    return vars(region) | {"status": region.status.name}
+
+
+def _from_plain(value: dict[str, Any]) -> LinearRegion:
+    return LinearRegion(**(value | {"status": SolverStatus[value["status"]]}))

@@ -12,6 +12,7 @@ from torch import nn
 from suture.attacks import PGD
 from suture.data import Dataset
 from suture.engine.threads import torch_threads
+from suture.errors import require
 from suture.repairs import APRNN, ART, CARE, PRDNN, REASSURE, TRADES, AdvRepair, RepairResult
 from suture.repairs.base import Context
 from suture.repairs.fooling import FooledImages, fooled_images
@@ -64,6 +65,11 @@ class AdvRepairBaselines(Study):
     attacked: int = 0
     seconds: float = 300.0
     trades_epochs: int = 200
+
+    def __post_init__(self) -> None:
+        known = set(METHODS) | set(PATCHES)
+        named = f"methods out of {', '.join(sorted(known))}"
+        require({named: set(self.methods) <= known}, self, "Correct the name.")
 
     def cells(self) -> list[Cell]:
         """One cell a network, radius, number of inputs and method."""
