@@ -157,7 +157,7 @@ def _repaired(
 def _trades(eps: float, epochs: int) -> TRADES:
     """With its authors' settings for MNIST, optimiser and rate too; a fifth of the images judges.
 
-    However much accuracy is lost, the epoch that resists best is kept, as in the paper.
+    However much accuracy is lost, the best of the last epochs is kept.
     """
     return TRADES.mnist(
         eps=eps,
@@ -168,7 +168,6 @@ def _trades(eps: float, epochs: int) -> TRADES:
         lr=0.01,
         schedule="constant",
         average=0.0,
-        judged_epochs=epochs,
         limit=100.0,
     )
 
