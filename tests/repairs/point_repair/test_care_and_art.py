@@ -9,8 +9,7 @@ from torch import nn
 
 from suture.attacks import PGD
 from suture.attacks.aigent.tail import read_tail
-from suture.bounds import margin_rows
-from suture.certify.proving import prove
+from suture.certify import Checker
 from suture.errors import ArgumentError, ModelError
 from suture.repairs import ART, CARE, repair
 from suture.repairs.base import Context
@@ -109,18 +108,28 @@ def test_boxes_are_halved_and_lose_nothing() -> None:
     assert (abstract.lower <= abstract.upper).all()
 
 
-def test_what_art_calls_proved_is_proved_in_float64() -> None:
+def test_what_art_calls_proved_the_checker_proves_again() -> None:
     data = digits().train.batch(300)
-    method = ART(attack=PGD(eps=0.05), samples=4, epochs=30, images=300, refine=0)
+    method = ART(attack=PGD(eps=0.05), samples=4, epochs=30, images=300)
     result = repair(trained(), data, method, generator=0)
-    assert result.trace["proved"] == result.trace["boxes"] == 4
-    assert result.status.name == "REPAIRED"
-    # The same four balls: the seed chooses them.
-    found = fooled_images(method.attack, 4, trained(), data, Context.of(0))
+    found = fooled_images(method.attack, 4, trained(), data, Context.of(0))  # the same four
     assert found.clean is not None
-    others = margin_rows(found.clean.labels, 10, torch.float32)
-    box = Box.around(found.clean.images, 0.05)
-    assert (prove(result.model, box, others, torch.zeros(4, 9)) > 0).all()
+    assert result.trace["proved"] == 4 and result.status.name == "REPAIRED"
+    assert len(result.certificates) == result.trace["boxes"] >= 4
+    check = Checker(result.model)
+    assert all(check(one).holds for one in result.certificates)
+    draws = torch.rand(50, *found.clean.images.shape, generator=torch.Generator().manual_seed(1))
+    near = (found.clean.images + 0.05 * (2 * draws - 1)).clamp(0, 1)
+    assert (result.model(near.flatten(0, 1)).argmax(1).view(50, 4) == found.clean.labels).all()
+    for low, centre in zip(
+        Box.around(found.clean.images, 0.05).lower, found.clean.images, strict=True
+    ):
+        inside = [
+            c
+            for c in result.certificates
+            if (c.lower <= centre).all() and (centre <= c.upper).all()
+        ]
+        assert inside and min(c.lower.sub(low).abs().amax() for c in inside) < 0.1
 
 
 def test_art_stops_when_there_is_nothing_left_to_prove() -> None:

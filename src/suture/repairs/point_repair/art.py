@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,12 @@ from torch.nn.functional import cross_entropy
 
 from suture import bounds
 from suture.bounds import Method
+from suture.certify import Certificate
+from suture.certify.proving import network64, prove
+from suture.models import fingerprint
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.fooling import FooledImages
-from suture.repairs.point_repair.base import PointRepair
+from suture.repairs.point_repair.base import Made, PointRepair
 from suture.types import Batch, Box
 
 
@@ -64,7 +66,7 @@ class ART(PointRepair):
 
     def _repaired(
         self, model: nn.Module, found: FooledImages, data: Batch, context: Context
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    ) -> Made:
         assert found.clean is not None, "there is something to repair"
         made, stream = copy.deepcopy(model), context.stream.child("art")
         order = torch.randperm(len(data), generator=stream.child("images").generator())
@@ -84,14 +86,9 @@ class ART(PointRepair):
             steps = stream.child(epoch)
             _epoch(self, made, abstract, data, optimiser, steps.generator())
             context.tell("epochs", epoch + 1, self.epochs)
-        lacking = abstract.lacking()
-        return made.eval(), {
-            "epochs": len(curve),
-            "boxes": len(lacking),
-            "proved_boxes": int((lacking <= 0).sum()),
-            "proved": abstract.proved(lacking),
-            "curve": curve,
-        }
+        certificates, proved = abstract.certificates(made.eval())
+        facts = {"epochs": len(curve), "boxes": len(abstract), "proved": proved, "curve": curve}
+        return made, facts, certificates
 
 
 class _Abstract:
@@ -124,9 +121,24 @@ class _Abstract:
             ]
         return torch.cat(parts)
 
-    def proved(self, lacking: Tensor) -> int:
-        """How many balls have no box that lacks anything."""
-        return self._count - len(self._ball[lacking > 0].unique())
+    def certificates(self, model: nn.Module) -> tuple[tuple[Certificate, ...], int]:
+        """Of every box that CROWN proves in float64; and how many balls have no other box."""
+        rows = bounds.margin_rows(self._labels, self._network.out_shape[-1], torch.float64)
+        made, open_ = list[Certificate](), torch.zeros(len(self), dtype=torch.bool)
+        name, network = fingerprint(model), network64(model, self.lower.shape[1:])
+        for chosen in torch.arange(len(self)).split(self._method.step_boxes):
+            box = Box(self.lower[chosen].double(), self.upper[chosen].double())
+            add = rows.new_zeros(len(chosen), rows.shape[1])
+            least = prove(network, box, rows[chosen], add).amin(1)
+            open_[chosen] = least <= 0
+            made += [
+                Certificate(low, high, own, zero, float(bound), "crown", name, {})
+                for low, high, own, zero, bound in zip(
+                    box.lower, box.upper, rows[chosen], add, least, strict=True
+                )
+                if bound > 0
+            ]
+        return tuple(made), self._count - len(self._ball[open_].unique())
 
     def refine(self, lacking: Tensor) -> None:
         """Halve the boxes that lack most, where the loss reacts most to the box's sides."""

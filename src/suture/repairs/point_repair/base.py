@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD, Attack
+from suture.certify import Certificate
 from suture.errors import require
 from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.fooling import FooledImages, fooled_images
 from suture.types import Batch
+
+Made = tuple[nn.Module, dict[str, Any], tuple[Certificate, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class PointRepair(Repair):
         """
         started, wrong = time.monotonic(), found.wrong
         assert wrong is not None, "there is something to repair"
-        repaired, facts = self._repaired(model, found, data, context)
+        repaired, facts, certificates = self._repaired(model, found, data, context)
         repaired.train(model.training)
         before = right(model, wrong, context.batch_size)
         after = right(repaired, wrong, context.batch_size)
@@ -70,14 +73,14 @@ class PointRepair(Repair):
             "right_after": int(after.sum()),
         }
         counts |= facts | {"seconds": round(time.monotonic() - started, 3)}
-        return RepairResult(repaired, _status(counts), counts)
+        return RepairResult(repaired, _status(counts), counts, certificates)
 
     @abstractmethod
     def _repaired(
         self, model: nn.Module, found: FooledImages, data: Batch, context: Context
-    ) -> tuple[nn.Module, dict[str, Any]]:
-        """The repaired model, and facts for the trace ("ended" a ``Status``'s name, where the
-        counts do not say it)."""
+    ) -> Made:
+        """The repaired model, facts for the trace ("ended" a ``Status``'s name, where the counts
+        do not say it), and certificates."""
 
 
 def right(model: nn.Module, batch: Batch, batch_size: int) -> Tensor:

@@ -14,7 +14,7 @@ from suture.attacks.aigent.tail import Tail
 from suture.errors import ModelError
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.fooling import FooledImages
-from suture.repairs.point_repair.base import PointRepair
+from suture.repairs.point_repair.base import Made, PointRepair
 from suture.repairs.point_repair.causal import causal_effects, scaled_outputs
 from suture.repairs.weight_patch import entries, linear_layers, tail_of
 from suture.rng import Stream
@@ -65,7 +65,7 @@ class CARE(PointRepair):
 
     def _repaired(
         self, model: nn.Module, found: FooledImages, data: Batch, context: Context
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    ) -> Made:
         wrong, tail = found.wrong, tail_of(model)
         assert wrong is not None, "there is something to repair"
         if len(tail) < 2:
@@ -86,7 +86,7 @@ class CARE(PointRepair):
         made = copy.deepcopy(model)
         _scale(linear_layers(made), cost.scales(scale))
         named = [[layer + 1, neuron] for layer, neuron in chosen]
-        return made, {"neurons": named, "cost_before": before, "cost_after": least}
+        return made, {"neurons": named, "cost_before": before, "cost_after": least}, ()
 
     def _swarm(self, cost: _Cost, count: int, context: Context) -> tuple[np.ndarray, float, float]:
         """Particle swarm optimisation; one particle begins at "no change"."""

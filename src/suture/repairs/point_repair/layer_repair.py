@@ -16,7 +16,7 @@ from suture.attacks.aigent.tail import Tail
 from suture.errors import ArgumentError
 from suture.repairs.base import Context
 from suture.repairs.fooling import FooledImages
-from suture.repairs.point_repair.base import PointRepair, right
+from suture.repairs.point_repair.base import Made, PointRepair, right
 from suture.repairs.point_repair.layer_program import (
     LayerChange,
     LayerDemand,
@@ -75,7 +75,7 @@ class LayerRepair(PointRepair):
 
     def _repaired(
         self, model: nn.Module, found: FooledImages, data: Batch, context: Context
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    ) -> Made:
         wrong, few = found.wrong, data[: self.judged]
         assert wrong is not None, "there is something to repair"
         tail, given = tail_of(model), entries(model, found.images, context.batch_size)
@@ -109,7 +109,7 @@ class LayerRepair(PointRepair):
         late = all(row["status"] == SolverStatus.OUT_OF_TIME.name.lower() for row in table)
         ended = "OUT_OF_TIME" if late else "INFEASIBLE"
         facts = {"layer": chosen, "layers": table, "skipped": skipped, "judged": len(few)}
-        return best, facts | ({"ended": ended} if score[0] < 0 else {})
+        return best, facts | ({"ended": ended} if score[0] < 0 else {}), ()
 
     def _solved(
         self, model: nn.Module, tail: Tail, layer: int, given: np.ndarray, labels: list[int]

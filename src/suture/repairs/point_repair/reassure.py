@@ -16,7 +16,7 @@ from suture.engine import Handle
 from suture.models import identity
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.fooling import FooledImages
-from suture.repairs.point_repair.base import PointRepair, right
+from suture.repairs.point_repair.base import Made, PointRepair, right
 from suture.repairs.point_repair.linear_region import LinearRegion, linear_region, smallest_shift
 from suture.repairs.point_repair.region_patched import RegionPatched, check_chain, describe_regions
 from suture.solvers import SOLVERS, SolverStatus
@@ -58,7 +58,7 @@ class REASSURE(PointRepair):
 
     def _repaired(
         self, model: nn.Module, found: FooledImages, data: Batch, context: Context
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    ) -> Made:
         check_chain(model)
         wrong = found.wrong
         assert wrong is not None, "there is something to repair"
@@ -71,10 +71,10 @@ class REASSURE(PointRepair):
             "region_seconds": round(sum(one.seconds for one in regions), 3),
         }
         if not any(solved):
-            return copy.deepcopy(model), facts | {"ended": "OUT_OF_TIME"}
+            return copy.deepcopy(model), facts | {"ended": "OUT_OF_TIME"}, ()
         pairs = [p for p in zip(regions, labels, strict=True) if p[0].status.found]
         made = self._patched(model, pairs, wrong.images.device)
-        return made, facts | {"sharpness": self._sharpened(made, wrong, context.batch_size)}
+        return made, facts | {"sharpness": self._sharpened(made, wrong, context.batch_size)}, ()
 
     def _regions(
         self, model: nn.Module, wrong: Batch, context: Context
