@@ -31,7 +31,8 @@ class ART(PointRepair):
 
     Args:
         epochs: at most.
-        step_boxes, step_images: boxes and training images a step.
+        step_boxes: boxes a step.
+        step_images: training images a step.
         images: training images used, at most.
         learning_rate: of Adam.
         weight: of the boxes' loss beside the cross entropy; 0 leaves only that.

@@ -35,8 +35,10 @@ class CARE(PointRepair):
     Args:
         neurons: how many are scaled, at most.
         levels: interventions a neuron.
-        particles, iterations: of the swarm.
-        inertia, pull: the swarm's ω, and c₁ = c₂.
+        particles: of the swarm.
+        iterations: of the swarm.
+        inertia: the swarm's ω.
+        pull: its c₁ and c₂, towards a particle's own best place and towards the swarm's.
         reach: largest ``|w|``.
         alpha: α.
         keep: training images that should stay right.
