@@ -12,7 +12,7 @@ from suture.studies.a5.glyphs import A5Glyphs
 from suture.studies.advrepair.acasxu import AdvRepairAcasXu
 from suture.studies.advrepair.baselines import AdvRepairBaselines
 from suture.studies.advrepair.cells import AdvRepairFeatures, AdvRepairMnist
-from suture.studies.aigent.cells import AigentCifar, AigentMnist
+from suture.studies.aigent.cells import AigentCifar, AigentFashion, AigentMnist
 from suture.studies.aigent.layers import AigentLayers
 from suture.studies.aigent.transfer import AigentTransfer
 from suture.studies.base import STUDIES, Cell, Row, Study
