@@ -51,14 +51,17 @@ class APRNN(LayerRepair):
         Raises:
             ArgumentError: a box with a width in more than ten coordinates.
         """
+        training, model = model.training, copy.deepcopy(model).eval()
         demands = boxes_of(box, rows, add, self.margin)
         layers, _ = self._layers(tail_of(model))
         made, table = smallest_of(model, layers, demands, self.wish(), self.changed)
         if made is None:
-            return RepairResult(copy.deepcopy(model), Status.INFEASIBLE, {"layers": table})
+            model.train(training)
+            return RepairResult(model, Status.INFEASIBLE, {"layers": table})
         parts = zip(box.lower, box.upper, rows, add, strict=True)
         found = [certify_box(made, *part) for part in parts]
         proved = tuple(one for one in found if one is not None)
         status = Status.REPAIRED if len(proved) == len(found) else Status.PARTLY
+        made.train(training)
         trace = {"layers": table, "boxes": len(found), "proved": len(proved)}
         return RepairResult(made, status, trace, proved)
