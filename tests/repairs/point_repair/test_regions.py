@@ -13,7 +13,7 @@ from suture.repairs import REASSURE, repair
 from suture.repairs.base import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.linear_region import linear_region, smallest_shift
-from suture.repairs.point_repair.region_patched import RegionPatched
+from suture.repairs.point_repair.region_patched import RegionPatched, check_chain
 from suture.solvers import Problem, solve
 from suture.testing.small import digits, trained
 from suture.types import Batch
@@ -144,6 +144,21 @@ def test_regions_of_max_pooling_are_refused() -> None:
     data = digits().train.batch(2)
     with pytest.raises(ModelError, match="got a MaxPool2d"):
         REASSURE().of_fooled(model, FooledImages(data, data.images, 2), data, Context.of(0))
+
+
+def test_units_are_read_before_a_relu_in_place_changes_them(plane: nn.Sequential) -> None:
+    model, _, _ = patched(plane)
+    images = grid(30)
+    expected = model(images)
+    for module in model.network:
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+    torch.testing.assert_close(model(images), expected)
+
+
+def test_a_network_without_regions_is_refused() -> None:
+    with pytest.raises(ModelError, match="got no ReLU"):
+        check_chain(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
 
 
 def test_convolutions_have_regions_too() -> None:

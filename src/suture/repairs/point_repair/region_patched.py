@@ -31,12 +31,13 @@ _AFFINE = (
 
 def check_chain(model: nn.Module) -> None:
     """Raise ``ModelError`` unless the model is a chain whose only kinks are ReLUs."""
-    odd = [m for m in leaves(model) if not isinstance(m, (*_AFFINE, nn.ReLU))]
-    if odd:
+    parts = leaves(model)
+    odd = [m for m in parts if not isinstance(m, (*_AFFINE, nn.ReLU))]
+    if odd or not any(isinstance(m, nn.ReLU) for m in parts):
         raise ModelError(
             expected="an nn.Sequential of affine layers and ReLUs, so that its linear regions are "
             "told by which ReLUs are active",
-            got=f"a {type(odd[0]).__name__}",
+            got=f"a {type(odd[0]).__name__}" if odd else "no ReLU",
             remedy="Use prdnn, aprnn or advrepair for this network.",
         )
 
@@ -54,7 +55,7 @@ class RegionPatched(RepairedModel):
     functions that z_i are on A, here they are N's own units, so that n patches cost two products.
 
     Args:
-        network: N, a chain of affine layers and ReLUs; in eval mode its copy here stays.
+        network: N, a chain of affine layers and ReLUs.
         regions, units: n, and how many ReLU inputs N has.
         classes: of N.
     """
@@ -78,7 +79,9 @@ class RegionPatched(RepairedModel):
         for module in leaves(self.network):
             if isinstance(module, nn.ReLU):
                 seen.append(x.flatten(1))
-            x = module(x)
+                x = torch.relu(x)  # never in place: the units are read afterwards
+            else:
+                x = module(x)
         units = torch.cat(seen, 1)
         active = self.active.to(units.dtype)
         beyond = torch.relu(-units) @ active.T + torch.relu(units) @ (1 - active).T
