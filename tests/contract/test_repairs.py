@@ -9,8 +9,13 @@ from suture.attacks import PGD, Square
 from suture.auto import Auto
 from suture.evaluate import Tier
 from suture.repairs import (
+    APRNN,
+    ART,
+    CARE,
     DARE,
     NFGSM,
+    PRDNN,
+    REASSURE,
     TRADES,
     A5CoTraining,
     A5Offline,
@@ -92,6 +97,11 @@ REPAIRS: list[Repair] = [
     WeightPatch(
         attack=PGD(eps=0.1, steps=5), samples=20, keep=40, size="l1", decoupled=True, layer="1"
     ),
+    PRDNN(attack=PGD(eps=0.1, steps=5), samples=8),
+    APRNN(attack=PGD(eps=0.1, steps=5), samples=8),
+    REASSURE(attack=PGD(eps=0.1, steps=5), samples=2, sharpness=0.01),
+    CARE(attack=PGD(eps=0.1, steps=5), samples=12, iterations=8),
+    ART(attack=PGD(eps=0.02, steps=5), samples=4, epochs=2, images=200),
     DARE(retrain=2, grid=Grid(rates=(1e-2,), epochs=2)),
     AdversarialTuning(attack=PGD(eps=0.1, steps=5), grid=Grid(rates=(1e-3,), epochs=2)),
     TRADES(eps=0.1, steps=3, grid=Grid(rates=(1e-3,), epochs=1), judged=60),

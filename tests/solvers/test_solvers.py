@@ -51,6 +51,15 @@ def test_a_linear_program_by_hand(solver: str):
     assert found.gap == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_interior_point_method_finds_the_same_corner():
+    """The crossover ends in a corner; an integer program does not ask for it."""
+    made = program([-3, -5], [[1, 0], [0, 2], [3, 2]], [-INF] * 3, [4, 12, 18])
+    found = solve(made, interior=True)
+    assert found.status is SolverStatus.OPTIMAL and found.x == pytest.approx([2, 6])
+    whole = dataclasses.replace(made, integer=np.ones(2, dtype=bool))
+    assert solve(whole, interior=True).x == pytest.approx([2, 6])
+
+
 def test_multipliers_by_hand():
     """Of Dantzig's example: the first plant has hours to spare, the others are worth 3/2 and 1."""
     made = program([-3, -5], [[1, 0], [0, 2], [3, 2]], [-INF] * 3, [4, 12, 18])

@@ -15,6 +15,7 @@ from suture.repairs.certified_training import CrownIBP
 from suture.repairs.chain import Chain
 from suture.repairs.dare import DARE
 from suture.repairs.defensyn import DefEnSyn, DefEnSynGame
+from suture.repairs.point_repair import APRNN, ART, CARE, PRDNN, REASSURE
 from suture.repairs.smoothing import DenoisedSmoothing, RandomisedAblation, Smoothing
 from suture.repairs.weight_patch import WeightPatch
 

@@ -33,6 +33,7 @@ def solve(
     seconds: float | None = None,
     gap: float = 1e-6,
     threads: int = 1,
+    interior: bool = False,
 ) -> Solution:
     """Minimise; no solver is believed, the answer is put into the constraints again.
 
@@ -43,6 +44,7 @@ def solve(
         seconds: wall time, ``None`` for no limit.
         gap: relative gap at which a mixed-integer solve may stop.
         threads: the solver's own threads.
+        interior: HiGHS's interior-point method in place of its simplex, for large linear programs.
 
     Raises:
         ArgumentError: an unknown solver, or limits that make no sense.
@@ -53,7 +55,7 @@ def solve(
             got=unknown_name("solver", solver, tuple(SOLVERS)),
             remedy="Leave it out for HiGHS.",
         )
-    limits = Limits(seconds=seconds, gap=gap, threads=threads)
+    limits = Limits(seconds=seconds, gap=gap, threads=threads, interior=interior)
     if not len(problem.cost):
         return _without_variables(problem)
     try:

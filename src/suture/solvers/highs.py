@@ -107,6 +107,8 @@ def _run(
     model.setOptionValue("threads", limits.threads)
     model.setOptionValue("presolve", "on" if presolve else "off")
     model.setOptionValue("mip_rel_gap", limits.gap)
+    if limits.interior and not problem.is_mixed:
+        model.setOptionValue("solver", "ipm")
     if limits.seconds is not None:
         model.setOptionValue("time_limit", float(limits.seconds))
     model.passModel(_model(problem))

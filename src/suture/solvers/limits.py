@@ -15,11 +15,14 @@ class Limits:
         seconds: wall time, ``None`` for no limit.
         gap: relative gap at which a mixed-integer solve may stop.
         threads: the solver's own threads; more than one may change the result.
+        interior: an interior-point method with crossover in place of the simplex, for large linear
+            programs; HiGHS only, others choose by themselves.
     """
 
     seconds: float | None = None
     gap: float = 1e-6
     threads: int = 1
+    interior: bool = False
 
     def __post_init__(self) -> None:
         checks = {

@@ -10,8 +10,9 @@ class under ``@STUDIES.add("its-name")``, and its import here.
 from suture.studies.a5.cells import A5Cifar, A5Fashion, A5Mnist
 from suture.studies.a5.glyphs import A5Glyphs
 from suture.studies.advrepair.acasxu import AdvRepairAcasXu
+from suture.studies.advrepair.baselines import AdvRepairBaselines
 from suture.studies.advrepair.cells import AdvRepairFeatures, AdvRepairMnist
-from suture.studies.aigent.cells import AigentCifar, AigentMnist
+from suture.studies.aigent.cells import AigentCifar, AigentFashion, AigentMnist
 from suture.studies.aigent.layers import AigentLayers
 from suture.studies.aigent.transfer import AigentTransfer
 from suture.studies.base import STUDIES, Cell, Row, Study

@@ -9,6 +9,7 @@ from torch import nn
 from suture import data, models
 from suture.attacks import PGD
 from suture.data import acasxu
+from suture.errors import ArgumentError
 from suture.repairs import AdvRepair, repair
 from suture.rng import Stream
 from suture.studies import STUDIES
@@ -21,6 +22,7 @@ from suture.studies.advrepair.acasxu import (
     _uniform,
     counterexamples,
 )
+from suture.studies.advrepair.baselines import AdvRepairBaselines
 from suture.studies.advrepair.cells import AdvRepairMnist
 from suture.testing.small import digits, trained
 from suture.types import Batch
@@ -105,3 +107,44 @@ def test_counterexamples_violate_the_property_however_they_were_found():
         inputs, outputs = found.flatten(1).double().numpy(), model(found).detach().double().numpy()
         assert len(found) > 100
         assert given.admits(inputs).all() and given.violated_by(outputs).all()
+
+
+def test_every_baseline_gets_the_inputs_of_the_main_study():
+    small = {"networks": ("digits_cnn",), "data": "digits", "radii": (0.1,), "sizes": (4,)}
+    study = AdvRepairBaselines(**small, epochs=3, methods=("prdnn", "aprnn", "advrepair"))
+    assert study.cells()[0].key == "digits_cnn-r=0.1-n=4-prdnn"
+    rows = [row for cell in study.cells() for row in cell.measure(Stream(1).child(cell.key))]
+    (cell,) = AdvRepairMnist(**small, epochs=3, attacked=2).cells()
+    main = cell.measure(Stream(0).child(cell.key))[0]
+    for row in rows:
+        assert (row["found"], row["tried"]) == (main["found"], main["tried"])
+        assert row["rsr"] == row["rsr_n"] == 4
+        assert row["rgr_n"] == main["rgr_n"] and row["dd_before"] == main["dd_before"]
+    assert rows[2]["rgr"] == main["rgr"] and rows[2]["proved"] == main["proved"] == 4
+    first, second = study.tables(rows)
+    assert len(first.cells) == len(second.cells) == 3
+    assert study.notes(rows)
+
+
+def test_the_papers_columns_stand_beside_ours():
+    row = {"network": "fnn_small", "r": 0.05, "size": 50, "method": "prdnn", "found": 50}
+    row |= {"rsr": 50, "rsr_n": 50, "rgr": 1, "rgr_n": 2, "cpu_seconds": 1.0, "layers": ""}
+    row |= {"dd_before": 966, "dd_after": 956, "dd_n": 1000, "status": "repaired"}
+    table = AdvRepairBaselines.tables(
+        [row, row | {"network": "cnn", "size": 1000, "method": "art"}]
+    )[0]
+    titles = [column.title for column in table.columns]
+    found = dict(zip(titles, table.cells[0], strict=True))
+    assert (found["paper's RSR"], found["paper's DD"], found["paper's s"]) == (
+        "100.0",
+        "30.9",
+        "35.9",
+    )
+    assert found["DD"] == "1.00"
+    assert dict(zip(titles, table.cells[1], strict=True))["paper's RSR"] == "–"
+
+
+def test_an_unknown_baseline():
+    with pytest.raises(ArgumentError, match="methods out of advrepair"):
+        STUDIES["advrepair-baselines"]().with_settings({"methods": "prdnn,prdn"})
+    assert len(STUDIES["advrepair-baselines"]().with_settings({"full": "yes"}).cells()) == 315

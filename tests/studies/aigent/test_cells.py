@@ -47,6 +47,20 @@ def test_table_one_on_ten_images():
 
 
 @pytest.mark.data
+def test_fashion_on_ten_images_has_no_figure_of_the_papers():
+    if data.folder() is None:
+        pytest.skip("needs the data folder: set SUTURE_DATA")
+    made, rows = measured(
+        "aigent-fashion", per_class="1", only="FGSM,PGD", networks="abcrown_homework_fashion_cnn"
+    )
+    assert [row["what"] for row in rows] == ["FGSM", "PGD"]
+    assert all(row["n"] + row["wrong"] == 10 and row["found"] <= row["n"] for row in rows)
+    assert rows[0]["linf_max"] == pytest.approx(0.1, abs=1e-4)
+    (table,) = made.tables(rows)
+    assert [row[-1] for row in table.cells] == ["—", "—"]
+
+
+@pytest.mark.data
 def test_table_three_on_one_network():
     if data.folder() is None:
         pytest.skip("needs the data folder: set SUTURE_DATA")

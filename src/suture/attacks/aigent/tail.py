@@ -40,7 +40,7 @@ def read_tail(model: nn.Module) -> Tail | None:
     """The longest end of an ``nn.Sequential`` in which linear layers and ReLUs take turns."""
     layers: list[nn.Linear] = []
     turn: type[nn.Module] = nn.Linear
-    for module in reversed(_leaves(model)):
+    for module in reversed(leaves(model)):
         if isinstance(module, _NOTHING) and not (isinstance(module, nn.Flatten) and not layers):
             continue
         if not isinstance(module, turn):
@@ -54,11 +54,11 @@ def read_tail(model: nn.Module) -> Tail | None:
     return Tail(weights, tuple(_bias(layer) for layer in layers), layers[0])
 
 
-def _leaves(model: nn.Module) -> list[nn.Module]:
+def leaves(model: nn.Module) -> list[nn.Module]:
     """The modules of a chain in order; a model that is no chain is one leaf."""
     if not isinstance(model, nn.Sequential):
         return [model]
-    return [leaf for module in model for leaf in _leaves(module)]
+    return [leaf for module in model for leaf in leaves(module)]
 
 
 def _bias(layer: nn.Linear) -> np.ndarray:

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suture.attacks.spread import spread
 from suture.errors import ArgumentError
 from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import RegionStatus, patch_regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.fooling import FooledImages, fooled_images
 from suture.types import Batch
 
 
@@ -39,11 +39,17 @@ class AdvRepair(PatchSettings, Repair):
         facts = {"samples": len(found), "tried": tried, "attack_seconds": round(spent, 3)}
         if batch is None:
             return RepairResult(copy.deepcopy(model), Status.UNCHANGED, facts)
-        with torch.no_grad():
-            classes = int(model(batch.images[:1]).shape[1])
-        regions = balls(batch, self.attack.eps, classes)
-        result = self.of_regions(model, regions, found, torch.arange(len(found)), context)
+        result = self.of_fooled(model, FooledImages(batch, found, tried), context)
         return replace(result, trace=facts | result.trace)
+
+    def of_fooled(self, model: nn.Module, found: FooledImages, context: Context) -> RepairResult:
+        """Repair the balls around images that somebody else has chosen; at least one."""
+        assert found.clean is not None, "there is something to repair"
+        with torch.no_grad():
+            classes = int(model(found.clean.images[:1]).shape[1])
+        regions = balls(found.clean, self.attack.eps, classes)
+        count = len(found.images)
+        return self.of_regions(model, regions, found.images, torch.arange(count), context)
 
     def of_regions(
         self,
@@ -92,29 +98,8 @@ class AdvRepair(PatchSettings, Repair):
     ) -> tuple[Batch | None, Tensor, int]:
         """The first ``samples`` images, in an order drawn by the seed, that the model gets right
         and the attack fools (``None``: not one); the adversarial images; how many were tried."""
-        order = torch.randperm(len(data), generator=context.stream.child("samples").generator())
-        images, found, count, tried = [], [], 0, 0
-        for number, piece in enumerate(data[order].split(max(64, self.samples))):
-            if count >= self.samples:
-                break
-            result = spread(
-                self.attack,
-                model,
-                piece,
-                engine=context.engine,
-                generator=context.stream.child("attack"),
-                batch_size=context.batch_size,
-                stage=f"attack {number}",
-            )
-            hit = (result.success & result.clean_right).nonzero()[:, 0][: self.samples - count]
-            count, tried = count + len(hit), tried + len(piece)
-            if len(hit):
-                images.append(piece[hit])
-                found.append(result.images[hit])
-            context.tell("attacking training images", min(count, self.samples), self.samples)
-        if not images:
-            return None, data.images[:0], tried
-        return Batch.concat(images), torch.cat(found), tried
+        found = fooled_images(self.attack, self.samples, model, data, context)
+        return found.clean, found.images, found.tried
 
 
 def _status(trace: dict[str, Any], regions: int) -> Status:

@@ -20,14 +20,14 @@ KIND = "weight-patch-decoupled"
 def with_patch(model: nn.Module, patch: LayerPatch) -> nn.Module:
     """A copy of the model with the patch added to its layer; saved and opened like the model."""
     copied = copy.deepcopy(model)
-    layer = _linear_layers(copied)[patch.layer - 1]
+    layer = linear_layers(copied)[patch.layer - 1]
     with torch.no_grad():
         layer.weight.add_(torch.from_numpy(patch.change).to(layer.weight))
     return copied
 
 
-def _linear_layers(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of the model's tail, in order."""
+def linear_layers(model: nn.Module) -> list[nn.Linear]:
+    """The modules of the model's last fully connected layers, in order."""
     tail = read_tail(model)
     assert tail is not None, "patches are made for models with a tail"
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
@@ -47,7 +47,7 @@ class Decoupled(nn.Module):
 
     def __init__(self, original: nn.Module) -> None:
         super().__init__()
-        layers = _linear_layers(original)
+        layers = linear_layers(original)
         self.head = _before(original, layers[0])
         self.deciding = nn.ModuleList(copy.deepcopy(layer) for layer in layers[:-1])
         self.carrying = nn.ModuleList(copy.deepcopy(layer) for layer in layers)
@@ -83,11 +83,17 @@ def _before(model: nn.Module, first: nn.Module) -> nn.Sequential:
 
 def decoupled(model: nn.Module, patch: LayerPatch) -> Decoupled:
     """The decoupled network with the patch in its carrying weights."""
-    made = Decoupled(model)
+    made = decoupled_copy(model)
     with torch.no_grad():
         weight = made.carrying[patch.layer - 1].weight
         assert isinstance(weight, nn.Parameter)
         weight.add_(torch.from_numpy(patch.change).to(weight))
+    return made
+
+
+def decoupled_copy(model: nn.Module) -> Decoupled:
+    """The decoupled network that still says what the model says; saved where the model can be."""
+    made = Decoupled(model)
     made.train(model.training)
     try:
         attach(made, {"kind": KIND, "base": spec_of(model)}, files_of(model))

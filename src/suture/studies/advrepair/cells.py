@@ -108,13 +108,15 @@ def _sizes(study: AdvRepairMnist | AdvRepairFeatures) -> tuple[int, ...]:
 
 
 @cache
-def _dataset(name: str) -> Dataset:
+def dataset_of(name: str) -> Dataset:
+    """A data set, read once a process."""
     return data.load(name)
 
 
 @cache
-def _network(name: str, data_name: str, epochs: int) -> nn.Module:
-    dataset = _dataset(data_name)
+def network_of(name: str, data_name: str, epochs: int) -> nn.Module:
+    """A network, trained once a process."""
+    dataset = dataset_of(data_name)
     if name == FOREIGN:
         return network(name, in_shape=dataset.in_shape)
     made = models.build(
@@ -133,8 +135,8 @@ def _mnist(study: AdvRepairMnist, name: str, radius: float, n: int, stream: Stre
     tiers |= {"dgsr_autoattack": "standard"} if study.full or study.autoattack else {}
     with torch_threads(1):  # small networks gain nothing from several
         case = measuring.BallCase(
-            _network(name, study.data, study.epochs),
-            _dataset(study.data),
+            network_of(name, study.data, study.epochs),
+            dataset_of(study.data),
             AdvRepair(attack=PGD(eps=radius), samples=n, shared=study.shared),
             {"network": name, "r": radius, "size": n},
             tiers,

@@ -104,6 +104,29 @@ class AigentMnist(_ImageStudy):
         return test.batch() if self.full else first_of_each(test, self.per_class)
 
 
+@STUDIES.add("aigent-fashion")
+@dataclass(frozen=True, kw_only=True)
+class AigentFashion(_ImageStudy):
+    """The first ``per_class`` Fashion-MNIST test images of every class; the paper has none.
+
+    The networks are convolutional: one trained plainly, one for proofs (Wong & Kolter 2018).
+
+    Attributes:
+        per_class: images of each class; all 10 000 with ``full``.
+    """
+
+    title: ClassVar[str] = "AIGENT on Fashion-MNIST"
+    dataset: ClassVar[str] = "fashion-mnist"
+    radii: ClassVar[tuple[float, float, int]] = (0.1, 0.1, 24)
+    networks: tuple[str, ...] = ("abcrown_homework_fashion_cnn", "kw_fashion_mnist")
+    per_class: int = 60
+
+    def batch(self) -> Batch:
+        """Test images, as many of each class."""
+        test = data.load(self.dataset).test
+        return test.batch() if self.full else first_of_each(test, self.per_class)
+
+
 @STUDIES.add("aigent-cifar")
 @dataclass(frozen=True, kw_only=True)
 class AigentCifar(_ImageStudy):
