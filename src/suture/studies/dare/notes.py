@@ -54,7 +54,7 @@ def _verdict(network: str, rows: list[Row]) -> list[str]:
 
 
 _NOTES = (
-    "One seed, one network of each kind, far smaller than the paper's; the paper names neither its "
+    "One network of each kind, far smaller than the paper's; the paper names neither its "
     "radii nor its budgets. Ours: L∞ 8/255 on CIFAR-10 and 0.1 on Fashion-MNIST for BIM, FGSM and "
     "PGD, all steps taken; C&W with 3 constants of 25 steps, κ = 0; JSMA may change 4 % of the "
     "values (with --full: the attacks' own defaults).",
