@@ -178,13 +178,13 @@ def test_a_network_is_opened_as_everywhere(suture, tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text(
+    Path("theirs.py").write_text(
         "import torch\n"
         "def make():\n"
         "    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
     )
-    words = ("certify", "own:make", "--data", "digits", "--n", 20, "--eps", 0.001, "--method")
+    words = ("certify", "theirs:make", "--data", "digits", "--n", 20, "--eps", 0.001, "--method")
     words = (*words, "ibp", "--json", "--force", "--out", "run")
     refused = suture(*words)
     assert refused.status == 2 and "trust" in refused.err

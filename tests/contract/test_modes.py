@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from suture.attacks import Attack, Square, knowing
 from suture.evaluate import Plan, Subject, Tier, evaluate
 from suture.evaluate.health import signs
-from suture.repairs import Repair, repair
+from suture.repairs import CARE, Repair, repair
 from suture.testing.attacks import same
 from suture.testing.repairs import logits
 from suture.testing.small import digits
@@ -23,8 +23,9 @@ from tests.contract.test_attacks import ATTACKS, every_attack
 from tests.contract.test_repairs import every_repair
 
 
-def network(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def network(shape: tuple[int, int, int], classes: int, hidden: int = 0) -> nn.Sequential:
     """With layers that answer otherwise in train mode, and statistics that a forward would move."""
+    width = 6 * shape[1] * shape[2]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = nn.Sequential(
@@ -33,7 +34,8 @@ def network(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
             nn.ReLU(),
             nn.Dropout(0.5),
             nn.Flatten(),
-            nn.Linear(6 * shape[1] * shape[2], classes),
+            *([nn.Linear(width, hidden), nn.ReLU()] if hidden else []),
+            nn.Linear(hidden or width, classes),
         )
         norm = made[1]
         assert isinstance(norm, nn.BatchNorm2d)
@@ -124,9 +126,9 @@ def test_signs(batch: Batch, model: nn.Sequential):
 
 
 @cache
-def tuned() -> nn.Sequential:
+def tuned(hidden: int = 0) -> nn.Sequential:
     """The same architecture, fitted to some digits."""
-    model, batch = network((1, 8, 8), 10), digits().train.batch(400)
+    model, batch = network((1, 8, 8), 10, hidden), digits().train.batch(400)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(60):
         optimiser.zero_grad()
@@ -140,8 +142,9 @@ def tuned() -> nn.Sequential:
 @every_repair
 def test_repairs(method: Repair):
     images, data = digits().test.batch(30).images, digits().train.batch(200)
-    training, made = mixed(tuned()), []
-    for model in (tuned(), training):
+    given = tuned(hidden=16 if isinstance(method, CARE) else 0)  # CARE scales hidden neurons
+    training, made = mixed(given), []
+    for model in (given, training):
         with unchanged(model):
             made.append(repair(model, data, method, generator=3).model)
     assert made[1].training and not made[0].training
