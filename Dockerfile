@@ -1,6 +1,6 @@
 # suture in a container.
-#   docker build -t suture .                              CPU
-#   docker build -t suture --build-arg TORCH=cu132 .      CUDA 13.2; run with --gpus all
+#   docker build -t suture .                              CUDA (run with --gpus all), and the CPU
+#   docker build -t suture --build-arg INDEX=ADDRESS .    another build of PyTorch, from that index
 #   docker run --rm -v "$PWD:/work" suture audit model.onnx --data pictures/ --size 32 --eps 8/255
 ARG PYTHON=3.12
 
@@ -11,8 +11,8 @@ COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
-# Which of PyTorch's builds: cpu, cu132, …; constraints.txt pins the versions of everything.
-ARG TORCH=cpu
+# Where PyTorch's build comes from; none: what pip brings. constraints.txt pins all versions.
+ARG INDEX=none
 ARG EXTRAS=export,timm,ray
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
     NUMBA_CACHE_DIR=/tmp/numba SUTURE_DATA=/data
@@ -20,9 +20,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt /tmp/constraints.txt
-RUN grep -E '^(torch|torchvision)==' /tmp/constraints.txt > /tmp/torch.txt \
-    && pip install --index-url "https://download.pytorch.org/whl/${TORCH}" \
-        --extra-index-url https://pypi.org/simple -r /tmp/torch.txt
+RUN if [ "${INDEX}" != none ]; then \
+        grep -E '^(torch|torchvision)==' /tmp/constraints.txt > /tmp/torch.txt \
+        && pip install --index-url "${INDEX}" -r /tmp/torch.txt; fi
 COPY --from=build /wheels /wheels
 RUN pip install -c /tmp/constraints.txt "$(ls /wheels/suture-*.whl)[${EXTRAS}]" && rm -r /wheels
 RUN useradd --create-home suture && mkdir /work /data && chown suture /work /data
