@@ -47,6 +47,8 @@ def test_ways_have_their_budgets():
     assert trained.epochs == budget.training_epochs(trained.steps)
     assert made.grid.epochs == made.grid.patience == budget.fgsm_epochs()
     assert {earning.way(n, plan).asked for n in earning.ASKED} == {"attacked", "clean"}
+    shares = {n: earning.way(n, plan).share for n in earning.ASKED}
+    assert shares.pop("as the clean one, no history") == 1 / 60 and set(shares.values()) == {0.5}
 
 
 @pytest.mark.slow

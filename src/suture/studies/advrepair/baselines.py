@@ -50,6 +50,7 @@ class AdvRepairBaselines(Study):
         data: data set.
         epochs: of training the network.
         attacked: balls, and test images, that are attacked for DSR and DGSR; 0 for none.
+        tier: how much that attacker tries: "quick", "standard" (AutoAttack is a part of it).
         seconds: wall time that PRDNN and APRNN may take a layer, and REASSURE a region.
         trades_epochs: of TRADES, on the n clean images.
     """
@@ -63,6 +64,7 @@ class AdvRepairBaselines(Study):
     data: str = "mnist"
     epochs: int = 2
     attacked: int = 0
+    tier: str = "quick"
     seconds: float = 300.0
     trades_epochs: int = 200
 
@@ -182,6 +184,6 @@ def _left(
             ("dsr", clean[: study.attacked]),
             ("dgsr", dataset.test.batch(study.attacked)),
         ):
-            count, _ = measuring.left(fixed, images, radius, "quick")
+            count, _ = measuring.left(fixed, images, radius, study.tier)
             row |= {key: count["right"], f"{key}_n": count["n"]}
     return row

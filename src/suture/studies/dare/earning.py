@@ -29,12 +29,13 @@ from suture.studies.dare.subject import AllSteps, DarePlan, prepared
 STEPS, EPOCHS, FORWARD, BACKWARD = 5, 6, 1, 2
 """Of the attack within tuning; passes over the images for each setting; cost of a pass."""
 PLAIN, MEAN, FGSM, TRAINED = "DARE", "mean of the tutors", "FGSM tuning", "PGD training"
-ASKED = {
+ASKED: dict[str, dict[str, Any]] = {
     "asked, last layer but one": {"p": 1},
     "asked, a layer deeper": {"p": 2},
     "asked, logits": {"p": 0},
     "as the clean one, last layer but one": {"p": 1, "asked": "clean"},
     "as the clean one, logits": {"p": 0, "asked": "clean"},
+    "as the clean one, no history": {"p": 1, "asked": "clean"},
 }
 """The extension: who is asked (the attacked image or the clean one), and the layer watched."""
 WAYS = (PLAIN, *ASKED, MEAN, FGSM, TRAINED)
@@ -77,7 +78,10 @@ def way(name: str, plan: DarePlan, history: str = "history", tutors: int = 1) ->
     budget = EqualPasses(round(study.looked * (1 - dare.held_out)), tutors, len(study.rates))
     if name in ASKED:
         attack = AllSteps(eps=eps, steps=STEPS, step_size=eps / 2)
-        return DARE(history=history, grid=grid, adversary=attack, **ASKED[name])  # type: ignore[arg-type]
+        # Without a history the last epoch alone is asked.
+        share = 1 / study.epochs if name.endswith("no history") else dare.share
+        given: dict[str, Any] = {"adversary": attack, "share": share, **ASKED[name]}
+        return replace(dare, **given)
     if name == FGSM:
         grid = _grid(plan, budget.fgsm_epochs())
         return AdversarialTuning(attack=plan.attacks["FGSM"], grid=grid)
