@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from suture.engine import Engine, Inline, Ledger, Processes, Recorded, plain
@@ -33,6 +33,8 @@ TREES = st.recursive(
 
 
 @given(TREES)
+@example({"\u0000": "00"})
+@example([{"\u0000": {"\u0000": ["tensor", "0"]}}])
 @settings(max_examples=60, deadline=None)
 def test_plain_data_comes_back_as_it_was(value):
     assert plain.from_bytes(plain.to_bytes(value)) == value

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from suture.errors import BundleError
 
-_MARK = "\u0000"
+_MARK = "\u0000"  # the key of what JSON has no value for, and of dicts that have this key
 
 
 def to_bytes(value: Any) -> bytes:
@@ -54,7 +54,8 @@ def _lower(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {_MARK: ["tensor", name]}
     if isinstance(value, dict):
         assert all(isinstance(key, str) for key in value), "keys are texts"
-        return {key: _lower(part, tensors) for key, part in value.items()}
+        lowered = {key: _lower(part, tensors) for key, part in value.items()}
+        return {_MARK: ["dict", lowered]} if _MARK in value else lowered
     if isinstance(value, (list, tuple)):
         return [_lower(part, tensors) for part in value]
     if isinstance(value, np.generic):
@@ -64,10 +65,16 @@ def _lower(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 def _lift(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict) and _MARK in value:
-        kind, name = value[_MARK]
-        return tensors[name].numpy() if kind == "array" else tensors[name]
+        kind, what = value[_MARK]
+        if kind == "dict":
+            return _parts(what, tensors)
+        return tensors[what].numpy() if kind == "array" else tensors[what]
     if isinstance(value, dict):
-        return {key: _lift(part, tensors) for key, part in value.items()}
+        return _parts(value, tensors)
     if isinstance(value, list):
         return [_lift(part, tensors) for part in value]
     return value
+
+
+def _parts(value: dict[str, Any], tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {key: _lift(part, tensors) for key, part in value.items()}
