@@ -241,7 +241,7 @@ def _assembled(
 
 
 def _rule(regions: Regions, settings: PatchSettings) -> Rule:
-    if regions.labels is None:
+    if regions.labels is None or settings.guidance == "one":
         return "none"
     if settings.guidance == "untargeted":
         return "label"

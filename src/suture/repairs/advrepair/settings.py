@@ -19,8 +19,8 @@ class PatchSettings:
         attack: finds the adversarial inputs; L∞, its ``eps`` is the radius r of the balls.
         samples: balls repaired, n: training images that are classified right and then fooled.
         guidance: a patch per ball ("property"), per class ("untargeted"), per pair of class and
-            runner-up ("targeted"), or "one" for all, which then has to read its input (ours).
-            Balls of one class that overlap share a patch.
+            runner-up ("targeted"), or "one" for all, which has to read its input and answers
+            inside of balls only (ours). Balls of one class that overlap share a patch.
         patch: hidden layers, "small" (64-64-16), "large" (256-256-64), or "constant": a bias and
             nothing else, the control row.
         shared: hidden layers, from the input on, that all patches have in common; they are drawn

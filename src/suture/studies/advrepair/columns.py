@@ -160,8 +160,9 @@ def features_notes(rows: list[Row]) -> list[str]:
 
 
 def acasxu(rows: list[Row]) -> list[Table]:
-    """One row a network, their sum or mean; the constant patches in a table of their own."""
-    made = [_property_2(rows, patch) for patch in ("AdvRepair", "constant patch")]
+    """One row a network, their sum or mean; each kind of patch in a table of its own."""
+    kinds = dict.fromkeys(row["patch"] for row in rows)
+    made = [_property_2(rows, patch) for patch in kinds]
     return [table for table in made if table.rows]
 
 
