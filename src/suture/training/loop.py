@@ -70,7 +70,7 @@ def train(
     Raises:
         ModelError: wrong logits, nothing to train, or a loss that is no longer a number.
         DataError: no training images.
-        ArgumentError: ``patience`` without validation images, ``resume`` without ``history``.
+        ArgumentError: ``patience`` without validation images, or ``resume`` without ``history``.
         StorageError: the folder holds a history already, or cannot be written.
         BundleError: the history to resume was altered or belongs to another run.
         EngineError: one of several processes failed.
@@ -82,17 +82,16 @@ def train(
     if history is not None:
         place = HistoryPlace(Path(history), retention)
         recording = Recording.of(place, config, seed, fingerprint(dataset))
-    trained = copy.deepcopy(model).cpu()
-    body = partial(_train, trained, dataset, config, seed, torch.device(device))
+    given = copy.deepcopy(model).cpu()
     found = (engine or Inline()).together(
-        body,
+        partial(_train, given, dataset, config, seed, torch.device(device)),
         Crew(processes, checkpoint_minutes),
         device=str(device),
         point=recording.restored(model) if recording and resume else None,
         tell=on_progress or _unheard,
         keep=_forgotten if recording is None else recording.keep,
     )
-    return _result(trained.to(device), found, history)
+    return _result(given.to(device), found, history)
 
 
 def _result(model: nn.Module, found: dict[str, Any], history: Path | None) -> TrainResult:
