@@ -31,9 +31,10 @@ from suture.cli.fields import Settings, fields_of_chosen
 from suture.cli.opening import (
     Model,
 )
-from suture.cli.options import Keeping, Opening, Spreading, grouped
+from suture.cli.options import Keeping, Opening, Spreading, TrainingTogether, grouped
 from suture.cli.repaired import repair_facts, repair_text
 from suture.data import Dataset
+from suture.engine import Crew
 from suture.pipeline import repair as repair_in
 from suture.repairs import REPAIRS, Repair
 from suture.settings import assignments
@@ -68,6 +69,7 @@ def command(
     *,
     opening: Opening,
     spreading: Spreading,
+    together: TrainingTogether,
     keeping: Keeping,
 ) -> None:
     """Repair a classifier; the repaired one is kept in the run folder.
@@ -78,6 +80,7 @@ def command(
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
+    repair.check_crew(Crew(together.processes, together.checkpoint_minutes))
     _look_ahead(repair, dataset)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
@@ -95,6 +98,8 @@ def command(
             engine=spread,
             batch_size=batch_size,
             on_progress=bars,
+            processes=together.processes,
+            checkpoint_minutes=together.checkpoint_minutes,
         )
     run.info["notes"] = [t for t in (*noted(), result.trace.get("why"), _MEASURE) if t]
     run.finish()

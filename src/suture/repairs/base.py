@@ -244,7 +244,7 @@ class Repair(ABC):
                 changes the number of classes or gives non-finite logits on the training images.
         """
         crew = Crew(processes, checkpoint_minutes)
-        self._check_crew(crew)
+        self.check_crew(crew)
         context = Context.of(generator, engine, batch_size, on_progress, crew)
         if isinstance(data, str | Path):
             data = load(data)
@@ -272,7 +272,8 @@ class Repair(ABC):
         """Whether several processes can share its training."""
         return False
 
-    def _check_crew(self, crew: Crew) -> None:
+    def check_crew(self, crew: Crew) -> None:
+        """Raise ``ArgumentError`` for several processes where there is no training to share."""
         if crew.processes > 1 and not self.trains_together:
             name = Repair.registry.name_of(type(self)) or type(self).__name__
             raise ArgumentError(
