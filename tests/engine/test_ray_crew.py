@@ -29,9 +29,8 @@ PGD_TRAINING = PGDTraining(
     eps=0.05, steps=3, epochs=3, held_out=0.1, judged=20, judged_epochs=1, judge_steps=2,
     step_images=20,
 )  # fmt: skip
-CERTIFIED = CrownIBP(
-    eps=0.02, schedule=Schedule(epochs=3, batch_size=20, optimiser="adam", step_at=(), ramp=Ramp(1, 1))
-)  # fmt: skip
+SCHEDULE = Schedule(epochs=3, batch_size=20, optimiser="adam", step_at=(), ramp=Ramp(1, 1))
+CERTIFIED = CrownIBP(eps=0.02, schedule=SCHEDULE)
 
 
 @pytest.fixture(scope="module")
