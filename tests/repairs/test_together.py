@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from suture.attacks import PGD
+from suture.certify import certify_images
 from suture.engine import Crew, Inline, Share
 from suture.engine.together import launch
 from suture.errors import ArgumentError
@@ -164,3 +165,20 @@ def test_a_chain_shares_what_can_be_shared():
 def test_wrong_crews_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ArgumentError, match=r"processes >= 1|minutes > 0"):
         repair(trained(), images(100), PGDTraining(**BRIEF), **wrong)
+
+
+def test_bf16_wants_a_cuda_device():
+    with pytest.raises(ArgumentError, match="a CUDA device, for bf16; got --device cpu"):
+        repair(trained(), images(100), PGDTraining(**BRIEF, precision="bf16"))
+    with pytest.raises(ArgumentError, match="precision"):
+        PGDTraining(precision="fp16")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="precision"):
+        CrownIBP(precision="bf16")  # type: ignore[call-arg]
+
+
+def test_certificates_refuse_autocast():
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ArgumentError, match=r"got torch\.autocast, which rounds to 16 bits"),
+    ):
+        certify_images(trained(), images(2), 0.01, "ibp")

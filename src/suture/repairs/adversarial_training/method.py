@@ -66,6 +66,8 @@ class AdversarialTraining(Repair):
         clip: largest norm of a gradient; 0 for none.
         awp: γ of adversarial weight perturbation (Wu et al. 2020, arXiv:2004.05884), relative to
             each layer's norm; 0 for none. A third more time a step with three inner steps.
+        precision: "bf16" trains by autocast on a CUDA device, weights and their averages stay
+            float32; the judge computes in float32.
         held_out: share of the training images that judges.
         judged: of those, how many are attacked, at most.
         judged_epochs: how many of the last epochs are judged.
@@ -96,6 +98,7 @@ class AdversarialTraining(Repair):
     augment: Augment = "shift"
     clip: float = 0.0
     awp: float = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
     held_out: float = 0.05
     judged: int = 1000
     judged_epochs: int = 5
@@ -134,6 +137,7 @@ class AdversarialTraining(Repair):
             "label_smoothing in [0, 1)": 0 <= self.label_smoothing < 1,
             f"augment out of {', '.join(get_args(Augment))}": self.augment in get_args(Augment),
             "clip, awp >= 0": min(self.clip, self.awp) >= 0,
+            'precision "float32" or "bf16"': self.precision in ("float32", "bf16"),
             "held_out in (0, 1)": 0 < self.held_out < 1,
             "limit >= 0, in points": self.limit >= 0,
             "samples >= 20, or None": self.samples is None or self.samples >= 20,
@@ -218,6 +222,7 @@ class AdversarialTraining(Repair):
         started: float,
     ) -> RepairResult:
         check_processes(context.crew.processes, self.step_images, len(looked))
+        self._check_precision(looked.images.device)
         judge = self._judge(held, context)
         before = judge(model)
         floor, stream = before.clean - self.limit / 100, context.stream
@@ -234,6 +239,14 @@ class AdversarialTraining(Repair):
         if self.judged < len(held):
             attacked = halves(held, self.judged / len(held), stream)[1]
         return Judge(held, attacked, self.eps, self.judge_steps, stream, context.batch_size)
+
+    def _check_precision(self, device: torch.device) -> None:
+        if self.precision == "bf16" and device.type != "cuda":
+            raise ArgumentError(
+                expected="a CUDA device, for bf16",
+                got=f"--device {device}",
+                remedy="Set precision=float32, or --device cuda.",
+            )
 
     def _planned(self, run: AdversarialLoop, context: Context, work: str, started: float) -> int:
         """The epochs; those that fit into the minutes, or that a run has planned before."""

@@ -73,7 +73,9 @@ class Steps:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.method.schedule, self.method.lr, done)
         dropout = self.stream.child("dropout").child(epoch).child(index).child(self.share.rank)
-        with own_random_state(dropout, self.device):
+        half = self.method.precision == "bf16"
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        with own_random_state(dropout, self.device), autocast:
             return self._taken(piece, epoch, single)
 
     def _taken(self, piece: Tensor, epoch: int, single: bool) -> Tensor:
