@@ -112,6 +112,11 @@ class TrainingTogether:
         ),
     ] = MINUTES
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """As repairs and training take it."""
+        return {"processes": self.processes, "checkpoint_minutes": self.checkpoint_minutes}
+
 
 @dataclass(frozen=True)
 class Keeping:

@@ -80,8 +80,7 @@ def command(
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
-    repair.check_crew(Crew(together.processes, together.checkpoint_minutes))
-    _look_ahead(repair, dataset)
+    _look_ahead(repair, dataset, together)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
     spread = spreading.start()
@@ -98,8 +97,7 @@ def command(
             engine=spread,
             batch_size=batch_size,
             on_progress=bars,
-            processes=together.processes,
-            checkpoint_minutes=together.checkpoint_minutes,
+            **together.how,
         )
     run.info["notes"] = [t for t in (*noted(), result.trace.get("why"), _MEASURE) if t]
     run.finish()
@@ -108,8 +106,9 @@ def command(
     emit(keeping.as_json, facts, repair_text(facts))
 
 
-def _look_ahead(repair: Repair, dataset: Dataset) -> None:
+def _look_ahead(repair: Repair, dataset: Dataset, together: TrainingTogether) -> None:
     """Says what is missing or in vain before anything is begun."""
+    repair.check_crew(Crew(together.processes, together.checkpoint_minutes))
     if isinstance(eps := repair.threat.get("eps"), float):
         reachable(repair.threat.get("norm", "linf"), eps, dataset)
     seen = repair.seen(dataset)

@@ -112,9 +112,8 @@ def command(
             history=checkpoints,
             device=check_device(device),
             on_progress=partial(_tell, bars),
-            processes=together.processes,
+            **together.how,
             engine=spread,
-            checkpoint_minutes=together.checkpoint_minutes,
             retention=remembering.retention,
             resume=checkpoints is not None and (resume or resumed() is not None),
         )
