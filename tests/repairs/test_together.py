@@ -31,11 +31,8 @@ from suture.repairs import (
     repair,
 )
 from suture.repairs.a5 import Defence
-from suture.repairs.adversarial_training.inner import uniform
-from suture.repairs.adversarial_training.steps import each_drawn
 from suture.repairs.certified_training import Ramp, Schedule
 from suture.repairs.dare import Grid
-from suture.rng import Stream
 from suture.testing.small import digits, trained
 from suture.types import Batch
 
@@ -125,18 +122,6 @@ def test_two_processes_give_the_weights_of_one():
     assert len(kept) == sum(
         method.epochs if hasattr(method, "epochs") else method.schedule.epochs for method in METHODS
     ) + 1  # fmt: skip
-
-
-def test_an_image_draws_the_same_in_whatever_part_of_a_batch():
-    draw = partial(
-        uniform,
-    )
-    made = partial(each_drawn, lambda shape, generator: draw(shape, 0.3, generator), (1, 4, 4))
-    whole = made(torch.arange(9), Stream(1))
-    parts = [made(Share(rank, 2).own(torch.arange(9)), Stream(1)) for rank in range(2)]
-    assert torch.equal(torch.cat(parts)[torch.tensor([0, 5, 1, 6, 2, 7, 3, 8, 4])], whole)
-    assert whole.abs().max() <= 0.3 and len(whole.unique()) > 140, "every image its own"
-    assert not torch.equal(made(torch.arange(9), Stream(2)), whole), "every epoch its own"
 
 
 @pytest.mark.parametrize(

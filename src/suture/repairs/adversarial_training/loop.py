@@ -1,8 +1,8 @@
 """The loop of adversarial training: epochs on attacked images, an average, and a judge.
 
 A point to resume from is kept after every epoch, and after some minutes within one. All random
-numbers are functions of the seed, the epoch and an image's position or the step: a resumed training
-ends with the weights of an unbroken one, and several processes draw what one would.
+numbers are functions of the seed, the epoch and the step: a resumed training ends with the weights
+of an unbroken one, and several processes draw what one would.
 """
 
 from __future__ import annotations

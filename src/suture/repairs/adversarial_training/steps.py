@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +14,7 @@ from suture.repairs.adversarial_training.perturbation import perturbed
 from suture.repairs.adversarial_training.rates import rate
 from suture.repairs.adversarial_training.suffix import Suffix
 from suture.repairs.tuning import orders
-from suture.rng import Stream, bits
+from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.fitting import own_random_state
 from suture.types import Batch
@@ -34,8 +33,7 @@ class Steps:
         method: its attack, its loss, its settings; images are attacked with its reach.
         part: what learns.
         images: clean ones to train on.
-        stream: order, augmentation and starts are functions of it, the epoch and an image's
-            position.
+        stream: order, augmentation and starts are functions of it, the epoch and the step.
         share: this process' part of every batch.
     """
 
@@ -76,14 +74,15 @@ class Steps:
         half = self.method.precision == "bf16"
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=half)
         with own_random_state(dropout, self.device), autocast:
-            return self._taken(piece, epoch, single)
+            return self._taken(piece, epoch, index, single)
 
-    def _taken(self, piece: Tensor, epoch: int, single: bool) -> Tensor:
+    def _taken(self, piece: Tensor, epoch: int, index: int, single: bool) -> Tensor:
         own = self.share.own(piece)
         images, labels = self._batch(own, epoch)
-        starts = self.stream.child("start").child(epoch)
+        starts = self.stream.child("start").child(epoch).child(index).generator()
         noise = self._by_noise if single else self.method.noise
-        offsets = each_drawn(noise, tuple(images.shape[1:]), own, starts).to(images)
+        # Drawn for the whole batch: every process takes its rows of what one would draw.
+        offsets = self.share.own(noise((len(piece), *images.shape[1:]), starts)).to(images)
         attacked = (self._by_one_step if single else self._attacked)(images, labels, offsets)
         loss, gradients = self._gradients(images, attacked, labels, len(piece))
         for parameter, gradient in zip(self.part.parameters, gradients, strict=True):
@@ -152,23 +151,3 @@ class Steps:
         *gradients, mean = self.share.mean([*found, loss.detach()[None]], len(images), batch)
         assert mean is not None, "the loss itself is a number"
         return mean[0], tuple(gradients)
-
-
-Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]
-
-
-def each_drawn(draw: Draw, shape: tuple[int, ...], positions: Tensor, stream: Stream) -> Tensor:
-    """What ``draw`` makes for each image, ``(n, …)``, whatever batch or process it is in.
-
-    Args:
-        draw: takes ``(1, *shape)`` and a generator.
-        shape: of one image.
-        positions: int64 ``(n,)``, the images' places among those that are trained on.
-        stream: the epoch's.
-    """
-    generator, keys = torch.Generator(), bits(positions.cpu(), stream.key & _POSITIVE) & _POSITIVE
-    parts = [draw((1, *shape), generator.manual_seed(key)) for key in keys.tolist()]
-    return torch.cat(parts)
-
-
-_POSITIVE = (1 << 63) - 1
