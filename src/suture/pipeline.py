@@ -17,6 +17,7 @@ from suture.certify import save_all
 from suture.certify.promise import FILE as PROMISE
 from suture.data import Dataset
 from suture.engine import Engine, Inline, Recorded, Run
+from suture.engine.share import MINUTES
 from suture.evaluate import Evaluation, Plan, Record, Role, Subject, decisions, evaluate
 from suture.repairs import Repair, RepairResult
 from suture.rng import Stream
@@ -102,6 +103,8 @@ def repair(
     engine: Engine | None = None,
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
+    processes: int = 1,
+    checkpoint_minutes: float = MINUTES,
 ) -> RepairResult:
     """Repair, and keep the repaired model and the trace among the run's artifacts."""
     run.note_parts(repair=repr(method), data=repr(dataset))
@@ -112,6 +115,8 @@ def repair(
         engine=recorded(engine, run),
         batch_size=batch_size,
         on_progress=on_progress,
+        processes=processes,
+        checkpoint_minutes=checkpoint_minutes,
     )
     trace = {key: value for key, value in result.trace.items() if key not in result.artifacts}
     write_json(run.artifacts / "trace.json", trace | {"status": result.status.name.lower()})

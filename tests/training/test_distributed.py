@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from suture import models
+from suture.engine import Share
 from suture.errors import ArgumentError, DependencyError
 from suture.testing.small import digits
 from suture.training import History, TrainConfig, train
-from suture.training.distributed import Share
 
 CONFIG = TrainConfig(epochs=2, batch_size=50, optimiser="sgd", lr=0.05, augment="crop-rotate")
 
 
 def test_a_batch_is_shared_out_whole():
     positions = torch.arange(7)
-    parts = [Share(None, rank, 3).own(positions) for rank in range(3)]
+    parts = [Share(rank, 3).own(positions) for rank in range(3)]
     assert sorted(torch.cat(parts).tolist()) == list(range(7))
     assert {len(part) for part in parts} == {2, 3}
 

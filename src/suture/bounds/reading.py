@@ -18,7 +18,7 @@ from suture.bounds.affine import BatchNorm, Conv, Linear, Scale, average_pool
 from suture.bounds.network import Input, Network, Node, Op, Shape, shape_after
 from suture.bounds.pooling import MaxPool
 from suture.bounds.shapes import Add, Mean, Pad, PermuteOp, ReshapeOp, Slice, whole
-from suture.errors import ModelError
+from suture.errors import ArgumentError, ModelError
 from suture.models.layers import LEAVES, Affine, Normalise
 from suture.models.layers import Permute as PermuteLayer
 from suture.models.layers import Reshape as ReshapeLayer
@@ -34,7 +34,14 @@ def read(model: nn.Module, in_shape: Shape) -> Network:
 
     Raises:
         ModelError: a layer that bounds do not know; it is named.
+        ArgumentError: inside ``torch.autocast``: what is rounded to 16 bits bounds nothing.
     """
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        raise ArgumentError(
+            expected="bounds in the precision of their tensors",
+            got="torch.autocast, which rounds to 16 bits",
+            remedy="Leave the autocast block before bounds or certificates are made.",
+        )
     known = getattr(model, "bounds_network", None)
     if known is not None:
         found: Network = known(in_shape)

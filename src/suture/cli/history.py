@@ -9,7 +9,17 @@ import torch
 import typer
 
 from suture import loading
-from suture.cli.common import Bars, BatchSize, Data, Json, emit, open_data, timed
+from suture.cli.common import (
+    Bars,
+    BatchSize,
+    Data,
+    Device,
+    Json,
+    check_device,
+    emit,
+    open_data,
+    timed,
+)
 from suture.errors import ArgumentError
 from suture.repairs.dare import effective, epochs_told, from_history
 from suture.report.history import history_drawing, history_table
@@ -26,16 +36,17 @@ def command(
     ] = "validation",
     picture: Annotated[Path | None, typer.Option(help="Draw it: an .svg file to write.")] = None,
     batch_size: BatchSize = 256,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """What every remembered epoch of a training knows: accuracy, and where the last one is wrong.
 
     Example: suture history runs/cnn --data mnist --picture history.svg
     """
-    dataset = open_data(data)
-    batch = _images(dataset.splits, split, n)
+    place, dataset = check_device(device), open_data(data)
+    batch = _images(dataset.splits, split, n).to(place)
     with timed() as clock, Bars():
-        memory, model = from_history(str(run), 1.0), loading.load(str(run))
+        memory, model = from_history(str(run), 1.0), loading.load(str(run), device=place)
         told = epochs_told(model, memory, batch, batch_size)
     rows = [{**vars(row), "n": len(batch)} for row in told]
     facts: dict[str, Any] = {

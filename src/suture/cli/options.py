@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+import typer
 from torch import nn
 
 from suture.cli.common import Device, Force, Json, Out, Seed, check_device
@@ -27,6 +28,7 @@ from suture.cli.opening import (
 )
 from suture.data import Dataset
 from suture.engine import Engine, Run
+from suture.engine.share import MINUTES
 from suture.loading import load
 
 
@@ -88,6 +90,32 @@ class Spreading:
     def start(self, threads: int | None = None) -> Engine:
         """The engine; ``threads`` of inline work, ``None`` for this process'."""
         return make_engine(self.engine, self.workers, self.address, threads)
+
+
+@dataclass(frozen=True)
+class TrainingTogether:
+    """How many train, and what a crash may cost."""
+
+    panel: ClassVar[str] = "Training by several processes"
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Train together, each on its share of a batch; of this machine, or with --engine "
+            "ray of the cluster.",
+            min=1,
+        ),
+    ] = 1
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-minutes", help="Between two points to resume from, within an epoch."
+        ),
+    ] = MINUTES
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """As repairs and training take it."""
+        return {"processes": self.processes, "checkpoint_minutes": self.checkpoint_minutes}
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,10 @@ from suture.cli.fields import Settings, fields_of_chosen
 from suture.cli.opening import (
     Model,
 )
-from suture.cli.options import Keeping, Opening, Spreading, grouped
+from suture.cli.options import Keeping, Opening, Spreading, TrainingTogether, grouped
 from suture.cli.repaired import repair_facts, repair_text
 from suture.data import Dataset
+from suture.engine import Crew
 from suture.pipeline import repair as repair_in
 from suture.repairs import REPAIRS, Repair
 from suture.settings import assignments
@@ -68,6 +69,7 @@ def command(
     *,
     opening: Opening,
     spreading: Spreading,
+    together: TrainingTogether,
     keeping: Keeping,
 ) -> None:
     """Repair a classifier; the repaired one is kept in the run folder.
@@ -78,7 +80,7 @@ def command(
     flags = {"norm": norm, "eps": eps, "queries": queries, "steps": steps}
     flags |= {"samples": samples, "epochs": epochs}
     repair = make_repair(method, against, assignments(settings or []), **flags)
-    _look_ahead(repair, dataset)
+    _look_ahead(repair, dataset, together)
     repair = repair.beside(Path(model))
     classifier = opening.model(model, dataset)
     spread = spreading.start()
@@ -95,6 +97,7 @@ def command(
             engine=spread,
             batch_size=batch_size,
             on_progress=bars,
+            **together.how,
         )
     run.info["notes"] = [t for t in (*noted(), result.trace.get("why"), _MEASURE) if t]
     run.finish()
@@ -103,8 +106,9 @@ def command(
     emit(keeping.as_json, facts, repair_text(facts))
 
 
-def _look_ahead(repair: Repair, dataset: Dataset) -> None:
+def _look_ahead(repair: Repair, dataset: Dataset, together: TrainingTogether) -> None:
     """Says what is missing or in vain before anything is begun."""
+    repair.check_crew(Crew(together.processes, together.checkpoint_minutes))
     if isinstance(eps := repair.threat.get("eps"), float):
         reachable(repair.threat.get("norm", "linf"), eps, dataset)
     seen = repair.seen(dataset)

@@ -29,9 +29,10 @@ from suture.cli.common import (
 )
 from suture.cli.engines import begin, resumed
 from suture.cli.fields import Settings, fields_of
-from suture.cli.options import grouped
+from suture.cli.options import Spreading, TrainingTogether, grouped
 from suture.engine import Run
 from suture.engine.threads import use_fitting_threads
+from suture.errors import ArgumentError
 from suture.evaluate import decisions
 from suture.evaluate.metrics import clopper_pearson
 from suture.rng import Stream
@@ -77,20 +78,20 @@ def command(
     out: Out = None,
     force: Force = False,
     settings: Settings = None,
-    processes: Annotated[
-        int, typer.Option(help="Train together, each on its share of a batch.", min=1)
-    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     as_json: Json = False,
     *,
     remembering: Remembering,
+    together: TrainingTogether,
+    spreading: Spreading,
 ) -> None:
     """Train a classifier and keep its history, an epoch at a time.
 
     Example: suture train cnn --data mnist --epochs 5 --out runs/cnn
     """
+    _check_engine(spreading, together)
     dataset = open_data(data, size)
     dataset.train.batch(1)  # says what is missing before anything is begun
     config = _config(settings, PATIENCE if len(dataset.validation) else 0)
@@ -102,7 +103,7 @@ def command(
     run = _opened(resume, out, force, title=f"{arch} trained on {data}", seed=seed)
     run.note_parts(model=arch, data=repr(dataset), training=repr(config))
     checkpoints = run.folder / "checkpoints" if remembering.history else None
-    with run, timed() as clock, Bars() as bars:
+    with run, spreading.start() as spread, timed() as clock, Bars() as bars:
         result = train(
             model,
             dataset,
@@ -111,7 +112,8 @@ def command(
             history=checkpoints,
             device=check_device(device),
             on_progress=partial(_tell, bars),
-            processes=processes,
+            **together.how,
+            engine=spread,
             retention=remembering.retention,
             resume=checkpoints is not None and (resume or resumed() is not None),
         )
@@ -128,6 +130,17 @@ def command(
     }
     run.finish()
     emit(as_json, facts, _text(facts))
+
+
+def _check_engine(spreading: Spreading, together: TrainingTogether) -> None:
+    """One training has no pieces: an engine is of use where its processes train together."""
+    if spreading.engine == "inline" or (spreading.engine == "ray" and together.processes > 1):
+        return
+    raise ArgumentError(
+        expected="--engine ray with --processes 2 or more, or none",
+        got=f"--engine {spreading.engine} --processes {together.processes}",
+        remedy="On this machine --processes alone is enough.",
+    )
 
 
 def _tell(bars: Bars, at: Progress) -> None:

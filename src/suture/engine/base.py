@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 from suture.engine import sharing
 from suture.engine.outcomes import Outcome
+from suture.engine.share import Body, Crew, Heard, alone
 from suture.engine.sharing import Handle
+from suture.engine.together import launch
 from suture.errors import EngineError, require
 from suture.rng import Stream
 from suture.types import OnDone
@@ -136,6 +138,33 @@ class Engine(ABC):
         Args:
             instead_of: a stage whose kept results are no longer needed.
         """
+
+    def together(
+        self,
+        body: Body,
+        crew: Crew,
+        *,
+        device: str = "cpu",
+        point: Any = None,
+        tell: Heard,
+        keep: Callable[[Any], None],
+    ) -> Any:
+        """``body(share)`` in processes that train together; the first one's plain result.
+
+        Args:
+            body: can be sent to another process, where there are several.
+            crew: how many, and how often a point to resume from is kept.
+            device: "cpu", or "cuda" for one accelerator a process.
+            point: what to go on from; ``None`` from the beginning.
+            tell, keep: hear the first process' reports, and its points to resume from.
+
+        Raises:
+            DependencyError: Lightning Fabric is not installed.
+            EngineError: a process failed.
+        """
+        if crew.processes == 1:
+            return alone(body, crew, point, tell, keep)
+        return launch(body, crew, device=device, point=point, tell=tell, keep=keep)
 
     @abstractmethod
     def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:

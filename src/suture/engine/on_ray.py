@@ -19,7 +19,9 @@ from suture.engine.base import Calls, Engine, Result, require_idle
 from suture.engine.calling import final, readable
 from suture.engine.outcomes import Failure, Outcome, lost_worker, out_of_memory, out_of_time
 from suture.engine.packing import pack, unpack
+from suture.engine.ray_crew import RayCrew
 from suture.engine.remote import answer, parts_of
+from suture.engine.share import Body, Crew, Heard, alone
 from suture.engine.threads import available_cores
 from suture.errors import DependencyError, EngineError
 
@@ -172,6 +174,23 @@ class Ray(Engine):
         """Items in flight: one per worker, and as many again so that none waits for us."""
         # A limit is counted from the submission: nothing may queue then.
         return self.workers if self._wanted or self.seconds else 2 * self.workers
+
+    def together(
+        self,
+        body: Body,
+        crew: Crew,
+        *,
+        device: str = "cpu",
+        point: Any = None,
+        tell: Heard,
+        keep: Callable[[Any], None],
+    ) -> Any:
+        if crew.processes == 1:
+            return alone(body, crew, point, tell, keep)
+        self._connect()
+        return RayCrew(_ray(), crew, self._threads, device, self.retries, tell, keep, point).run(
+            body
+        )
 
     @property
     def workers(self) -> int:

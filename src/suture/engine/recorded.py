@@ -9,6 +9,7 @@ from typing import Any
 from suture.engine.base import Calls, Engine, Item, Result, arguments
 from suture.engine.ledger import Ledger
 from suture.engine.outcomes import Failure, Outcome
+from suture.engine.share import Body, Crew
 from suture.rng import Stream
 
 GIVE_UP = 8
@@ -94,6 +95,9 @@ class Recorded(Engine):
         self.ledger.put(stage, work, 0, value)
         if instead_of is not None:
             self.ledger.drop(instead_of, work)
+
+    def together(self, body: Body, crew: Crew, **how: Any) -> Any:
+        return self.engine.together(body, crew, **how)
 
     def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
         return self.engine.run(fn, calls)

@@ -43,7 +43,7 @@ def serve(pipe: Connection, threads: int, seconds: float | None) -> None:
 
 
 def answer(work: bytes, index: int, attempt: int, seconds: float | None) -> bytes:
-    """An item's packed outcome; what cannot be sent becomes a failure that can."""
+    """An item's packed outcome."""
     try:
         fn, args = unpack(work)
         fn = unpack(fn) if isinstance(fn, bytes) else fn
@@ -55,7 +55,11 @@ def answer(work: bytes, index: int, attempt: int, seconds: float | None) -> byte
             'if __name__ == "__main__".',
         )
         return pack(Outcome(index, None, Failure(told, attempt, 0.0), attempt))
-    outcome = call(fn, args, index=index, attempt=attempt, seconds=seconds)
+    return packed(call(fn, args, index=index, attempt=attempt, seconds=seconds))
+
+
+def packed(outcome: Outcome[Any]) -> bytes:
+    """An outcome as a message; what cannot be sent becomes a failure that can."""
     try:
         message = pack(_portable(outcome))
         if outcome.failure is not None:

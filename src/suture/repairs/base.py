@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import torch
 from torch import nn
@@ -19,8 +19,9 @@ from suture.attacks import Attack
 from suture.certify.promise import Promise
 from suture.data import Dataset, Split, batch_of, load
 from suture.data.given import Data
-from suture.engine import Engine, Inline
-from suture.errors import ModelError
+from suture.engine import Crew, Engine, Inline, Points
+from suture.engine.share import MINUTES, Body
+from suture.errors import ArgumentError, ModelError
 from suture.models import identity, untouched
 from suture.registry import Registry
 from suture.rng import Stream, as_stream
@@ -105,6 +106,9 @@ class Seen:
     note: str = ""
 
 
+Sent = TypeVar("Sent", nn.Module, Batch)
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """What a repair works with.
@@ -114,12 +118,14 @@ class Context:
         engine: gets the work in pieces.
         batch_size: images per forward; a matter of memory, not of results.
         tell: told about each stage.
+        crew: the processes that share a training.
     """
 
     stream: Stream
     engine: Engine
     batch_size: int
     tell: OnProgress
+    crew: Crew = Crew()  # noqa: RUF009 - frozen
 
     @staticmethod
     def of(
@@ -127,6 +133,7 @@ class Context:
         engine: Engine | None = None,
         batch_size: int = 256,
         on_progress: OnProgress | None = None,
+        crew: Crew = Crew(),  # noqa: B008 - frozen
     ) -> Context:
         """With the defaults for what is ``None``: seed 0, this process' threads, silence."""
         return Context(
@@ -134,6 +141,7 @@ class Context:
             engine=engine or Inline(threads_per_item=None),
             batch_size=batch_size,
             tell=on_progress or untold,
+            crew=crew,
         )
 
     def child(self, name: str) -> Context:
@@ -149,7 +157,37 @@ class Context:
             engine=self.engine,
             batch_size=self.batch_size,
             on_progress=self.tell,
+            processes=self.crew.processes if method.trains_together else 1,
+            checkpoint_minutes=self.crew.minutes,
         )
+
+    def trained(self, body: Body, stage: str, work: str, device: torch.device) -> Any:
+        """``body(share)`` in each of the crew's processes: what the first one made, plain data.
+
+        It goes on from the last point that a run has kept of this work.
+
+        Args:
+            body: can be sent to another process; what it holds is on the CPU where there are
+                several (``sent``).
+            stage: names the training; unique within the method.
+            work: says what is trained, on what, from which weights.
+            device: of the model and the images here.
+        """
+        points = Points(self.engine, stage, work)
+        return self.engine.together(
+            body,
+            self.crew,
+            device=str(device),
+            point=points.last,
+            tell=self.tell,
+            keep=points.keep,
+        )
+
+    def sent(self, given: Sent) -> Sent:
+        """The model or batch as it goes to the crew: a copy on the CPU for other processes."""
+        if self.crew.processes == 1:
+            return given
+        return copy.deepcopy(given).to("cpu")
 
     def work(self, method: object, model: nn.Module, data: Batch) -> str:
         """Names the work, so that pieces that a run has kept are found again."""
@@ -178,6 +216,8 @@ class Repair(ABC):
         engine: Engine | None = None,
         batch_size: int = 256,
         on_progress: OnProgress | None = None,
+        processes: int = 1,
+        checkpoint_minutes: float = MINUTES,
     ) -> RepairResult:
         """Repair a copy of the model, and check by plain forwards that the result is usable.
 
@@ -194,12 +234,18 @@ class Repair(ABC):
             engine: spreads work over processes or machines; ``None`` uses this process' threads.
             batch_size: images per forward; a matter of memory, not of results.
             on_progress: told about each stage.
+            processes: how many train together, each on its share of every batch; of this machine,
+                or of the cluster of an engine ``Ray``. Only methods that ``trains_together``.
+            checkpoint_minutes: between two points to resume from, within an epoch.
 
         Raises:
+            ArgumentError: several processes, for a method that has no training to share.
             ModelError: the model cannot classify the data, or the method returned a model that
                 changes the number of classes or gives non-finite logits on the training images.
         """
-        context = Context.of(generator, engine, batch_size, on_progress)
+        crew = Crew(processes, checkpoint_minutes)
+        self.check_crew(crew)
+        context = Context.of(generator, engine, batch_size, on_progress, crew)
         if isinstance(data, str | Path):
             data = load(data)
         if isinstance(data, Dataset):
@@ -220,6 +266,21 @@ class Repair(ABC):
             _remember(result.model, model, data[:64])
         result.model.train(model.training)
         return result
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether several processes can share its training."""
+        return False
+
+    def check_crew(self, crew: Crew) -> None:
+        """Raise ``ArgumentError`` for several processes where there is no training to share."""
+        if crew.processes > 1 and not self.trains_together:
+            name = Repair.registry.name_of(type(self)) or type(self).__name__
+            raise ArgumentError(
+                expected=f"--processes 1: {name} has no training that processes can share",
+                got=f"--processes {crew.processes}",
+                remedy="Its pieces are spread by --engine processes or ray.",
+            )
 
     @abstractmethod
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
@@ -265,6 +326,8 @@ def repair(
     engine: Engine | None = None,
     batch_size: int = 256,
     on_progress: OnProgress | None = None,
+    processes: int = 1,
+    checkpoint_minutes: float = MINUTES,
 ) -> RepairResult:
     """``method(model, data, ...)``."""
     return method(
@@ -274,7 +337,20 @@ def repair(
         engine=engine,
         batch_size=batch_size,
         on_progress=on_progress,
+        processes=processes,
+        checkpoint_minutes=checkpoint_minutes,
     )
+
+
+def check_processes(processes: int, batch: int, images: int) -> None:
+    """Raise ``ArgumentError`` unless each process has at least two images of a batch."""
+    most = max(1, min(batch, images) // 2)
+    if processes > most:
+        raise ArgumentError(
+            expected=f"1 to {most} processes for batches of {batch} out of {images} images",
+            got=f"--processes {processes}",
+            remedy="Every process needs at least two images of each batch.",
+        )
 
 
 def _told(attack: Attack) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Chain(Repair):
             return self.methods
         return tuple(_at(method, self.eps) for method in self.methods)
 
+    @property
+    def trains_together(self) -> bool:
+        """Where one of the methods does; the others run as with one process."""
+        return any(method.trains_together for method in self.methods)
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         stages: list[RepairResult] = []
         for index, method in enumerate(self.parts):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from suture.data.dataset import Split
 from suture.data.splits import permutation
+from suture.engine import Share
 from suture.errors import ModelError
 from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.config import TrainConfig, learning_rate
-from suture.training.distributed import Share
-from suture.training.result import OnProgress, Progress
+from suture.training.result import Progress
 
 _EVALUATION_BATCH = 512
 
@@ -58,6 +58,25 @@ def own_random_state(stream: Stream, device: torch.device) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Within:
+    """Where an epoch stands, between two of its batches.
+
+    Attributes:
+        batches: that are done.
+        loss, right, seen: sums over them: loss times images, images that were right, images.
+    """
+
+    batches: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+
+
+def _unkept(within: Within) -> None:
+    """The ``keep`` of those who keep nothing within an epoch."""
+
+
 @dataclass
 class Fitting:
     """A model while it is trained.
@@ -70,8 +89,8 @@ class Fitting:
         config: hyper-parameters.
         stream: of the run; each epoch takes children by its number.
         device: where the model is.
-        on_progress: called after each batch.
-        share: this process' part, where several train together.
+        share: this process' part, where several train together; told after each batch.
+        keep: called within an epoch, when a point to resume from is due.
     """
 
     model: nn.Module
@@ -81,35 +100,40 @@ class Fitting:
     config: TrainConfig
     stream: Stream
     device: torch.device
-    on_progress: OnProgress | None = None
-    share: Share = Share()  # noqa: RUF009 - frozen
+    share: Share = field(default_factory=Share)
+    keep: Callable[[Within], None] = _unkept
 
     def __post_init__(self) -> None:
         self._wrapped = self.share.wrapped(self.model)
 
-    def epoch(self, epoch: int, previous: float | None) -> tuple[float, float]:
+    def epoch(
+        self, epoch: int, previous: float | None, at: Within = Within()
+    ) -> tuple[float, float]:
         """Train one epoch; ``(mean loss, accuracy)`` over its batches.
 
         Args:
             epoch: counted from 1.
             previous: validation accuracy so far, for the progress report.
+            at: where in the epoch to go on.
 
         Raises:
             ModelError: for logits of a wrong shape, or a loss that is no longer a number.
         """
         self.model.train()
         pieces = self._pieces(epoch)
-        loss_sum, right, seen = 0.0, 0, 0
         dropout = self.stream.child("dropout").child(epoch)
         dropout = dropout.child(self.share.rank) if self.share.rank else dropout
-        with own_random_state(dropout, self.device):
-            for k, positions in enumerate(pieces):
-                self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
-                loss, hits = self._step(positions, epoch)
-                loss_sum, right = loss_sum + loss * len(positions), right + hits
-                seen += len(positions)
-                self._report(epoch, k + 1, len(pieces), loss, previous)
-        return loss_sum / seen, right / seen
+        for k in range(at.batches, len(pieces)):
+            self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
+            with own_random_state(dropout.child(k), self.device):
+                loss, hits = self._step(pieces[k], epoch)
+            count = len(pieces[k])
+            at = Within(k + 1, at.loss + loss * count, at.right + hits, at.seen + count)
+            self.share.tell(Progress(epoch, self.config.epochs, k + 1, len(pieces), loss, previous))
+            if self.share.due and k + 1 < len(pieces):
+                self.keep(at)
+        self.share.level(self.model)
+        return at.loss / at.seen, at.right / at.seen
 
     def _pieces(self, epoch: int) -> list[Tensor]:
         """The epoch's batches as positions in the training split."""
@@ -151,13 +175,6 @@ class Fitting:
             remedy=f"Lower the learning rate (it is {self.config.lr:g}), or normalise the inputs.",
         )
 
-    def _report(
-        self, epoch: int, batch: int, batches: int, loss: float, previous: float | None
-    ) -> None:
-        if self.on_progress is not None:
-            state = Progress(epoch, self.config.epochs, batch, batches, loss, previous)
-            self.on_progress(state)
-
 
 def logits_of(model: nn.Module, images: Tensor, classes: int) -> Tensor:
     """The model's logits, checked for shape.
@@ -178,16 +195,27 @@ def logits_of(model: nn.Module, images: Tensor, classes: int) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: Split, classes: int, device: torch.device
+    model: nn.Module,
+    split: Split,
+    classes: int,
+    device: torch.device,
+    share: Share | None = None,
 ) -> tuple[float | None, float | None]:
-    """``(mean cross entropy, accuracy)`` over a split in eval mode; ``None`` for an empty one."""
+    """``(mean cross entropy, accuracy)`` over a split in eval mode; ``None`` for an empty one.
+
+    With a share, each process evaluates its own.
+    """
     if len(split) == 0:
         return None, None
     model.eval()
+    share, total = share or Share(), len(split)
+    if share.world > 1:
+        split = split.select(share.own(torch.arange(total)))
     loss, right = 0.0, 0
     for batch in split.batches(_EVALUATION_BATCH):
         logits = logits_of(model, batch.images.to(device), classes)
         labels = batch.labels.to(device)
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         right += int((logits.argmax(1) == labels).sum())
-    return loss / len(split), right / len(split)
+    loss, right = share.total(loss, right)  # type: ignore[assignment]
+    return loss / total, right / total

@@ -6,9 +6,10 @@ import copy
 import hashlib
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 from suture.data.dataset import Dataset
 from suture.data.given import Data
 from suture.data.loading import load
-from suture.errors import ArgumentError, BundleError, DataError, ModelError, StorageError
+from suture.engine import Crew, Engine, Inline, Share
+from suture.engine.share import MINUTES
+from suture.errors import ArgumentError, DataError, ModelError, StorageError
 from suture.rng import as_stream
 from suture.training.config import TrainConfig
-from suture.training.distributed import Share, launch
-from suture.training.fitting import Fitting, evaluate, make_optimiser
-from suture.training.history import MANIFEST, History, fill
-from suture.training.result import EpochCurve, OnProgress, TrainResult, best_epoch
+from suture.training.fitting import Fitting, Within, evaluate, make_optimiser
+from suture.training.history import MANIFEST, History
+from suture.training.recording import HistoryPlace, Recording
+from suture.training.result import EpochCurve, OnProgress, Progress, TrainResult, best_epoch
 from suture.training.retention import Retention
-from suture.training.weights import from_bytes, model_tensors, optimiser_tensors, restore_optimiser
+from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
 
 _DEFAULT, _ALL = TrainConfig(), Retention()
 
@@ -40,6 +43,8 @@ def train(
     on_progress: OnProgress | None = None,
     resume: bool = False,
     processes: int = 1,
+    engine: Engine | None = None,
+    checkpoint_minutes: float = MINUTES,
     retention: Retention = _ALL,
 ) -> TrainResult:
     """Train a copy of the model on the training split; the validation split judges each epoch.
@@ -57,14 +62,15 @@ def train(
         on_progress: called with a ``Progress`` after each batch.
         resume: go on from what ``history`` holds and end with the weights of an unbroken run; an
             empty folder starts from the beginning.
-        processes: how many train together, each on its share of every batch (distributed data
-            parallel; needs ``suture[ddp]``).
+        processes: how many train together, each on its share of every batch (``suture[ddp]``).
+        engine: with ``Ray``, the processes are of its cluster, and go on when a node is lost.
+        checkpoint_minutes: between two points to resume from, within an epoch.
         retention: which epochs ``history`` keeps; all, unless it says otherwise.
 
     Raises:
         ModelError: wrong logits, nothing to train, or a loss that is no longer a number.
         DataError: no training images.
-        ArgumentError: ``patience`` without validation images, ``resume`` without ``history``.
+        ArgumentError: ``patience`` without validation images, or ``resume`` without ``history``.
         StorageError: the folder holds a history already, or cannot be written.
         BundleError: the history to resume was altered or belongs to another run.
         EngineError: one of several processes failed.
@@ -72,16 +78,35 @@ def train(
     dataset = load(dataset)
     _check(dataset, config, history, resume)
     _check_processes(processes, config)
-    place = None if history is None else HistoryPlace(Path(history), retention)
-    body = partial(_train, model, dataset, config, seed, place, torch.device(device), resume)
-    if processes == 1:
-        return body(Share(), on_progress)
-    found = launch(body, processes, device, on_progress)
-    trained = copy.deepcopy(model).to(device).eval()
-    trained.load_state_dict(from_bytes(found["weights"]))
+    recording = None
+    if history is not None:
+        place = HistoryPlace(Path(history), retention)
+        recording = Recording.of(place, config, seed, fingerprint(dataset))
+    given = copy.deepcopy(model).cpu()
+    found = (engine or Inline()).together(
+        partial(_train, given, dataset, config, seed, torch.device(device)),
+        Crew(processes, checkpoint_minutes),
+        device=str(device),
+        point=recording.restored(model) if recording and resume else None,
+        tell=on_progress or _unheard,
+        keep=_forgotten if recording is None else recording.keep,
+    )
+    return _result(given.to(device), found, history)
+
+
+def _result(model: nn.Module, found: dict[str, Any], history: Path | None) -> TrainResult:
+    model.load_state_dict(found["weights"])
     curves = tuple(EpochCurve(**curve) for curve in found["curves"])
     folder = None if history is None else Path(history)
-    return TrainResult(trained, curves, found["best_epoch"], found["returned_epoch"], folder)
+    return TrainResult(model.eval(), curves, found["best"], found["returned"], folder)
+
+
+def _unheard(progress: Progress) -> None:
+    """Where nobody wants to hear."""
+
+
+def _forgotten(point: dict[str, Any]) -> None:
+    """Where no history is kept."""
 
 
 def _train(
@@ -89,23 +114,23 @@ def _train(
     dataset: Dataset,
     config: TrainConfig,
     seed: int,
-    history: HistoryPlace | None,
     device: torch.device,
-    resume: bool,
     share: Share,
-    on_progress: OnProgress | None,
-) -> TrainResult:
+) -> dict[str, Any]:
     """Train in this process, alone or with others."""
-    device = device if share.fabric is None else share.fabric.device
-    run = _begin(model, dataset, config, seed, history, device, on_progress, share)
-    if history is not None and resume and History.exists(history.folder):
-        run.restore(History.open(history.folder))
-    share.wait()
-    if share.rank:
-        run.history = None  # the first process writes it
-    while not run.finished():
-        run.advance()
-    return run.result()
+    device = share.device or device
+    trained = copy.deepcopy(model).to(device)  # processes share the memory of what they are given
+    fitting = Fitting(
+        model=trained,
+        optimiser=make_optimiser(trained, config),
+        split=dataset.train,
+        classes=dataset.classes,
+        config=config,
+        stream=as_stream(seed).child("training"),
+        device=device,
+        share=share,
+    )
+    return _TrainingRun(fitting, dataset).run(share.point)
 
 
 def _check_processes(processes: int, config: TrainConfig) -> None:
@@ -155,108 +180,76 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _begin(
-    model: nn.Module,
-    dataset: Dataset,
-    config: TrainConfig,
-    seed: int,
-    history: HistoryPlace | None,
-    device: torch.device,
-    on_progress: OnProgress | None,
-    share: Share,
-) -> _TrainingRun:
-    trained = copy.deepcopy(model).to(device)
-    fitting = Fitting(
-        model=trained,
-        optimiser=make_optimiser(trained, config),
-        split=dataset.train,
-        classes=dataset.classes,
-        config=config,
-        stream=as_stream(seed).child("training"),
-        device=device,
-        on_progress=on_progress,
-        share=share,
-    )
-    written = None
-    if history is not None:
-        written = History(
-            history.folder,
-            repr(config),
-            seed,
-            fingerprint(dataset),
-            retention=history.retention,
-        )
-    return _TrainingRun(fitting, dataset, written)
-
-
-@dataclass(frozen=True)
-class HistoryPlace:
-    """Where the history goes, and which epochs stay in it."""
-
-    folder: Path
-    retention: Retention
-
-
 @dataclass
 class _TrainingRun:
     """Where a training run stands."""
 
     fitting: Fitting
     dataset: Dataset
-    history: History | None
     curves: tuple[EpochCurve, ...] = ()
     best: dict[str, Tensor] | None = None
+    within: Within = Within()  # noqa: RUF009 - frozen
 
-    def restore(self, found: History) -> None:
-        """Go on from a history of the same run."""
-        assert self.history is not None
-        for name in ("config", "seed", "data"):
-            if getattr(found, name) != getattr(self.history, name):
-                raise _other_run(found, name, getattr(self.history, name))
-        if not found.curves:
-            return
-        self.history = replace(found, retention=self.history.retention)
-        self.curves = found.curves
-        fill(self.fitting.model, found.state(found.epochs[-1]), found.folder)
-        if found.optimiser is not None:
-            restore_optimiser(self.fitting.optimiser, found.read(found.optimiser))
-        self.best = found.state(found.best_epoch)
+    def __post_init__(self) -> None:
+        self.fitting.keep = self._keep_within
 
-    def finished(self) -> bool:
-        """Whether the last epoch is done, or patience is at its end."""
-        return _finished(self.curves, self.fitting.config)
+    def run(self, point: dict[str, Any] | None) -> dict[str, Any]:
+        """Train from the point on; the weights the config asks for, the curves and two epochs."""
+        if point is not None:
+            self._restore(point)
+        self.fitting.share.wait()
+        while not _finished(self.curves, self.fitting.config):
+            self._advance()
+        best, model = best_epoch(self.curves), self.fitting.model
+        keep_best = self.fitting.config.keep_best and self.best is not None
+        return {
+            "weights": self.best if keep_best else model_tensors(model),
+            "curves": [asdict(curve) for curve in self.curves],
+            "best": best,
+            "returned": best if self.fitting.config.keep_best else self.curves[-1].epoch,
+        }
 
-    def advance(self) -> None:
+    def _restore(self, point: dict[str, Any]) -> None:
+        self.curves = tuple(EpochCurve(**curve) for curve in point["curves"])
+        self.best = point["best"]
+        self.fitting.model.load_state_dict(point["weights"])
+        restore_optimiser(self.fitting.optimiser, point["optimiser"])
+        self.within = Within(**point["within"])
+
+    def _advance(self) -> None:
         """One more epoch: train, judge, remember."""
-        started = time.perf_counter()
+        started, fitting = time.perf_counter(), self.fitting
         epoch = len(self.curves) + 1
         previous = self.curves[-1].validation_accuracy if self.curves else None
-        trained = self.fitting.epoch(epoch, previous)
-        fitting = self.fitting
+        trained = fitting.epoch(epoch, previous, self.within)
+        self.within = Within()
         judged = evaluate(
-            fitting.model, self.dataset.validation, self.dataset.classes, fitting.device
+            fitting.model,
+            self.dataset.validation,
+            self.dataset.classes,
+            fitting.device,
+            fitting.share,
         )
         _check_finite(judged[0], fitting.config, epoch)
         curve = EpochCurve(epoch, *trained, *judged, time.perf_counter() - started)
         self.curves = (*self.curves, curve)
-        self._remember(curve)
+        if best_epoch(self.curves) == epoch:
+            self.best = model_tensors(fitting.model)
+        fitting.share.keep(self._point())
 
-    def _remember(self, curve: EpochCurve) -> None:
-        weights = model_tensors(self.fitting.model)
-        if best_epoch(self.curves) == curve.epoch:
-            self.best = weights
-        if self.history is not None:
-            state = optimiser_tensors(self.fitting.optimiser)
-            self.history = self.history.with_epoch(curve, weights, state, finished=self.finished())
+    def _keep_within(self, within: Within) -> None:
+        self.within = within
+        self.fitting.share.keep(self._point())
 
-    def result(self) -> TrainResult:
-        """The trained model, with the weights the config asks for."""
-        best, model = best_epoch(self.curves), self.fitting.model
-        if self.fitting.config.keep_best and self.best is not None:
-            model.load_state_dict(self.best)
-        returned = best if self.fitting.config.keep_best else self.curves[-1].epoch
-        folder = None if self.history is None else self.history.folder
-        return TrainResult(model.eval(), self.curves, best, returned, folder)
+    def _point(self) -> dict[str, Any]:
+        return {
+            "curves": [asdict(curve) for curve in self.curves],
+            "best": self.best,
+            "weights": model_tensors(self.fitting.model),
+            "optimiser": optimiser_tensors(self.fitting.optimiser),
+            "within": asdict(self.within),
+            "finished": _finished(self.curves, self.fitting.config),
+        }
 
 
 def _finished(curves: tuple[EpochCurve, ...], config: TrainConfig) -> bool:
@@ -278,11 +271,3 @@ def _check_finite(loss: float | None, config: TrainConfig, epoch: int) -> None:
             got=f"{loss} after epoch {epoch}",
             remedy=f"Lower the learning rate (it is {config.lr:g}).",
         )
-
-
-def _other_run(found: History, name: str, wanted: object) -> BundleError:
-    return BundleError(
-        expected=f"the history of this very run in {found.folder}: {name} {wanted}",
-        got=f"{name} {getattr(found, name)}",
-        remedy="Resume with the same config, seed and data, or choose another folder.",
-    )

@@ -63,6 +63,11 @@ class A5CoTraining(Repair):
         check_radius("eps_together", self.eps_together or self.eps)
         check_certificates(self.certificates)
 
+    @property
+    def trains_together(self) -> bool:
+        """Processes share its batches."""
+        return True
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         context = context.child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}

@@ -19,8 +19,13 @@ from suture.repairs.a5.robustifier import Body, build_robustifier, defended
 from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
 from suture.repairs.a5.trainees import Scene, SceneTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
-from suture.repairs.certified_training.loop import Loop, Schedule
-from suture.repairs.certified_training.method import check_radius, status_of, trace_of
+from suture.repairs.certified_training.loop import Schedule
+from suture.repairs.certified_training.method import (
+    check_radius,
+    status_of,
+    trace_of,
+    trained,
+)
 from suture.rng import Stream
 from suture.types import Batch
 
@@ -88,23 +93,19 @@ class A5Physical(Repair):
         note = f"all {len(objects)} images are objects before the camera; pictures of them are "
         return Seen(objects, f"{note}judged")
 
+    @property
+    def trains_together(self) -> bool:
+        """Processes share its batches."""
+        return True
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
-        stream = context.stream.child("a5-p")
+        context = context.child("a5-p")
+        stream = context.stream
         trainee = self.trainee(copy.deepcopy(model), data, stream)
         work = f"{self!r} {stream.key} {identity(model, data)}"
-        loop = Loop(
-            trainee,
-            self.schedule,
-            _repeated(data, self.draws),
-            _repeated(data, self.judged),
-            stream,
-            context.engine,
-            work,
-            self.eps,
-            self.recipe,
-            context.tell,
-        )
-        found, scene = loop.run(), trainee.module
+        pictures = _repeated(data, self.draws), _repeated(data, self.judged)
+        found = trained(trainee, self.schedule, pictures, self.eps, self.recipe, context, work)
+        scene = trainee.module
         made = self._certificates(trainee, data, stream)
         result = scene.classifier
         if scene.robustifier is not None:

@@ -66,6 +66,11 @@ class A5Robustifier(Repair):
         check_radius("eps", self.eps)
         check_certificates(self.certificates)
 
+    @property
+    def trains_together(self) -> bool:
+        """Processes share its batches."""
+        return True
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         context = context.child("a5-r")
         both = self.untrained(model, data, context.stream)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from suture import bounds
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
+from suture.repairs.certified_training.bounded import BoundedTrainee
 from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
 from suture.types import Batch
 
 
-class RobustifiedTrainee:
+class RobustifiedTrainee(BoundedTrainee):
     """``E(θ) = mean over x of CE_worst(x + δ_D(R(x)))`` (A5, Eq. 7 and 9).
 
     Args:
@@ -35,9 +35,17 @@ class RobustifiedTrainee:
         together: bool,
         fusion: bool | None = None,
     ) -> None:
-        self.module, self.eps, self.together, self.fusion = model, eps, together, fusion
-        self.network = bounds.read(model.classifier, in_shape)
-        self.robustifier = model.robustifier
+        super().__init__(model, in_shape)
+        self.eps, self.together, self.fusion = eps, together, fusion
+
+    def bounded(self) -> nn.Module:
+        """The classifier behind the robustifier."""
+        return self.module.classifier  # type: ignore[no-any-return]
+
+    @property
+    def robustifier(self) -> Robustifier:
+        """What moves the images."""
+        return self.module.robustifier  # type: ignore[no-any-return]
 
     def parameters(self) -> list[nn.Parameter]:
         """The robustifier's, and the classifier's where both learn."""
@@ -80,7 +88,7 @@ class Scene(nn.Module):
         self.robustifier, self.classifier = robustifier, classifier
 
 
-class SceneTrainee:
+class SceneTrainee(BoundedTrainee):
     """``E = mean over acquisitions of CE_worst(A(w + δ_D(z)))`` (A5, Eq. 10 and 11).
 
     Training and validation images are the prototypes, over and over: position p shows prototype
@@ -108,10 +116,14 @@ class SceneTrainee:
         gain: float,
         fusion: bool | None = None,
     ) -> None:
+        super().__init__(scene, prototypes.shape)
         self.gain, self.fusion = gain, fusion
-        self.module, self.prototypes, self.defence = scene, prototypes, defence
+        self.prototypes, self.defence = prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns
-        self.network = bounds.read(scene.classifier, prototypes.shape)
+
+    def bounded(self) -> nn.Module:
+        """The classifier behind the camera."""
+        return self.module.classifier  # type: ignore[no-any-return]
 
     def parameters(self) -> list[nn.Parameter]:
         """Those of the parts that learn."""
@@ -124,7 +136,7 @@ class SceneTrainee:
         objects = self.defence.reached(
             self.prototypes.images[which], self.gain * self.module.z[which]
         )
-        seen = self.camera(objects, keys_of(len(which), stream))
+        seen = self.camera(objects, _keys(sample, stream))
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
         return certified_loss(
@@ -139,7 +151,8 @@ class SceneTrainee:
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Of acquisitions as they would be stored."""
-        seen = self.acquired(sample.positions % len(self.prototypes), stream)
+        which = sample.positions % len(self.prototypes)
+        seen = self._acquired(which, _keys(sample, stream))
         right = self.network(seen).argmax(1) == sample.labels
         held = interval_margins(self.network, seen, sample.labels, self.eps) > 0
         return right, right & held
@@ -153,5 +166,16 @@ class SceneTrainee:
     @torch.no_grad()
     def acquired(self, which: Tensor, stream: Stream) -> Tensor:
         """One picture of each of these objects, with 8 bits, robustified where there is an R."""
-        seen = in_8_bits(self.camera(self.objects()[which], keys_of(len(which), stream)))
+        return self._acquired(which, keys_of(len(which), stream))
+
+    @torch.no_grad()
+    def _acquired(self, which: Tensor, keys: Tensor) -> Tensor:
+        seen = in_8_bits(self.camera(self.objects()[which], keys))
         return seen if self.module.robustifier is None else self.module.robustifier(seen)
+
+
+def _keys(sample: Sample, stream: Stream) -> Tensor:
+    """A key for each picture: that of its row in the batch that all processes share."""
+    if sample.rows is None:
+        return keys_of(len(sample.positions), stream)
+    return keys_of(int(sample.rows.max()) + 1, stream)[sample.rows]

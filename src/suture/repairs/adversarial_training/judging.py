@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import APGD, PGD, Attack
+from suture.engine import Share
 from suture.repairs.tuning import accuracy
 from suture.rng import Stream
 from suture.types import Batch
@@ -41,6 +42,7 @@ class Judge:
         eps, steps: of APGD with the cross entropy and, from three classes on, targeted DLR losses.
         stream: the same for every epoch, so that epochs can be compared.
         batch_size: images per forward.
+        share: this process' part of the images, where several judge together.
     """
 
     held: Batch
@@ -49,10 +51,21 @@ class Judge:
     steps: int
     stream: Stream
     batch_size: int
+    share: Share = field(default_factory=Share)
+
+    def shared(self, share: Share) -> Judge:
+        """The same for one process of several, on its device."""
+        if share.device is None:
+            return replace(self, share=share)
+        held, attacked = self.held.to(share.device), self.attacked.to(share.device)
+        return replace(self, held=held, attacked=attacked, share=share)
 
     def __call__(self, model: nn.Module) -> HeldOut:
         """Of a model in eval mode."""
-        clean = accuracy(model, self.held, self.batch_size)
+        own = self.share.own(torch.arange(len(self.held)))
+        held = self.held if self.share.world == 1 else self.held[own]
+        right = round(accuracy(model, held, self.batch_size) * len(held))
+        clean = self.share.total(right)[0] / len(self.held)
         return HeldOut(clean, self._left(model, self._attacks(model)))
 
     def watch(self, model: nn.Module) -> float:
@@ -69,11 +82,11 @@ class Judge:
 
     def _left(self, model: nn.Module, attacks: Sequence[Attack]) -> float:
         """Share that no attack turns; each sees those that are left."""
-        left = torch.arange(len(self.attacked))
+        left = self.share.own(torch.arange(len(self.attacked)))
         for index, attack in enumerate(attacks):
             if len(left):
                 left = left[self._robust(model, attack, left, index)]
-        return len(left) / len(self.attacked)
+        return self.share.total(len(left))[0] / len(self.attacked)
 
     def _robust(self, model: nn.Module, attack: Attack, rows: Tensor, index: int) -> Tensor:
         found = attack(

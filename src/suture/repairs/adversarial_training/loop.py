@@ -1,8 +1,8 @@
 """The loop of adversarial training: epochs on attacked images, an average, and a judge.
 
-A point to resume from is kept after every epoch, if the engine belongs to a run. All random
+A point to resume from is kept after every epoch, and after some minutes within one. All random
 numbers are functions of the seed, the epoch and the step: a resumed training ends with the weights
-of an unbroken one.
+of an unbroken one, and several processes draw what one would.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from suture.engine import Share
 from suture.errors import ModelError
 from suture.repairs.adversarial_training.averaging import Average
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.progress import Epoch, Standing, copied
 from suture.repairs.adversarial_training.steps import Steps
 from suture.repairs.adversarial_training.suffix import Suffix
-from suture.repairs.base import Context
-from suture.training.fitting import own_random_state
+from suture.rng import Stream
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
 from suture.types import Batch
 
@@ -31,6 +31,23 @@ if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
 
 STAGE = "adversarial training"
+
+
+def train_adversarially(
+    method: AdversarialTraining,
+    model: nn.Module,
+    images: Batch,
+    judge: Judge,
+    floor: float,
+    epochs: int,
+    stream: Stream,
+    share: Share,
+) -> dict[str, Any]:
+    """One process' training of a copy of the model; where it stands in the end, as plain data."""
+    device = share.device or images.images.device
+    own = copy.deepcopy(model).to(device)  # processes share the memory of what they are given
+    images, judge = images if share.device is None else images.to(device), judge.shared(share)
+    return AdversarialLoop(method, own, images, judge, floor, epochs, stream, share).run().plain()
 
 
 @dataclass
@@ -44,8 +61,8 @@ class AdversarialLoop:
         judge: of the epochs.
         floor: clean accuracy that a judged epoch must keep, in [0, 1].
         epochs: passes over the images.
-        context: stream, engine, and who is told.
-        work: says what is trained, from which weights, on what.
+        stream: of all random numbers.
+        share: this process' part; it has the point to go on from, and is told of others.
     """
 
     method: AdversarialTraining
@@ -54,31 +71,35 @@ class AdversarialLoop:
     judge: Judge
     floor: float
     epochs: int
-    context: Context
-    work: str
+    stream: Stream
+    share: Share = field(default_factory=Share)
 
     def __post_init__(self) -> None:
         self.part: Suffix = self.method.part(self.model, self.images.images[:2])
-        self.steps = Steps(self.method, self.part, self.images, self.context.stream)
+        self.steps = Steps(self.method, self.part, self.images, self.stream, self.share)
         self.average = Average(self.model, self.method.average)
         self.progress = Standing()
         self.watched: float | None = None
+        self.within = (0, 0.0, 0.0)
+        """Steps of the epoch that are done, the sum of their losses, and seconds they took."""
 
     def run(self) -> Standing:
-        """Train, from the last epoch that was kept.
+        """Train, from the share's point on.
 
         Raises:
             ModelError: a loss that is no longer a number.
         """
         self.progress.warm_up = int(self.method.warm_up * self.epochs)
-        self._restore()
+        if self.share.point is not None:
+            self._restore(self.share.point)
         while len(self.progress.epochs) < self.epochs and not self.progress.collapsed:
             self._epoch(len(self.progress.epochs) + 1)
-            self._remember()
+            self.within = (0, 0.0, 0.0)
+            self.share.keep(self._point())
         return self.progress
 
     def _epoch(self, epoch: int) -> None:
-        began, before = time.perf_counter(), self.progress.seconds
+        began, before = time.perf_counter(), self.progress.seconds + self.within[2]
         loss = self._trained(epoch)
         self.model.eval()
         self._watch(epoch)
@@ -101,13 +122,18 @@ class AdversarialLoop:
         """One pass; the mean loss."""
         device, pieces = self.images.images.device, self.steps.pieces(epoch)
         total, label = self.epochs * len(pieces), self._label(epoch)
-        sum_, single = torch.zeros((), device=device), epoch <= self.progress.warm_up
-        with own_random_state(self.context.stream.child("dropout").child(epoch), device):
-            for index, piece in enumerate(pieces):
-                done = (epoch - 1) * len(pieces) + index
-                sum_ += self.steps.take(piece, epoch, index, done / total, single=single)
-                self.average.update()
-                self.context.tell(label, done + 1, total)
+        done, before, seconds = self.within
+        sum_, began = torch.full((), before, device=device), time.perf_counter()
+        single = epoch <= self.progress.warm_up
+        for index in range(done, len(pieces)):
+            at = (epoch - 1) * len(pieces) + index
+            sum_ += self.steps.take(pieces[index], epoch, index, at / total, single=single)
+            self.average.update()
+            self.share.tell(label, at + 1, total)
+            if self.share.due and index + 1 < len(pieces):
+                spent = seconds + time.perf_counter() - began
+                self.within = (index + 1, float(sum_), spent)
+                self.share.keep(self._point())
         loss = float(sum_) / len(pieces)
         if not math.isfinite(loss):
             raise _diverged(epoch, self.method.lr)
@@ -163,28 +189,23 @@ class AdversarialLoop:
             return text
         return f"{text}, held out {100 * last.clean:.1f} / {100 * last.robust:.1f} %"
 
-    def _remember(self) -> None:
-        epoch = len(self.progress.epochs)
-        point = {
+    def _point(self) -> dict[str, Any]:
+        return {
             "progress": self.progress.plain(),
             "weights": model_tensors(self.model),
             "average": self.average.state,
             "average_steps": self.average.steps,
             "optimiser": optimiser_tensors(self.steps.optimiser),
+            "within": list(self.within),
         }
-        before = f"{STAGE} {epoch - 1}" if epoch > 1 else None
-        self.context.engine.note(f"{STAGE} {epoch}", point, work=self.work, instead_of=before)
 
-    def _restore(self) -> None:
-        for epoch in range(self.epochs, 0, -1):
-            point: dict[str, Any] | None
-            point = self.context.engine.recall(f"{STAGE} {epoch}", self.work)
-            if point is not None:
-                self.progress = Standing.of(point["progress"])
-                self.model.load_state_dict(point["weights"])
-                self.average.restore(point["average"], point["average_steps"])
-                restore_optimiser(self.steps.optimiser, point["optimiser"])
-                return
+    def _restore(self, point: dict[str, Any]) -> None:
+        self.progress = Standing.of(point["progress"])
+        self.model.load_state_dict(point["weights"])
+        self.average.restore(point["average"], point["average_steps"])
+        restore_optimiser(self.steps.optimiser, point["optimiser"])
+        done, sum_, seconds = point["within"]
+        self.within = (int(done), float(sum_), float(seconds))
 
 
 def _diverged(epoch: int, lr: float) -> ModelError:

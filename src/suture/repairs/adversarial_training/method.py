@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -15,15 +16,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from suture.engine.threads import threads_for
-from suture.errors import require
+from suture.errors import ArgumentError, require
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
-from suture.repairs.adversarial_training.loop import AdversarialLoop
+from suture.repairs.adversarial_training.loop import (
+    STAGE,
+    AdversarialLoop,
+    train_adversarially,
+)
 from suture.repairs.adversarial_training.planning import epochs_within
 from suture.repairs.adversarial_training.progress import Standing
 from suture.repairs.adversarial_training.rates import Course
 from suture.repairs.adversarial_training.searched import Searched
 from suture.repairs.adversarial_training.suffix import Layers, Suffix, part_of
-from suture.repairs.base import Context, Repair, RepairResult, Status
+from suture.repairs.base import Context, Repair, RepairResult, Status, check_processes
 from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
 from suture.types import Batch, check_linf
@@ -61,6 +66,8 @@ class AdversarialTraining(Repair):
         clip: largest norm of a gradient; 0 for none.
         awp: γ of adversarial weight perturbation (Wu et al. 2020, arXiv:2004.05884), relative to
             each layer's norm; 0 for none. A third more time a step with three inner steps.
+        precision: "bf16" trains by autocast on a CUDA device, weights and their averages stay
+            float32; the judge computes in float32.
         held_out: share of the training images that judges.
         judged: of those, how many are attacked, at most.
         judged_epochs: how many of the last epochs are judged.
@@ -91,6 +98,7 @@ class AdversarialTraining(Repair):
     augment: Augment = "shift"
     clip: float = 0.0
     awp: float = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
     held_out: float = 0.05
     judged: int = 1000
     judged_epochs: int = 5
@@ -129,6 +137,7 @@ class AdversarialTraining(Repair):
             "label_smoothing in [0, 1)": 0 <= self.label_smoothing < 1,
             f"augment out of {', '.join(get_args(Augment))}": self.augment in get_args(Augment),
             "clip, awp >= 0": min(self.clip, self.awp) >= 0,
+            'precision "float32" or "bf16"': self.precision in ("float32", "bf16"),
             "held_out in (0, 1)": 0 < self.held_out < 1,
             "limit >= 0, in points": self.limit >= 0,
             "samples >= 20, or None": self.samples is None or self.samples >= 20,
@@ -186,6 +195,11 @@ class AdversarialTraining(Repair):
             return torch.optim.Adam(parameters, lr=self.lr)
         return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
 
+    @property
+    def trains_together(self) -> bool:
+        """Not where a grid is searched: its settings are items of the engine."""
+        return self.grid is None
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         if self.grid is not None:
             return Searched.of(self, self.grid)._repair(model, data, context)
@@ -207,13 +221,18 @@ class AdversarialTraining(Repair):
         work: str,
         started: float,
     ) -> RepairResult:
+        check_processes(context.crew.processes, self.step_images, len(looked))
+        self._check_precision(looked.images.device)
         judge = self._judge(held, context)
         before = judge(model)
-        run = AdversarialLoop(self, copy.deepcopy(model), looked, judge, 0.0, 1, context, work)
-        run.floor = before.clean - self.limit / 100
-        run.epochs = self._planned(run, started)
-        progress = run.run()
-        return self._result(model, run, progress, before, started)
+        floor, stream = before.clean - self.limit / 100, context.stream
+        run = AdversarialLoop(self, copy.deepcopy(model), looked, judge, floor, 1, stream)
+        run.epochs = self._planned(run, context, work, started)
+        told = replace(judge, held=context.sent(held), attacked=context.sent(judge.attacked))
+        given = context.sent(model), context.sent(looked), told
+        body = partial(train_adversarially, self, *given, floor, run.epochs, stream)
+        progress = context.trained(body, STAGE, work, looked.images.device)
+        return self._result(model, run, Standing.of(progress), before, started)
 
     def _judge(self, held: Batch, context: Context) -> Judge:
         stream, attacked = context.stream.child("judge"), held
@@ -221,14 +240,28 @@ class AdversarialTraining(Repair):
             attacked = halves(held, self.judged / len(held), stream)[1]
         return Judge(held, attacked, self.eps, self.judge_steps, stream, context.batch_size)
 
-    def _planned(self, run: AdversarialLoop, started: float) -> int:
+    def _check_precision(self, device: torch.device) -> None:
+        if self.precision == "bf16" and device.type != "cuda":
+            raise ArgumentError(
+                expected="a CUDA device, for bf16",
+                got=f"--device {device}",
+                remedy="Set precision=float32, or --device cuda.",
+            )
+
+    def _planned(self, run: AdversarialLoop, context: Context, work: str, started: float) -> int:
         """The epochs; those that fit into the minutes, or that a run has planned before."""
         if self.minutes is None:
             return self.epochs
-        kept = run.context.engine.recall("plan", run.work)
+        if context.crew.processes > 1:
+            raise ArgumentError(
+                expected="epochs, where several processes train together",
+                got=f"minutes={self.minutes:g}: how fast they are together is not known before",
+                remedy="Set epochs, or train with --processes 1.",
+            )
+        kept = context.engine.recall("plan", work)
         if kept is None:
             kept = {"epochs": epochs_within(60 * self.minutes, run, started)}
-            run.context.engine.note("plan", kept, work=run.work)
+            context.engine.note("plan", kept, work=work)
         return int(kept["epochs"])
 
     def _result(

@@ -22,7 +22,7 @@ def epochs_within(seconds: float, run: AdversarialLoop, started: float) -> int:
     """
     model = copy.deepcopy(run.model)
     part = run.method.part(model, run.images.images[:2])
-    steps = Steps(run.method, part, run.images, run.context.stream)
+    steps = Steps(run.method, part, run.images, run.stream)
     share, count = run.method.warm_up, len(steps.pieces(1))
     epoch = count * (1 - share) * steps.timed(0.02 * seconds)
     if share:

@@ -75,8 +75,12 @@ class Standing:
             self.best, self.best_epoch = copied(state), row.epoch
 
     def plain(self) -> dict[str, Any]:
-        """Everything, as a run's ledger takes it."""
-        return vars(self) | {"epochs": [asdict(row) for row in self.epochs]}
+        """Everything, as a run's ledger takes it; weights on the CPU."""
+        plain = vars(self) | {"epochs": [asdict(row) for row in self.epochs]}
+        for name in ("best", "good"):
+            if plain[name] is not None:
+                plain[name] = {key: value.cpu() for key, value in plain[name].items()}
+        return plain
 
     @staticmethod
     def of(plain: dict[str, Any]) -> Standing:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from suture.engine import Share
 from suture.repairs.adversarial_training.inner import held_fixed, single_step, uniform
 from suture.repairs.adversarial_training.perturbation import perturbed
 from suture.repairs.adversarial_training.rates import rate
@@ -33,27 +34,35 @@ class Steps:
         part: what learns.
         images: clean ones to train on.
         stream: order, augmentation and starts are functions of it, the epoch and the step.
+        share: this process' part of every batch.
     """
 
     def __init__(
-        self, method: AdversarialTraining, part: Suffix, images: Batch, stream: Stream
+        self,
+        method: AdversarialTraining,
+        part: Suffix,
+        images: Batch,
+        stream: Stream,
+        share: Share | None = None,
     ) -> None:
+        self.share = share or Share()
         self.method, self.part, self.images, self.stream = method.widened, part, images, stream
         self.optimiser = method.optimiser_of(list(part.parameters))
         self.device = images.images.device
 
     def pieces(self, epoch: int) -> list[Tensor]:
-        """Positions of the images of each step."""
+        """Positions of the images of each step; in none of them a process has nothing to do."""
         order = self.stream.child("order").child(epoch)
-        return orders(len(self.images), order, self.method.step_images)
+        pieces = orders(len(self.images), order, self.method.step_images)
+        return pieces[:-1] if len(pieces[-1]) < self.share.world else pieces
 
     def take(
         self, piece: Tensor, epoch: int, index: int, done: float, *, single: bool = False
     ) -> Tensor:
-        """One step; the batch's mean loss, detached.
+        """One step; the whole batch's mean loss, detached.
 
         Args:
-            piece: the images' positions, int64 ``(n,)``.
+            piece: the whole batch's positions, int64 ``(n,)``.
             epoch: counted from 1.
             index: of the step in the epoch.
             done: share of all steps that are done.
@@ -61,12 +70,24 @@ class Steps:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.method.schedule, self.method.lr, done)
-        images, labels = self._batch(piece, epoch)
+        dropout = self.stream.child("dropout").child(epoch).child(index).child(self.share.rank)
+        half = self.method.precision == "bf16"
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        with own_random_state(dropout, self.device), autocast:
+            return self._taken(piece, epoch, index, single)
+
+    def _taken(self, piece: Tensor, epoch: int, index: int, single: bool) -> Tensor:
+        own = self.share.own(piece)
+        images, labels = self._batch(own, epoch)
         starts = self.stream.child("start").child(epoch).child(index).generator()
-        attacked = (self._by_one_step if single else self._attacked)(images, labels, starts)
-        loss, gradients = self._gradients(images, attacked, labels)
+        noise = self._by_noise if single else self.method.noise
+        # Drawn for the whole batch: every process takes its rows of what one would draw.
+        offsets = self.share.own(noise((len(piece), *images.shape[1:]), starts)).to(images)
+        attacked = (self._by_one_step if single else self._attacked)(images, labels, offsets)
+        loss, gradients = self._gradients(images, attacked, labels, len(piece))
         for parameter, gradient in zip(self.part.parameters, gradients, strict=True):
             parameter.grad = gradient
+        self.share.level(self.part.model)
         if self.method.clip:
             nn.utils.clip_grad_norm_(self.part.parameters, self.method.clip)
         self.optimiser.step()
@@ -78,15 +99,13 @@ class Steps:
         The weights move; use a copy.
         """
         times, start = list[float](), time.perf_counter()
-        with own_random_state(self.stream.child("timing"), self.device):
-            for index, piece in enumerate(self.pieces(1)[:20]):
-                before = time.perf_counter()
-                float(
-                    self.take(piece, 1, index, 0.5, single=single)
-                )  # a number: the device has finished
-                times.append(time.perf_counter() - before)
-                if time.perf_counter() - start > seconds:
-                    break
+        for index, piece in enumerate(self.pieces(1)[:20]):
+            before = time.perf_counter()
+            # A number: the device has finished.
+            float(self.take(piece, 1, index, 0.5, single=single))
+            times.append(time.perf_counter() - before)
+            if time.perf_counter() - start > seconds:
+                break
         return sorted(times)[len(times) // 2]
 
     def _batch(self, piece: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
@@ -97,34 +116,38 @@ class Steps:
             images = augmented(images.cpu(), piece, self.method.augment, draws).to(self.device)
         return images, labels
 
-    def _attacked(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
-        noise = self.method.noise(tuple(images.shape), starts).to(images)
+    def _attacked(self, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         model = self.part.model.eval()
         return self.method.attacked(model, images, labels, noise, self.part.parameters)
 
-    def _by_one_step(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
-        noise = uniform(tuple(images.shape), NOISE * self.method.eps, starts).to(images)
+    def _by_noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return uniform(shape, NOISE * self.method.eps, generator)
+
+    def _by_one_step(self, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         model = self.part.model.eval()
         with held_fixed(self.part.parameters):
             return single_step(model, images, labels, noise, self.method.eps)
 
     def _gradients(
-        self, images: Tensor, attacked: Tensor, labels: Tensor
+        self, images: Tensor, attacked: Tensor, labels: Tensor, batch: int
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """The loss and its gradients in train mode, at perturbed weights where asked for."""
         parameters, gamma = self.part.parameters, self.method.awp
         if not gamma:
             self.part.learns()
-            return self._differentiated(images, attacked, labels)
+            return self._differentiated(images, attacked, labels, batch)
         # Uphill in eval mode: batch norm's statistics move once a step.
-        _, uphill = self._differentiated(images, attacked, labels)
+        _, uphill = self._differentiated(images, attacked, labels, batch)
         self.part.learns()
         with perturbed(parameters, uphill, gamma):
-            return self._differentiated(images, attacked, labels)
+            return self._differentiated(images, attacked, labels, batch)
 
     def _differentiated(
-        self, images: Tensor, attacked: Tensor, labels: Tensor
+        self, images: Tensor, attacked: Tensor, labels: Tensor, batch: int
     ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Of the whole batch's mean: own images count by their share of it."""
         loss = self.method.loss(self.part.model, images, attacked, labels)
         found = torch.autograd.grad(loss, self.part.parameters, allow_unused=True)
-        return loss.detach(), found
+        *gradients, mean = self.share.mean([*found, loss.detach()[None]], len(images), batch)
+        assert mean is not None, "the loss itself is a number"
+        return mean[0], tuple(gradients)

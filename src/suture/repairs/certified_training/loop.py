@@ -6,18 +6,17 @@ loop knows radii, batches, learning rates, checkpoints, and which epoch was best
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from suture.data.splits import permutation
-from suture.engine import Engine
+from suture.engine import Share
 from suture.errors import ModelError, require
-from suture.repairs.base import OnProgress
 from suture.repairs.certified_training.loss import Judged
 from suture.repairs.certified_training.ramp import Ramp
 from suture.rng import Stream
@@ -99,11 +98,14 @@ class Sample:
         images: ``(n, c, h, w)``, augmented where they are trained on.
         labels: int64 ``(n,)``.
         positions: int64 ``(n,)``, where they stand in the training or validation images.
+        rows: int64 ``(n,)``, where they stand in the batch that all processes share; ``None`` for
+            one after the other.
     """
 
     images: Tensor
     labels: Tensor
     positions: Tensor
+    rows: Tensor | None = None
 
 
 class Trainee(Protocol):
@@ -127,6 +129,35 @@ class Trainee(Protocol):
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Which images are right, and which are certified by intervals at the full radius."""
+
+    def to(self, device: torch.device | str) -> Trainee:
+        """Itself, moved in place."""
+
+
+def train_certified(
+    trainee: Trainee,
+    schedule: Schedule,
+    train: Batch,
+    validation: Batch,
+    stream: Stream,
+    eps: float,
+    stage: str,
+    from_start: bool,
+    share: Share,
+) -> dict[str, Any]:
+    """One process' training: the best weights and how it went, as plain data.
+
+    Alone it trains what it is given; one process of several trains a copy.
+    """
+    if share.device is not None:
+        # Processes share the memory of what they are given.
+        trainee = copy.deepcopy(trainee).to(share.device)
+        train, validation = train.to(share.device), validation.to(share.device)
+    loop = Loop(trainee, schedule, train, validation, stream, eps, stage, from_start, share)
+    found = loop.run()
+    curves = [asdict(curve) for curve in found.curves]
+    weights = model_tensors(trainee.module)
+    return {"weights": weights, "curves": curves, "best": found.best_epoch, "start": found.start}
 
 
 Errors = tuple[float, float]
@@ -184,19 +215,17 @@ class Trained:
 
 @dataclass
 class Loop:
-    """A training run, resumable after every epoch.
+    """A training run, resumable after every epoch, and after some minutes within one.
 
     Args:
         trainee: trained in place.
         schedule: how.
         train, validation: images and labels.
         stream: of the run.
-        engine: keeps a point to resume from after every epoch, if it belongs to a run.
-        work: says what is trained, on what, from which weights and seed.
         eps: the full radius, for the progress report.
         stage: what to call it in the progress report.
-        tell: told about every batch.
         from_start: whether the weights that training begins with may be the best.
+        share: this process' part; it has the point to go on from, and is told of others.
     """
 
     trainee: Trainee
@@ -204,15 +233,13 @@ class Loop:
     train: Batch
     validation: Batch
     stream: Stream
-    engine: Engine
-    work: str
     eps: float
     stage: str
-    tell: OnProgress
     from_start: bool = False
+    share: Share = field(default_factory=Share)
 
     def run(self) -> Trained:
-        """Train, from the last epoch that was kept.
+        """Train, from the share's point on.
 
         Raises:
             ModelError: a loss that is no longer a number.
@@ -220,12 +247,17 @@ class Loop:
         self.optimiser = _optimiser(self.trainee.parameters(), self.schedule)
         self.curves: tuple[Curve, ...] = ()
         self.best = model_tensors(self.trainee.module)
+        self.within = _AT_START
         self.trainee.module.eval()  # batch norm and dropout as bounds read them
         self.start = self._validated() if self.from_start else None
-        self._restore()
+        if self.share.point is not None:
+            self._restore(self.share.point)
         for epoch in range(len(self.curves) + 1, self.schedule.epochs + 1):
             self._epoch(epoch)
-            self._remember()
+            if self._best_epoch() == epoch:
+                self.best = model_tensors(self.trainee.module)
+            self.within = _AT_START
+            self.share.keep(self._point())
         self.trainee.module.load_state_dict(self.best)
         return Trained(self.curves, self._best_epoch(), self.start)
 
@@ -235,54 +267,80 @@ class Loop:
     def _epoch(self, epoch: int) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate(epoch)
-        pieces = list(self._pieces(epoch))
-        sums, share = torch.zeros(3, dtype=torch.float64), 0.0
+        pieces = self._pieces(epoch)
         label = self._label(epoch)
-        for index, positions in enumerate(pieces):
+        done, *before = self.within
+        sums = torch.tensor(before, dtype=torch.float64)
+        for index in range(done, len(pieces)):
             share = self.schedule.ramp.share(epoch, index / len(pieces))
-            judged = self._step(positions, share, epoch, index)
-            wrong = (~judged.right).sum(), (~judged.certified).sum()
-            value = float(judged.loss.detach())
-            sums += torch.tensor([value * len(positions), *map(float, wrong)], dtype=torch.float64)
-            done = (epoch - 1) * len(pieces) + index + 1
-            self.tell(label, done, self.schedule.epochs * len(pieces))
+            value, *wrong = self._step(pieces[index], share, epoch, index)
+            sums += torch.tensor([value * len(pieces[index]), *wrong], dtype=torch.float64)
+            at = (epoch - 1) * len(pieces) + index + 1
+            self.share.tell(label, at, self.schedule.epochs * len(pieces))
+            if self.share.due and index + 1 < len(pieces):
+                self.within = (index + 1, *sums.tolist())
+                self.share.keep(self._point())
         errors = self._validated()
-        loss, clean, certified = (sums / len(self.train)).tolist()
+        loss, clean, certified = (sums / sum(map(len, pieces))).tolist()
+        share = self.schedule.ramp.share(epoch, (len(pieces) - 1) / len(pieces))
         curve = Curve(epoch, share, loss, clean, certified, *errors)
         self.curves = (*self.curves, curve)
 
-    def _pieces(self, epoch: int) -> Iterator[Tensor]:
+    def _pieces(self, epoch: int) -> list[Tensor]:
+        """Positions of each batch; in none of them a process has nothing to do."""
         order = permutation(len(self.train), self.stream.child("order").child(epoch))
-        yield from order.split(self.schedule.batch_size)
+        pieces = list(order.split(self.schedule.batch_size))
+        few = len(pieces) > 1 and len(pieces[-1]) < self.share.world
+        return pieces[:-1] if few else pieces
 
-    def _step(self, positions: Tensor, share: float, epoch: int, index: int) -> Judged:
-        batch = self.train[positions]
-        draws = self.stream.child("augment").child(epoch)
-        images = augmented(batch.images.cpu(), positions, self.schedule.augment, draws)
+    def _step(self, batch: Tensor, share: float, epoch: int, index: int) -> list[float]:
+        """One step; the whole batch's mean loss, and how many were not right, and not certified."""
+        sample = self._sample(batch, epoch)
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
-        sample = Sample(images.to(batch.images.device), batch.labels, positions)
         judged = self.trainee.loss(sample, share, crown, stream)
-        if not bool(torch.isfinite(judged.loss)):
+        own, parameters = len(sample.labels), self.trainee.parameters()
+        value = float(judged.loss.detach())
+        if self.share.world == 1 and not math.isfinite(value):
             raise _diverged(epoch, self.schedule)
-        self.optimiser.zero_grad(set_to_none=True)
-        judged.loss.backward()  # type: ignore[no-untyped-call]
+        found = torch.autograd.grad(judged.loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(
+            parameters, self.share.mean(found, own, len(batch)), strict=True
+        ):
+            parameter.grad = gradient
+        counts = [float((~held).sum()) for held in (judged.right, judged.certified)]
+        value, *wrong = self.share.total(value * own / len(batch), *counts)
+        if not math.isfinite(value):
+            raise _diverged(epoch, self.schedule)
         if self.schedule.clip:
-            nn.utils.clip_grad_norm_(self.trainee.parameters(), self.schedule.clip)
+            nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
         self.optimiser.step()
-        return judged
+        return [value, *wrong]
+
+    def _sample(self, batch: Tensor, epoch: int) -> Sample:
+        """The process' own images of a batch, augmented by their positions."""
+        rows = self.share.own(torch.arange(len(batch)))
+        positions = batch[rows]
+        given = self.train[positions]
+        draws = self.stream.child("augment").child(epoch)
+        images = augmented(given.images.cpu(), positions, self.schedule.augment, draws)
+        return Sample(images.to(given.images.device), given.labels, positions, rows)
 
     @torch.no_grad()
     def _validated(self) -> Errors:
-        wrong = torch.zeros(2)
-        for index, rows in enumerate(torch.arange(len(self.validation)).split(500)):
+        wrong = torch.zeros(2, dtype=torch.float64)
+        for index, piece in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
-            piece = self.validation[rows]
-            right, held = self.trainee.judge(Sample(piece.images, piece.labels, rows), stream)
-            wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
-        clean, certified = (wrong / len(self.validation)).tolist()
-        return clean, certified
+            rows = self.share.own(torch.arange(len(piece)))
+            if len(rows):
+                own = self.validation[piece[rows]]
+                sample = Sample(own.images, own.labels, piece[rows], rows)
+                right, held = self.trainee.judge(sample, stream)
+                counts = [float((~right).sum()), float((~held).sum())]
+                wrong += torch.tensor(counts, dtype=torch.float64)
+        clean, certified = self.share.total(*wrong.tolist())
+        return clean / len(self.validation), certified / len(self.validation)
 
     def _label(self, epoch: int) -> str:
         share = self.schedule.ramp.share(epoch, 0.999)
@@ -294,28 +352,26 @@ class Loop:
         told = " / ".join(f"{100 * error:.2f} %" for error in errors)
         return f"{text}, loss {last.loss:.3f}, clean / certified error {told}"
 
-    def _remember(self) -> None:
-        if self._best_epoch() == self.curves[-1].epoch:
-            self.best = model_tensors(self.trainee.module)
-        epoch = len(self.curves)
-        point = {
+    def _point(self) -> dict[str, Any]:
+        return {
             "curves": [asdict(curve) for curve in self.curves],
             "weights": model_tensors(self.trainee.module),
             "best": self.best,
             "optimiser": optimiser_tensors(self.optimiser),
+            "within": list(self.within),
         }
-        before = f"{self.stage} {epoch - 1}" if epoch > 1 else None
-        self.engine.note(f"{self.stage} {epoch}", point, work=self.work, instead_of=before)
 
-    def _restore(self) -> None:
-        for epoch in range(self.schedule.epochs, 0, -1):
-            point: dict[str, Any] | None = self.engine.recall(f"{self.stage} {epoch}", self.work)
-            if point is not None:
-                self.curves = tuple(Curve(**curve) for curve in point["curves"])
-                self.best = point["best"]
-                self.trainee.module.load_state_dict(point["weights"])
-                restore_optimiser(self.optimiser, point["optimiser"])
-                return
+    def _restore(self, point: dict[str, Any]) -> None:
+        self.curves = tuple(Curve(**curve) for curve in point["curves"])
+        self.best = point["best"]
+        self.trainee.module.load_state_dict(point["weights"])
+        restore_optimiser(self.optimiser, point["optimiser"])
+        done, loss, clean, certified = point["within"]
+        self.within = (int(done), float(loss), float(clean), float(certified))
+
+
+_AT_START = (0, 0.0, 0.0, 0.0)
+"""Batches of an epoch that are done; sums of loss, and of images not right and not certified."""
 
 
 def best_of(curves: tuple[Curve, ...], ramp: Ramp, start: Errors | None = None) -> int:

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from suture import bounds
 from suture.data.splits import stratified, validation_count
 from suture.errors import ArgumentError, DataError
 from suture.models import identity
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
-from suture.repairs.certified_training.loop import Loop, Sample, Schedule, Trained, Trainee
+from suture.repairs.base import (
+    REPAIRS,
+    Context,
+    Repair,
+    RepairResult,
+    Status,
+    check_processes,
+)
+from suture.repairs.certified_training.bounded import BoundedTrainee
+from suture.repairs.certified_training.loop import (
+    Curve,
+    Sample,
+    Schedule,
+    Trained,
+    Trainee,
+    train_certified,
+)
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
 from suture.types import Batch
@@ -42,6 +57,11 @@ class CrownIBP(Repair):
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
 
+    @property
+    def trains_together(self) -> bool:
+        """Processes share its batches; batch norm is as in eval mode."""
+        return True
+
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
@@ -54,7 +74,7 @@ class CrownIBP(Repair):
         return RepairResult(trained, status_of(found), trace_of(found))
 
 
-class ClassifierTrainee:
+class ClassifierTrainee(BoundedTrainee):
     """A classifier that is trained on its own images; ``fusion`` as for ``certified_loss``."""
 
     def __init__(
@@ -64,8 +84,8 @@ class ClassifierTrainee:
         eps: float,
         fusion: bool | None = None,
     ) -> None:
-        self.module, self.eps, self.fusion = model, eps, fusion
-        self.network = bounds.read(model, in_shape)
+        super().__init__(model, in_shape)
+        self.eps, self.fusion = eps, fusion
 
     def parameters(self) -> list[nn.Parameter]:
         """All that want a gradient."""
@@ -107,20 +127,47 @@ def run_training(
     With ``from_start`` the weights that training begins with are kept if no epoch is better.
     """
     train, validation = held_out(data, schedule.validation)
-    loop = Loop(
-        trainee,
+    return trained(
+        trainee, schedule, (train, validation), eps, stage, context, work, from_start=from_start
+    )
+
+
+def trained(
+    trainee: Trainee,
+    schedule: Schedule,
+    data: tuple[Batch, Batch],
+    eps: float,
+    stage: str,
+    context: Context,
+    work: str,
+    *,
+    from_start: bool = False,
+) -> Trained:
+    """The loop over images to train on and to judge by, in all processes of the context's crew.
+
+    The trainee has the best epoch's weights afterwards.
+    """
+    train, validation = data
+    check_processes(context.crew.processes, schedule.batch_size, len(train))
+    device, given = train.images.device, trainee
+    if context.crew.processes > 1:
+        given = copy.deepcopy(trainee).to("cpu")
+    body = partial(
+        train_certified,
+        given,
         schedule,
-        train,
-        validation,
+        context.sent(train),
+        context.sent(validation),
         context.stream,
-        context.engine,
-        work,
         eps,
         stage,
-        context.tell,
         from_start,
     )
-    return loop.run()
+    found = context.trained(body, stage, work, device)
+    trainee.module.load_state_dict(found["weights"])
+    curves = tuple(Curve(**curve) for curve in found["curves"])
+    start = None if found["start"] is None else (found["start"][0], found["start"][1])
+    return Trained(curves, found["best"], start)
 
 
 def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:

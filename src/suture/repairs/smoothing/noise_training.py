@@ -91,21 +91,23 @@ class NoisyJudge(Judge):
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> HeldOut:
         """Of a model in eval mode."""
-        whole = [
-            model(self.kind.whole(piece.images)).argmax(1) == piece.labels
-            for piece in self.held.split(self.batch_size)
-        ]
-        return HeldOut(float(torch.cat(whole).float().mean()), self._noisy(model))
+        held = self.held[self.share.own(torch.arange(len(self.held)))]
+        right = sum(
+            int((model(self.kind.whole(piece.images)).argmax(1) == piece.labels).sum())
+            for piece in held.split(self.batch_size)
+        )
+        return HeldOut(self.share.total(right)[0] / len(self.held), self._noisy(model))
 
     def _noisy(self, model: nn.Module) -> float:
         """Mean share of an image's copies that are classified right; the same copies always."""
-        some = self.attacked
-        rows = torch.arange(len(some), device=some.labels.device)
+        rows = self.share.own(torch.arange(len(self.attacked), device=self.attacked.labels.device))
+        some = self.attacked[rows]
         keys = bits(
             rows[:, None] + (Stream(self.stream.key).child("copies").key >> 2), torch.arange(COPIES)
         )
         hard, _ = tallies(model, self.kind, some.images, keys)
-        return float(hard.gather(1, some.labels[:, None]).mean()) / COPIES
+        right = float(hard.gather(1, some.labels[:, None]).sum())
+        return self.share.total(right)[0] / COPIES / len(self.attacked)
 
     def facts(self) -> dict[str, Any]:
         """For a trace."""
