@@ -20,6 +20,7 @@ from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
 from suture.data import Dataset
+from suture.engine import Run
 from suture.errors import ArgumentError
 from suture.studies.certified import Certified
 from suture.studies.smoothing import CertifiedByVotes
@@ -30,7 +31,8 @@ Balls = Annotated[
     list[float] | None,
     typer.Option(
         "--eps",
-        help="Radius of L∞ balls, 8/255 is understood; repeatable.",
+        help="Radius of L∞ balls, 8/255 is understood; repeatable. Default: what the repair was "
+        "made for, else 8/255.",
         parser=radius,
         metavar="RADIUS",
     ),
@@ -90,7 +92,7 @@ def command(
             model=model,
             weights=str(opening.weights or ""),
             data=data,
-            eps=tuple(eps or (8 / 255,)),
+            eps=tuple(eps or (_recorded(model) or 8 / 255,)),
             methods=_methods(method),
             n=n,
             batch_size=batch_size,
@@ -130,6 +132,15 @@ def _check(certificates: Path | None, settled: bool) -> None:
             got="one of them",
             remedy="Leave them out.",
         )
+
+
+def _recorded(model: str) -> float | None:
+    """The L∞ radius that a repair run was made for, if it says one."""
+    if not (Path(model) / "run.json").is_file():
+        return None
+    threat = Run.open(Path(model)).info.get("threat", {})
+    radius = float(threat.get("eps") or 0)
+    return radius if threat.get("norm") == "linf" and 0 < radius <= 1 else None
 
 
 def _methods(given: list[str] | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from suture.attacks import PGD
 from suture.certify import MixtureCertification, certify_images, certify_mixture
 from suture.engine import Engine
 from suture.rng import Stream
-from suture.types import Batch, OnProgress, described, is_randomised
+from suture.types import Batch, OnProgress, RepairedModel, described, is_randomised
 
 
 def provable(
@@ -31,7 +31,8 @@ def provable(
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
-    Where a defence moves images first, all but one row are about attacks after the move. Of a model
+    Where a defence moves images first, all but one row are about attacks after the move; a model
+    with variants has such rows of each. Of a model
     that draws from finitely many classifiers ``right`` is expected over the draw, attacked with
     exact means; then come rows of what is proved for every draw, and for each classifier.
 
@@ -47,17 +48,24 @@ def provable(
         Rows with ``what``, ``right`` out of ``n``, ``seconds``; of a method also ``contradicted``:
         images that were certified and broken nevertheless.
     """
+    variants = described(model).variants()
+    if variants:
+        terms: dict[str, Any] = {"stream": stream, "batch_size": batch_size, "seconds": seconds}
+        terms |= {"engine": engine, "on_progress": on_progress}
+        return [
+            row | {"what": f"{row['what']}, {name}"}
+            for name, variant in variants.items()
+            for row in provable(variant, batch, attack, methods, **terms)
+        ]
     rows: list[dict[str, Any]] = []
     parts = described(model).preemptive()
     if parts is not None:
-        rows.append(_attacked(attack, model, batch, stream, "PGD before the move")[0])
-        moved, model = parts
-        with torch.no_grad():
-            stored = torch.cat([moved(piece) for piece in batch.images.split(256)])
-        batch = Batch(stored, batch.labels)
+        rows.append(_before_the_move(attack, described(model), batch, stream))
+        moved = described(model).handed_on(batch.images, batch.labels)
+        model, batch = parts[1], Batch(moved, batch.labels)
     row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
-    terms: dict[str, Any] = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
+    terms = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
     terms["on_progress"] = on_progress
     if is_randomised(model):
         proofs = partial(certify_mixture, **terms)
@@ -70,6 +78,25 @@ def provable(
         rows.append(row | {"contradicted": int((found.certified & (held < 1)).sum())})
         clean = found.right
     return [_row(attack.eps, "clean", clean, 0.0), *rows]
+
+
+def _before_the_move(
+    attack: PGD, model: RepairedModel, batch: Batch, stream: Stream
+) -> dict[str, Any]:
+    """A row of the attacker who changes what is moved; where no search can go through the move,
+    his images are made on the undefended model.
+    """
+    what = "PGD before the move"
+    if model.searched_before:
+        return _attacked(attack, model, batch, stream, what)[0]
+    started, parts = time.perf_counter(), model.preemptive()
+    assert parts is not None
+    found = attack(model.undefended(), batch, generator=stream, batch_size=256)
+    moved = model.handed_on(found.images, batch.labels)
+    with torch.no_grad():
+        said = torch.cat([parts[1](piece) for piece in moved.split(256)]).argmax(1)
+    right = (said == batch.labels).cpu()
+    return _row(attack.eps, f"{what}, without it", right, time.perf_counter() - started)
 
 
 def _of_mixture(

@@ -20,6 +20,7 @@ from suture.repairs.a5.robustifier_training import (
     A5Robustifier,
     certify_held_out,
     check_certificates,
+    counted,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
@@ -89,6 +90,7 @@ class A5CoTraining(Repair):
             from_start=True,
         )
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
+        facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 

@@ -6,6 +6,7 @@ import copy
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from suture import bounds
 from suture.bounds import Network
 from suture.engine import Handle
 from suture.errors import ArgumentError
-from suture.models import identity
+from suture.models import build_from_spec, identity, register_builder
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.prepared import KIND, prepared
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
@@ -35,8 +37,10 @@ class A5Offline(Repair):
 
     ``z = argmin CE_worst(x + δ_D(z))`` by RMSprop from z = 0; all images of a set are one batch,
     and an image leaves it as soon as its 8-bit version is certified by intervals. The classifier
-    stays as it is; the result's ``images["robustified"]`` are what is to be stored or sent in
-    place of the originals. Nothing is drawn at random.
+    stays as it is, and reads robustified images; ``images["robustified"]`` of the result are what
+    is to be stored or sent in place of the originals. ``suture evaluate`` and ``suture certify``
+    move test images by these settings, once by their true classes, once by what the classifier
+    says of them. Nothing is drawn at random.
 
     Args:
         eps: ε_A^R, the L∞ radius of the attack to be withstood after robustification.
@@ -72,24 +76,27 @@ class A5Offline(Repair):
         batch = data[: self.samples] if self.samples else data
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
-        made = (
-            certificates_of(kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O")
-            if self.certificates
-            else ()
-        )
+        tried = found.batch[: self.certificates]
+        made = certificates_of(kept.eval(), tried, self.eps, repair="A5/O") if len(tried) else ()
         kept.train(model.training)
         certified = int(found.certified.sum())
         trace = {
             "recipe": "O",
             "samples": len(batch),
             "certified_by_intervals": certified,
+            "certificates": {"made": len(made), "of": len(tried)},
             "steps": found.steps.double().mean().item(),
             "eps": self.eps,
             "defence": asdict(self.defence),
             "seconds": round(time.monotonic() - started, 3),
         }
         status = _status(certified, len(batch))
-        return RepairResult(kept, status, trace, made, {"robustified": found.batch})
+        reader = prepared(kept, self.moved, asdict(self))
+        return RepairResult(reader, status, trace, made, {"robustified": found.batch})
+
+    def moved(self, classifier: nn.Module, batch: Batch) -> Tensor:
+        """The robustified images alone: what ``prepared`` calls."""
+        return self.robustify(classifier, batch).batch.images
 
     def robustify(
         self, model: nn.Module, batch: Batch, context: Context | None = None
@@ -210,3 +217,12 @@ class _FreeImages:
 
 def _rows(count: int, size: int) -> tuple[Tensor, ...]:
     return torch.arange(count).split(size) if count else ()
+
+
+def _rebuilt(spec: dict[str, Any], folder: Path | None) -> nn.Module:
+    given = dict(spec["settings"])
+    method = A5Offline(**given | {"defence": Defence(**given["defence"])})
+    return prepared(build_from_spec(spec["base"], folder), method.moved, given)
+
+
+register_builder(KIND, _rebuilt)

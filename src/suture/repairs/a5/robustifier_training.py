@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from suture.data.splits import validation_count
 from suture.errors import ArgumentError
 from suture.models import identity
 from suture.repairs.a5.certifying import certificates_of
@@ -73,6 +74,7 @@ class A5Robustifier(Repair):
         made = certify_held_out(both, data, self.schedule, self.eps, self.certificates, "R")
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
+        facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
     def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
@@ -114,6 +116,12 @@ def certify_held_out(
     return certificates_of(
         both.classifier, Batch(stored, chosen.labels), eps, repair=f"A5/{recipe}"
     )
+
+
+def counted(made: tuple[Any, ...], asked: int, data: Batch, schedule: Schedule) -> dict[str, int]:
+    """How many certificates there are, and how many images were tried."""
+    held = validation_count(len(data), schedule.validation)
+    return {"made": len(made), "of": min(asked, held)}
 
 
 def check_certificates(count: int) -> None:

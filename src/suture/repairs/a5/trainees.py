@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from suture import bounds
-from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
+from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
 from suture.repairs.certified_training.loop import Sample
@@ -95,6 +95,7 @@ class SceneTrainee:
         learns: names of the parts of ``scene`` that are trained.
         gain: the change is ``δ_D(gain · z)``.
         fusion: as for ``certified_loss``.
+        grey: whether objects are grey and stay so: z has one channel for all.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class SceneTrainee:
         learns: tuple[str, ...],
         gain: float,
         fusion: bool | None = None,
+        *,
+        grey: bool = False,
     ) -> None:
-        self.gain, self.fusion = gain, fusion
+        self.gain, self.fusion, self.grey = gain, fusion, grey
         self.module, self.prototypes, self.defence = scene, prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns
         self.network = bounds.read(scene.classifier, prototypes.shape)
@@ -124,7 +127,7 @@ class SceneTrainee:
         objects = self.defence.reached(
             self.prototypes.images[which], self.gain * self.module.z[which]
         )
-        seen = self.camera(objects, keys_of(len(which), stream))
+        seen = acquired(objects, self.camera, keys_of(len(which), stream), grey=self.grey)
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
         return certified_loss(
@@ -153,5 +156,6 @@ class SceneTrainee:
     @torch.no_grad()
     def acquired(self, which: Tensor, stream: Stream) -> Tensor:
         """One picture of each of these objects, with 8 bits, robustified where there is an R."""
-        seen = in_8_bits(self.camera(self.objects()[which], keys_of(len(which), stream)))
+        keys = keys_of(len(which), stream)
+        seen = in_8_bits(acquired(self.objects()[which], self.camera, keys, grey=self.grey))
         return seen if self.module.robustifier is None else self.module.robustifier(seen)
