@@ -58,6 +58,9 @@ def command(
     seconds: Annotated[
         float, typer.Option("--seconds", help="Time limit of an image, for beta-crown.", min=0)
     ] = 30.0,
+    attacked: Annotated[
+        int, typer.Option("--attacked", help="How many of them meet PGD too; 0 for all.", min=0)
+    ] = 0,
     exported: Annotated[
         Path | None,
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
@@ -97,6 +100,7 @@ def command(
             n=n,
             batch_size=batch_size,
             seconds=seconds,
+            attacked=attacked,
             opened=(opened, batch),
         )
         _bound(study, keeping, spreading)

@@ -26,6 +26,7 @@ def provable(
     stream: Stream,
     batch_size: int = 64,
     seconds: float = 30.0,
+    attacked: int = 0,
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
@@ -38,9 +39,10 @@ def provable(
 
     Args:
         attack: what no proof may contradict; its radius is certified.
-        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
+        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown, best.
         batch_size: images bounded together.
         seconds: time limit of an image, for beta-crown.
+        attacked: images, the first ones, that the attack meets; 0 for all.
         engine: gets the proofs in pieces.
         on_progress: told after each piece (of a mixture: each classifier).
 
@@ -51,7 +53,7 @@ def provable(
     variants = described(model).variants()
     if variants:
         terms: dict[str, Any] = {"stream": stream, "batch_size": batch_size, "seconds": seconds}
-        terms |= {"engine": engine, "on_progress": on_progress}
+        terms |= {"attacked": attacked, "engine": engine, "on_progress": on_progress}
         return [
             row | {"what": f"{row['what']}, {name}"}
             for name, variant in variants.items()
@@ -60,10 +62,12 @@ def provable(
     rows: list[dict[str, Any]] = []
     parts = described(model).preemptive()
     if parts is not None:
-        rows.append(_before_the_move(attack, described(model), batch, stream))
+        few = batch[:attacked] if attacked else batch
+        rows.append(_before_the_move(attack, described(model), few, stream))
         moved = described(model).handed_on(batch.images, batch.labels)
         model, batch = parts[1], Batch(moved, batch.labels)
-    row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
+    few = batch[:attacked] if attacked else batch
+    row, held = _attacked(attack, model, few, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
     terms = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
     terms["on_progress"] = on_progress
@@ -75,7 +79,7 @@ def provable(
         found = certify_images(model, batch, attack.eps, method, **terms)
         spent = time.perf_counter() - started
         row = _row(attack.eps, f"certified, {method}", found.certified, spent)
-        rows.append(row | {"contradicted": int((found.certified & (held < 1)).sum())})
+        rows.append(row | {"contradicted": int((found.certified[: len(few)] & (held < 1)).sum())})
         clean = found.right
     return [_row(attack.eps, "clean", clean, 0.0), *rows]
 
@@ -115,7 +119,7 @@ def _of_mixture(
         spent = time.perf_counter() - started
         name = f"certified, {method}"
         row = _row(attack.eps, f"{name}, expected over the draw", found.share, spent)
-        rows.append(row | {"contradicted": int((found.share > held + 1e-6).sum())})
+        rows.append(row | {"contradicted": int((found.share[: len(held)] > held + 1e-6).sum())})
         rows += _alone(attack.eps, name, found, spent)
         clean = found.right
     return [_row(attack.eps, "clean, expected over the draw", clean, 0.0), *rows]
