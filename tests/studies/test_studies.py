@@ -8,12 +8,14 @@ from functools import partial
 from typing import ClassVar
 
 import pytest
+import torch
 
 from suture.engine import Processes, Run
 from suture.errors import ArgumentError, BundleError
 from suture.report.table import Column, Table, rate, share
 from suture.rng import Stream
 from suture.studies import STUDIES, Cell, Row, Study, run_study
+from suture.studies.networks import here
 
 MEASURED: list[str] = []
 
@@ -76,6 +78,36 @@ def test_cells_are_the_same_in_other_processes(tmp_path):
     with Processes(2) as engine:
         spread, _ = run_study(Toy(), fresh(tmp_path / "b", Toy()), engine=engine)
     assert [r["right"] for r in inline] == [r["right"] for r in spread]
+
+
+def whereabouts(stream: Stream) -> list[Row]:
+    kinds = {here(torch.nn.Linear(2, 2)).weight.device.type, here(torch.zeros(1)).device.type}
+    return [{"what": ",".join(sorted(kinds)), "right": 1, "n": 1}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movable(Toy):
+    name: ClassVar[str] = "movable"
+    on_device: ClassVar[bool] = True
+
+    def cells(self) -> list[Cell]:
+        return [Cell("where", whereabouts)]
+
+
+def test_a_cell_is_told_its_device_wherever_it_is_measured(tmp_path):
+    rows, _ = run_study(Movable(), fresh(tmp_path / "a", Movable()), device="meta")
+    assert [(row["what"], row["device"]) for row in rows] == [("meta", "meta")]
+    with Processes(1) as engine:
+        run = fresh(tmp_path / "b", Movable())
+        spread, _ = run_study(Movable(), run, engine=engine, device="meta")
+    assert [row["what"] for row in spread] == ["meta"]
+    rows, _ = run_study(Movable(), fresh(tmp_path / "c", Movable()))  # the next is not told
+    assert [row["what"] for row in rows] == ["cpu"] and "device" not in rows[0]
+
+
+def test_a_study_that_stays_on_the_cpu_says_so(tmp_path):
+    with pytest.raises(ArgumentError, match="toy computes there only; got --device meta"):
+        run_study(Toy(), fresh(tmp_path / "a", Toy()), device="meta")
 
 
 def test_altered_cells_are_refused(tmp_path):

@@ -10,10 +10,12 @@ import typer
 from suture import studies
 from suture.cli.common import (
     Bars,
+    Device,
     Force,
     Json,
     Out,
     Seed,
+    check_device,
     command_line,
     default_out,
     emit,
@@ -55,6 +57,7 @@ def command(
     out: Out = None,
     force: Force = False,
     seed: Seed = 0,
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Measure a paper's tables again; the same --out goes on where a stopped run was.
@@ -68,12 +71,19 @@ def command(
     given |= {"data": data} if data is not None else {}
     given |= {"full": "true"} if full else {}
     study = studies.STUDIES.find(name)().with_settings(given)
+    study.check_device(place := check_device(device))
     run = resumed() or _opened(default_out(f"bench-{name}", out), study, seed, force)
     watched(run, "bench")
     spread = make_engine(engine, workers, address, threads=1)
     with run, spread, timed() as clock, Bars() as bars:
         rows, page = studies.run_study(
-            study, run, seed=seed, only=cells or (), engine=spread, on_progress=bars
+            study,
+            run,
+            seed=seed,
+            only=cells or (),
+            engine=spread,
+            device=place,
+            on_progress=bars,
         )
     show(as_json, study, rows, run, page, clock["seconds"])
 

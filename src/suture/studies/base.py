@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from suture.errors import ArgumentError
 from suture.registry import Registry
 from suture.report import Drawing
 from suture.report.table import Row, Table
@@ -34,11 +35,14 @@ class Study(ABC):
     """A table or figure of a paper, with its settings as fields.
 
     Attributes:
+        on_device: whether its cells compute where ``suture.studies.networks.here`` says; others
+            compute on the CPU.
         full: the paper's own sizes, also where two cores need hours for them.
     """
 
     title: ClassVar[str]
     paper: ClassVar[str]
+    on_device: ClassVar[bool] = False
     full: bool = False
 
     @property
@@ -61,6 +65,15 @@ class Study(ABC):
     def notes(self, rows: list[Row]) -> list[str]:
         """Sentences a reader needs before believing the tables."""
         return []
+
+    def check_device(self, device: str) -> None:
+        """Raise ``ArgumentError`` for another device than "cpu" where cells compute there only."""
+        if device != "cpu" and not self.on_device:
+            raise ArgumentError(
+                expected=f"--device cpu: {self.name} computes there only",
+                got=f"--device {device}",
+                remedy="Leave --device out.",
+            )
 
     def with_settings(self, given: dict[str, str]) -> Study:
         """The study with some fields replaced by values given as text (``n=500``).

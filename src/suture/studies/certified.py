@@ -18,6 +18,7 @@ from suture.report.table import Column, Table, number, share
 from suture.rng import Stream
 from suture.studies import shelf
 from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.networks import here
 from suture.types import Batch
 
 
@@ -43,6 +44,7 @@ class Certified(Study):
     paper: ClassVar[str] = (
         "Bounds in float64 with outward slack: what they prove holds for every input of the ball."
     )
+    on_device: ClassVar[bool] = True
     model: str = "digits_cnn"
     weights: str = ""
     data: str = "digits"
@@ -112,4 +114,4 @@ def _open(study: Certified) -> tuple[nn.Module, Batch]:
     dataset = data.load(study.data)
     shape = {"in_shape": dataset.in_shape} if study.model.endswith(".onnx") else {}
     model = loading.load(study.model, weights=study.weights or None, **shape)
-    return model, dataset.test.batch(study.n)
+    return here(model), here(dataset.test.batch(study.n))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from suture import data, models
 from suture.errors import DataError
+from suture.studies import shelf
+from suture.types import Batch
 
 
 def in_folder(*names: str) -> Path:
@@ -32,10 +34,20 @@ def in_folder(*names: str) -> Path:
 def network(name: str, **how: Any) -> nn.Module:
     """A network of the data folder, without ``.onnx``; ``how`` as ``models.load`` takes it.
 
+    It is on the study's device.
+
     Raises:
         DataError: not there.
     """
-    return models.load(in_folder("nets", f"{name}.onnx"), **how)
+    return here(models.load(in_folder("nets", f"{name}.onnx"), **how))
+
+
+Placed = TypeVar("Placed", nn.Module, Batch, Tensor)
+
+
+def here(given: Placed) -> Placed:
+    """The model, batch or tensor on the study's device; a model is moved, not copied."""
+    return given.to(shelf.device())
 
 
 @torch.no_grad()

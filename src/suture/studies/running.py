@@ -28,6 +28,7 @@ def run_study(
     only: Sequence[str] = (),
     engine: Engine | None = None,
     pieces: Engine | None = None,
+    device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> tuple[list[Row], Path]:
     """Measure all cells that the run does not hold yet; return all rows, and the page.
@@ -42,11 +43,14 @@ def run_study(
     Args:
         engine: gets the cells.
         pieces: gets what a cell maps over, for a study of few large cells, which then run here.
+        device: where models and images are; every cell, and every worker of ``engine``, uses it.
 
     Raises:
-        ArgumentError: a pattern that fits no cell.
+        ArgumentError: a pattern that fits no cell; another device than "cpu" for a study that
+            computes there only.
         EngineError: some cells failed; the first one's own error if none could be measured.
     """
+    study.check_device(device)
     keep = run.folder / "checkpoints" / "cells"
     wanted = _chosen(study.cells(), only)
     cells = [cell for cell in study.cells() if cell.key in wanted or _file(keep, cell).exists()]
@@ -55,7 +59,8 @@ def run_study(
     (tell := on_progress or untold)("cells", done, len(cells))
     share = run.folder / "checkpoints" / "shared"
     works = [
-        partial(_measure, cell, Stream(seed).child(cell.key), share, pieces) for cell in missing
+        partial(_measure, cell, Stream(seed).child(cell.key), share, pieces, device)
+        for cell in missing
     ]
     failed: list[tuple[Cell, Failure]] = []
     for outcome in _outcomes(engine or Inline(), works, tell):
@@ -70,6 +75,14 @@ def run_study(
         raise failed[0][1].error
     lost = {cell.key for cell, _ in failed}
     rows = [row for cell in cells if cell.key not in lost for row in _kept(keep, cell)]
+    page = _written(study, run, rows, failed)
+    if failed:
+        raise _incomplete(run, failed, len(cells))
+    return rows, page
+
+
+def _written(study: Study, run: Run, rows: list[Row], failed: list[tuple[Cell, Failure]]) -> Path:
+    """The rows, what failed, and the page."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     write_text(run.folder / "rows.jsonl", "".join(line + "\n" for line in lines))
     told = [{"cell": cell.key, **failure.to_dict()} for cell, failure in failed]
@@ -77,9 +90,7 @@ def run_study(
     run.finish("incomplete" if failed else "finished")
     page = run.folder / "report.html"
     write_text(page, render(study, rows, run.info))
-    if failed:
-        raise _incomplete(run, failed, len(cells))
-    return rows, page
+    return page
 
 
 def _outcomes(
@@ -117,16 +128,19 @@ def _call(work: Callable[[], list[Row]]) -> list[Row]:
     return work()
 
 
-def _measure(cell: Cell, stream: Stream, share: Path, pieces: Engine | None) -> list[Row]:
+def _measure(
+    cell: Cell, stream: Stream, share: Path, pieces: Engine | None, device: str
+) -> list[Row]:
     """The cell's rows, each with its key, its time and the memory behind it."""
     started = time.perf_counter()
-    shelf.use(share, pieces)
+    shelf.use(share, pieces, device)
     try:
         rows = cell.measure(stream)
     finally:
         shelf.use(None)
     spent = round(time.perf_counter() - started, 3)
-    facts = {"cell_seconds": spent, "peak_memory_mb": round(peak_memory_mb(), 1)}
+    facts: Row = {"cell_seconds": spent, "peak_memory_mb": round(peak_memory_mb(), 1)}
+    facts |= {"device": device} if device != "cpu" else {}
     return [{"cell": cell.key, **row, **facts} for row in rows]
 
 

@@ -23,17 +23,24 @@ PAUSE = 2.0
 
 _folder: Path | None = None
 _engine: Engine | None = None
+_device = "cpu"
 
 
-def use(folder: Path | None, engine: Engine | None = None) -> None:
-    """Where this process keeps shared work from now on, and who does it.
+def use(folder: Path | None, engine: Engine | None = None, device: str = "cpu") -> None:
+    """Where this process keeps shared work from now on, who does it, and on what device.
 
     Args:
         folder: ``None`` for nowhere.
         engine: gets the pieces of a cell; ``None`` for this process.
+        device: where the cell's models and images belong.
     """
-    global _folder, _engine
-    _folder, _engine = folder, engine
+    global _folder, _engine, _device
+    _folder, _engine, _device = folder, engine, device
+
+
+def device() -> str:
+    """Where the models and images of the cell that is being measured belong."""
+    return _device
 
 
 @contextmanager
