@@ -144,7 +144,7 @@ def _measured(
     jobs = [(row, repeat) for row in rows for repeat in range(row.repeats)]
     # An attack may be adaptive and on the curve as well.
     keys = [
-        (id(row.subject.model), id(row.source), row.attack, row.position, repeat)
+        (id(row.subject.model), id(row.source), id(row.batch), row.attack, row.position, repeat)
         for row, repeat in jobs
     ]
     needed: dict[Any, tuple[Row, int]] = {}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.bounds import Network
+from suture.certify import Certificate
 from suture.engine import Handle
 from suture.errors import ArgumentError
 from suture.models import build_from_spec, identity, register_builder
@@ -76,15 +77,15 @@ class A5Offline(Repair):
         batch = data[: self.samples] if self.samples else data
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
-        tried = found.batch[: self.certificates]
-        made = certificates_of(kept.eval(), tried, self.eps, repair="A5/O") if len(tried) else ()
+        tried = min(self.certificates, len(batch))
+        made = self._certified(kept.eval(), found.batch[:tried]) if tried else ()
         kept.train(model.training)
         certified = int(found.certified.sum())
         trace = {
             "recipe": "O",
             "samples": len(batch),
             "certified_by_intervals": certified,
-            "certificates": {"made": len(made), "of": len(tried)},
+            "certificates": {"made": len(made), "of": tried},
             "steps": found.steps.double().mean().item(),
             "eps": self.eps,
             "defence": asdict(self.defence),
@@ -93,6 +94,9 @@ class A5Offline(Repair):
         status = _status(certified, len(batch))
         reader = prepared(kept, self.moved, asdict(self))
         return RepairResult(reader, status, trace, made, {"robustified": found.batch})
+
+    def _certified(self, reader: nn.Module, batch: Batch) -> tuple[Certificate, ...]:
+        return certificates_of(reader, batch, self.eps, repair="A5/O")
 
     def moved(self, classifier: nn.Module, batch: Batch) -> Tensor:
         """The robustified images alone: what ``prepared`` calls."""

@@ -42,6 +42,7 @@ class A5Mnist(Study):
     """
 
     title: ClassVar[str] = "A5 on MNIST"
+    on_device: ClassVar[bool] = True
     paper: ClassVar[str] = f"{printed('a5').citation}."
     augment: ClassVar[Augment] = "crop-rotate"
     tables_of: ClassVar[RadiiGrid | None] = MNIST

@@ -14,6 +14,7 @@ from suture.repairs.certified_training import Ramp, Schedule
 from suture.rng import Stream
 from suture.studies.a5 import columns, letters, measuring, training
 from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.networks import here
 from suture.studies.paper import printed
 from suture.types import Batch
 
@@ -51,6 +52,7 @@ class A5Glyphs(Study):
     """
 
     title: ClassVar[str] = "A5 on letters before a camera"
+    on_device: ClassVar[bool] = True
     paper: ClassVar[str] = f"{printed('a5').citation}, Table 9."
     side: int = 32
     font: str = "DejaVuSansMono"
@@ -93,7 +95,7 @@ class A5Glyphs(Study):
     def objects(self) -> Batch:
         """The characters as they are."""
         drawn = glyphs(128 if self.full else self.side, self.font)
-        return Batch(drawn.images.expand(-1, self.depth, -1, -1), drawn.labels)
+        return here(Batch(drawn.images.expand(-1, self.depth, -1, -1), drawn.labels))
 
     @property
     def depth(self) -> int:
@@ -143,7 +145,7 @@ def made(study: A5Glyphs, recipe: str) -> training.Made:
             std=(0.5,),
             seed=0,
         )
-    return training.made(study.method(recipe), model, study.objects)
+    return training.made(study.method(recipe), here(model), study.objects)
 
 
 def _measure(study: A5Glyphs, recipe: str, stream: Stream) -> list[Row]:
