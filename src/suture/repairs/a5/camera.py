@@ -113,7 +113,8 @@ class Camera:
         return found
 
     def _noise(self, keys: Tensor, like: Tensor) -> Tensor:
-        place = torch.arange(like[0].numel())
+        keys = keys.to(like.device)  # a number a pixel: drawn where they are wanted
+        place = torch.arange(like[0].numel(), device=like.device)
         draws = normal(bits(keys[:, None], 24, place), bits(keys[:, None], 25, place))
         sigma = uniform(bits(keys, 26), *self.noise)
         return (sigma[:, None] * draws).view(like.shape).to(like)

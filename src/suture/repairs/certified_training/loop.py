@@ -236,18 +236,22 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate(epoch)
         pieces = list(self._pieces(epoch))
-        sums, share = torch.zeros(3, dtype=torch.float64), 0.0
+        device = self.train.images.device
+        sums, share = torch.zeros(3, dtype=torch.float64, device=device), 0.0
         label = self._label(epoch)
         for index, positions in enumerate(pieces):
             share = self.schedule.ramp.share(epoch, index / len(pieces))
             judged = self._step(positions, share, epoch, index)
-            wrong = (~judged.right).sum(), (~judged.certified).sum()
-            value = float(judged.loss.detach())
-            sums += torch.tensor([value * len(positions), *map(float, wrong)], dtype=torch.float64)
+            right, held = judged.right, judged.certified
+            told = judged.loss.detach().double() * len(positions), (~right).sum(), (~held).sum()
+            # Summed where they are: a step that asks for a number would wait for the device.
+            sums += torch.stack([part.double() for part in told])
             done = (epoch - 1) * len(pieces) + index + 1
             self.tell(label, done, self.schedule.epochs * len(pieces))
-        errors = self._validated()
         loss, clean, certified = (sums / len(self.train)).tolist()
+        if not math.isfinite(loss):
+            raise _diverged(epoch, self.schedule)
+        errors = self._validated()
         curve = Curve(epoch, share, loss, clean, certified, *errors)
         self.curves = (*self.curves, curve)
 
@@ -258,13 +262,11 @@ class Loop:
     def _step(self, positions: Tensor, share: float, epoch: int, index: int) -> Judged:
         batch = self.train[positions]
         draws = self.stream.child("augment").child(epoch)
-        images = augmented(batch.images.cpu(), positions, self.schedule.augment, draws)
+        images = augmented(batch.images, positions, self.schedule.augment, draws)
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
-        sample = Sample(images.to(batch.images.device), batch.labels, positions)
+        sample = Sample(images, batch.labels, positions)
         judged = self.trainee.loss(sample, share, crown, stream)
-        if not bool(torch.isfinite(judged.loss)):
-            raise _diverged(epoch, self.schedule)
         self.optimiser.zero_grad(set_to_none=True)
         judged.loss.backward()  # type: ignore[no-untyped-call]
         if self.schedule.clip:
@@ -274,13 +276,13 @@ class Loop:
 
     @torch.no_grad()
     def _validated(self) -> Errors:
-        wrong = torch.zeros(2)
+        wrong = torch.zeros(2, device=self.validation.images.device)
         for index, rows in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
             piece = self.validation[rows]
             right, held = self.trainee.judge(Sample(piece.images, piece.labels, rows), stream)
-            wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
+            wrong += torch.stack([(~right).sum(), (~held).sum()])
         clean, certified = (wrong / len(self.validation)).tolist()
         return clean, certified
 
