@@ -29,7 +29,8 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
         },
         "promise": None if result.promise is None else result.promise.digest,
         "held_out": result.trace.get("held_out", {}),
-        "certified": result.trace.get("certified_by_intervals"),
+        "certified": result.trace.get("certified_after_the_move"),
+        "bound": result.trace.get("bound", ""),
         "certificates": result.trace.get("certificates", {}),
         "trade_off": _trade_off(result.trace),
         "candidates": result.trace.get("candidates", []),
@@ -93,7 +94,8 @@ def _of_certificates(facts: dict[str, Any]) -> list[str]:
     lines = []
     if facts["certified"] is not None:
         n = facts["training_images"]
-        lines.append(f"certified by intervals after the move: {facts['certified']} of {n} images")
+        done = f"{facts['certified']} of {n} images"
+        lines.append(f"certified by {facts['bound']} after the move: {done}")
     if made := facts["certificates"]:
         lines.append(f"certificates kept: {made['made']}, of {made['of']} images tried")
     return lines

@@ -18,6 +18,7 @@ from suture.repairs.a5.robustifier import (
 from suture.repairs.a5.robustifier_training import (
     AT_ONCE,
     A5Robustifier,
+    adversary,
     certify_held_out,
     check_certificates,
     counted,
@@ -46,6 +47,7 @@ class A5CoTraining(Repair):
         alone: how R is trained; not used where the model has a robustifier.
         schedule: how both are trained.
         certificates: validation images whose certificates are made.
+        before, before_steps: as for ``A5Robustifier``, in both trainings.
 
     Raises:
         ArgumentError: a value out of range; a robustifier that was trained for another defence.
@@ -58,11 +60,14 @@ class A5CoTraining(Repair):
     alone: Schedule = AT_ONCE
     schedule: Schedule = AT_ONCE
     certificates: int = 20
+    before: float = 0.0
+    before_steps: int = 5
 
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
         check_radius("eps_together", self.eps_together or self.eps)
         check_certificates(self.certificates)
+        adversary(self.before, self.before_steps)
 
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
         context = context.child("a5-rc")
@@ -76,7 +81,12 @@ class A5CoTraining(Repair):
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
         trainee = RobustifiedTrainee(
-            both, data.shape, eps, together=True, fusion=self.schedule.fusion
+            both,
+            data.shape,
+            eps,
+            together=True,
+            fusion=self.schedule.fusion,
+            before=adversary(self.before, self.before_steps),
         )
         work = f"{self!r} {context.stream.key} {identity(model, data)}"
         found = run_training(
@@ -106,5 +116,10 @@ class A5CoTraining(Repair):
 
     def _first(self) -> A5Robustifier:
         return A5Robustifier(
-            eps=self.eps, defence=self.defence, body=self.body, schedule=self.alone
+            eps=self.eps,
+            defence=self.defence,
+            body=self.body,
+            schedule=self.alone,
+            before=self.before,
+            before_steps=self.before_steps,
         )

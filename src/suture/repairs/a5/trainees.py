@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from suture import bounds
+from suture.attacks import PGD
 from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
@@ -24,6 +25,7 @@ class RobustifiedTrainee:
         eps: ε_A^R or ε_A^C: the attack that robustified images must withstand, after R.
         together: whether the classifier learns too (RC), or stays as it is (R).
         fusion: as for ``certified_loss``.
+        before: also withstand this attacker, who changes what R reads; ``None`` for none.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class RobustifiedTrainee:
         *,
         together: bool,
         fusion: bool | None = None,
+        before: PGD | None = None,
     ) -> None:
+        self.before = before
         self.module, self.eps, self.together, self.fusion = model, eps, together, fusion
         self.network = bounds.read(model.classifier, in_shape)
         self.robustifier = model.robustifier
@@ -46,7 +50,8 @@ class RobustifiedTrainee:
 
     def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """``certified_loss`` of the robustified images, not rounded."""
-        moved, eps = self.robustifier.moved(sample.images), share * self.eps
+        images = self._met(sample, stream)
+        moved, eps = self.robustifier.moved(images), share * self.eps
         return certified_loss(
             self.network,
             moved,
@@ -57,9 +62,16 @@ class RobustifiedTrainee:
             fusion=self.fusion,
         )
 
+    def _met(self, sample: Sample, stream: Stream) -> Tensor:
+        """What R reads: attacked through R and C, where an attacker comes before it."""
+        if self.before is None:
+            return sample.images
+        batch = Batch(sample.images.detach(), sample.labels)
+        return self.before(self.module, batch, generator=stream.child("before")).images
+
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
-        """Of the images that would be stored: rounded to 8 bits."""
-        stored = self.robustifier(sample.images)
+        """Of the images that would be stored: rounded to 8 bits, attacked before where one is."""
+        stored = self.robustifier(self._met(sample, stream))
         right = self.network(stored).argmax(1) == sample.labels
         held = interval_margins(self.network, stored, sample.labels, self.eps) > 0
         return right, right & held
