@@ -8,6 +8,7 @@ about other machines. Attacks are not counted: they cost more than all trainings
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -68,7 +69,12 @@ def _fresh() -> nn.Module:
 
     source = training.dataset(STUDY.data)
     return models.build(
-        STUDY.network, in_shape=source.in_shape, classes=10, mean=source.mean, std=source.std, seed=0
+        STUDY.network,
+        in_shape=source.in_shape,
+        classes=10,
+        mean=source.mean,
+        std=source.std,
+        seed=0,
     )
 
 
@@ -89,7 +95,7 @@ def _epochs(count: int, fresh: nn.Module, pieces: int) -> list[float]:
             method(fresh, training.training(STUDY), generator=0, on_progress=tell)
         except Enough:
             pass
-    return [round(b - a, 1) for a, b in zip(ends, ends[1:], strict=False)]
+    return [round(b - a, 1) for a, b in itertools.pairwise(ends)]
 
 
 def _each(steps: int, work: Callable[[], object]) -> float:

@@ -26,7 +26,9 @@ def written(root: Path, each: int = 4, tested: int = 2) -> Path:
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
     _picture(folder / "test" / "images" / "test_0.JPEG", draws, 0)
     (folder / "wnids.txt").write_text("\n".join(NUMBERS))
-    words = "n01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\nn09999999\telsewhere\n"
+    words = (
+        "n01443537\tgoldfish, Carassius auratus\nn02124075\tEgyptian cat\nn09999999\telsewhere\n"
+    )
     (folder / "words.txt").write_text(words)
     return folder
 

@@ -169,7 +169,9 @@ def _subjects(
     if before is not None:
         defence = _defence(model, classifier)
         variants = described(classifier).variants() or {"": classifier}
-        subjects += [Subject(Role.DEFENDED, m, model, defence, name) for name, m in variants.items()]
+        subjects += [
+            Subject(Role.DEFENDED, m, model, defence, name) for name, m in variants.items()
+        ]
     return subjects
 
 

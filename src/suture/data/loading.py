@@ -29,7 +29,8 @@ def load(
 
     Args:
         name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a folder of IDX files,
-            ``tiny-imagenet-200``, or another folder of pictures. A name wins over a path; write ``./mnist`` for a folder ``mnist``.
+            ``tiny-imagenet-200``, or another folder of pictures. A name wins over a path; write
+            ``./mnist`` for a folder ``mnist``.
             Or ``(images, labels)``, a data loader, a torch or Hugging Face data set (or a mapping
             of these: train, validation, test).
         seed: chooses the validation images; the test images never depend on it.

@@ -137,9 +137,7 @@ _JPEG = _file("cifar10_jpeg.npz", 50_000, 10_000, packed.read_cifar10_jpeg, _LOS
 _EXACT = _file("cifar10_lossless.npz", 4_000, 483, packed.read_cifar10_lossless, _BIASED)
 _PHOTO = _file("imagenet_sample1000.npz", 0, 1_000, packed.read_imagenet_sample, _PHOTOS)
 
-_TINY = DataSource(
-    f"data folder: {TINY}", 100_000, 10_000, lambda: _tiny() is not None, _open_tiny
-)
+_TINY = DataSource(f"data folder: {TINY}", 100_000, 10_000, lambda: _tiny() is not None, _open_tiny)
 
 KNOWN: dict[str, Known] = {
     "digits": Known(

@@ -83,7 +83,9 @@ def test_the_projection_by_hand():
     assert 8 < float(angles.abs().max()) <= 10.001
 
 
-@pytest.mark.parametrize(("given", "low", "high"), [({}, 1.0, 1.0), ({"inversion": 0.5}, 0.42, 0.58)])
+@pytest.mark.parametrize(
+    ("given", "low", "high"), [({}, 1.0, 1.0), ({"inversion": 0.5}, 0.42, 0.58)]
+)
 def test_pictures_are_inverted_always_or_as_often_as_said(given, low, high):
     camera = Camera(shift=0, degrees=0, perspective=0, jitter=0, noise=(0, 0), **given)
     seen = camera(torch.zeros(400, 1, 16, 16), keys_of(400, Stream(3)))

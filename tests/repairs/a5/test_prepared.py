@@ -44,7 +44,9 @@ def test_the_two_variants_differ_where_the_classifier_is_wrong():
     batch = images()
     wrong = said() != batch.labels
     assert 2 <= int(wrong.sum()) < 40
-    known, predicted = (variants()[k].handed_on(batch.images, batch.labels) for k in (KNOWN, PREDICTED))
+    known, predicted = (
+        variants()[k].handed_on(batch.images, batch.labels) for k in (KNOWN, PREDICTED)
+    )
     assert torch.equal(known, METHOD.robustify(robust(), batch).batch.images)
     by_itself = METHOD.robustify(robust(), Batch(batch.images, said())).batch.images
     assert torch.equal(predicted, by_itself)
@@ -72,7 +74,9 @@ def one(subject: str, kind: Kind, **facts: object) -> Record:
     found = [
         r
         for r in records()
-        if r.subject == subject and r.kind is kind and all(getattr(r, k) == v for k, v in facts.items())
+        if r.subject == subject
+        and r.kind is kind
+        and all(getattr(r, k) == v for k, v in facts.items())
     ]
     assert found, (subject, kind, facts)
     return found[0]
@@ -121,6 +125,10 @@ def test_a_bundle_keeps_how_images_are_moved(tmp_path):
 
 def test_best_is_what_any_of_the_three_proves():
     batch = images()
-    each = [certify_images(robust(), batch, EPS, m).certified for m in ("ibp", "crown-ibp", "crown")]
-    assert torch.equal(certify_images(robust(), batch, EPS, "best").certified, torch.stack(each).any(0))
+    each = [
+        certify_images(robust(), batch, EPS, m).certified for m in ("ibp", "crown-ibp", "crown")
+    ]
+    assert torch.equal(
+        certify_images(robust(), batch, EPS, "best").certified, torch.stack(each).any(0)
+    )
     assert len({int(found.sum()) for found in each}) > 1

@@ -16,7 +16,9 @@ def test_all_recipes_run_on_the_official_layout(tmp_path, monkeypatch):
     assert study.with_settings({"full": "true"}).body == "cifar"
     assert [cell.key for cell in study.cells()][1].startswith("eps=0.003922-R-eps_d=0.007843")
     training.classifier.cache_clear()
-    rows, page = run_study(study, Run.create(tmp_path / "run", kind="bench", title="", command="", seed=0), seed=0)
+    rows, page = run_study(
+        study, Run.create(tmp_path / "run", kind="bench", title="", command="", seed=0), seed=0
+    )
     assert [row["recipe"] for row in rows] == ["CROWN-IBP", "R", "RC", "O"]
     assert {row["n"] for row in rows} == {12}
     assert "A5 on TinyImageNet" in page.read_text()
