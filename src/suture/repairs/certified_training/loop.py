@@ -29,7 +29,7 @@ from suture.types import Batch
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train; the defaults are the paper's (A5, supplement).
+    """How to train; the defaults are those of the authors' code (see docs/a5.md for what differs).
 
     Args:
         epochs: passes over the training images.
