@@ -78,9 +78,7 @@ def certify_images(
             remedy="Take certify_mixture, if it draws from finitely many classifiers; else certify "
             "the model before the repair.",
         )
-    with untouched(model), torch.no_grad():
-        logits = torch.cat([model(piece.images) for piece in batch.split(256)])
-    right = logits.argmax(1) == batch.labels
+    right = _right(model, batch)
     # What is wrong already needs no proof.
     wanted = right.nonzero().flatten().cpu()
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
@@ -106,6 +104,12 @@ def certify_images(
             fn = partial(_by_cases, handle, eps, seconds)
             proved(fn, CASES, left, 1, f"{told} {seconds!r}")
     return Certification(right.cpu(), right.cpu() & (margin > 0), margin)
+
+
+def _right(model: nn.Module, batch: Batch) -> Tensor:
+    with untouched(model), torch.no_grad():
+        logits = torch.cat([model(piece.images) for piece in batch.split(256)])
+    return logits.argmax(1) == batch.labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ Balls = Annotated[
     ),
 ]
 
+Methods = Annotated[list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")]
+
 
 @grouped
 def command(
@@ -48,9 +50,7 @@ def command(
     ] = None,
     size: Size = None,
     eps: Balls = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")
-    ] = None,
+    method: Methods = None,
     n: Annotated[int, typer.Option("--n", help="How many test images.", min=1)] = 200,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images bounded together: memory.", min=1)
@@ -74,11 +74,9 @@ def command(
 ) -> None:
     """Prove what can be proved about test images, or prove a repair's certificates again.
 
-    A model that votes over noisy copies is certified by counting (randomised smoothing): a table of
-    certified accuracy by radius, and a certificate an image. Without --data, every certificate
-    beside the model is checked again from its file and the weights alone, and all of them are held
-    to the promise that the repair left: every ball that it calls proved, as large and with the
-    label and the margin that it says. The exit status is 1 if anything is not so.
+    A model that votes over noisy copies is certified by counting (randomised smoothing). Without
+    --data, every certificate beside the model is checked again from its file and the weights alone,
+    and all are held to the promise that the repair left. The exit status is 1 if one fails.
 
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """

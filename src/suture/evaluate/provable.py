@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD
-from suture.certify import MixtureCertification, certify_images, certify_mixture
+from suture.certify import Certification, MixtureCertification, certify_images, certify_mixture
 from suture.engine import Engine
 from suture.rng import Stream
 from suture.types import Batch, OnProgress, RepairedModel, described, is_randomised
@@ -33,9 +33,8 @@ def provable(
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
     Where a defence moves images first, all but one row are about attacks after the move; a model
-    with variants has such rows of each. Of a model
-    that draws from finitely many classifiers ``right`` is expected over the draw, attacked with
-    exact means; then come rows of what is proved for every draw, and for each classifier.
+    with variants has such rows of each. Of a model that draws from finitely many classifiers
+    ``right`` is expected over the draw; then come rows for every draw, and of each classifier.
 
     Args:
         attack: what no proof may contradict; its radius is certified.
@@ -74,14 +73,24 @@ def provable(
     if is_randomised(model):
         proofs = partial(certify_mixture, **terms)
         return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
+    proofs = partial(certify_images, model, batch, attack.eps, **terms)
+    clean = batch.labels
     for method in methods:
-        started = time.perf_counter()
-        found = certify_images(model, batch, attack.eps, method, **terms)
-        spent = time.perf_counter() - started
-        row = _row(attack.eps, f"certified, {method}", found.certified, spent)
-        rows.append(row | {"contradicted": int((found.certified[: len(few)] & (held < 1)).sum())})
-        clean = found.right
+        row, clean = _proved(attack.eps, method, held, proofs)
+        rows.append(row)
     return [_row(attack.eps, "clean", clean, 0.0), *rows]
+
+
+def _proved(
+    eps: float, method: str, held: Tensor, proofs: Callable[..., Certification]
+) -> tuple[dict[str, Any], Tensor]:
+    """A row of one bound, and which images are right."""
+    started = time.perf_counter()
+    found = proofs(method)
+    spent = time.perf_counter() - started
+    row = _row(eps, f"certified, {method}", found.certified, spent)
+    broken = found.certified[: len(held)] & (held < 1)
+    return row | {"contradicted": int(broken.sum())}, found.right
 
 
 def _before_the_move(
