@@ -58,8 +58,7 @@ def provable(
             for name, variant in variants.items()
             for row in provable(variant, batch, attack, methods, **terms)
         ]
-    rows: list[dict[str, Any]] = []
-    parts = described(model).preemptive()
+    rows, parts = list[dict[str, Any]](), described(model).preemptive()
     if parts is not None:
         few = batch[:attacked] if attacked else batch
         rows.append(_before_the_move(attack, described(model), few, stream))
@@ -68,13 +67,12 @@ def provable(
     few = batch[:attacked] if attacked else batch
     row, held = _attacked(attack, model, few, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
-    terms = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
-    terms["on_progress"] = on_progress
+    terms = {"batch_size": batch_size, "seconds": seconds}
+    terms |= {"engine": engine, "on_progress": on_progress}
     if is_randomised(model):
         proofs = partial(certify_mixture, **terms)
         return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
     proofs = partial(certify_images, model, batch, attack.eps, **terms)
-    clean = batch.labels
     for method in methods:
         row, clean = _proved(attack.eps, method, held, proofs)
         rows.append(row)
