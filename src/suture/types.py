@@ -249,6 +249,34 @@ class RepairedModel(nn.Module):
         """
         return None
 
+    def handed_on(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The images as the second part of ``preemptive`` gets them; as they are without parts.
+
+        To be overridden where what moves them knows their classes.
+
+        Args:
+            images: ``(n, c, h, w)``.
+            labels: int64 ``(n,)``, the true classes.
+        """
+        parts = self.preemptive()
+        if parts is None:
+            return images
+        with torch.no_grad():
+            return torch.cat([parts[0](piece) for piece in images.split(256)])
+
+    @property
+    def searched_before(self) -> bool:
+        """Whether an attacker before the move can search through the whole model.
+
+        Where he cannot (the move is a search itself, and needs what he does not give), images that
+        were attacked on the undefended model are handed on instead.
+        """
+        return True
+
+    def variants(self) -> dict[str, RepairedModel]:
+        """Ways to use it that are measured each by itself, by name; empty if there is one alone."""
+        return {}
+
     def certify_parts(self, lower: Tensor, upper: Tensor) -> list[nn.Module]:
         """Every network that may answer for an input of the box (shape of one input)."""
         return [self]

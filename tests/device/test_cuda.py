@@ -12,12 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from suture import bounds
+from suture import bounds, models
 from suture.attacks import Attack
 from suture.bounds import METHODS
+from suture.bounds.crown import budget
 from suture.certify import certify_images
-from suture.repairs import A5Offline, Repair, repair
+from suture.repairs import A5Offline, A5Physical, Repair, repair
+from suture.repairs.a5 import Camera, glyphs
+from suture.repairs.certified_training import Ramp, Schedule
+from suture.rng import Stream
 from suture.testing.small import digits, trained
+from suture.training.augment import augmented
 from suture.types import Batch, Box, is_randomised
 from tests.contract.test_attacks import ATTACKS
 from tests.contract.test_repairs import REPAIRS
@@ -94,3 +99,33 @@ def test_repairs_stay_on_the_device(method: Repair, device: str):
     assert right > 0.1 or is_randomised(result.model)
     if isinstance(method, A5Offline):
         assert result.images["robustified"].images.device.type == device
+
+
+@everywhere
+def test_letters_are_trained_where_they_are(device: str):
+    """PRC: letters, camera, robustifier and reader on one device."""
+    pytest.importorskip("kornia")
+    letters = glyphs(16)[:5]
+    reader = models.build("a5_small", in_shape=(1, 16, 16), classes=62, seed=0)
+    schedule = Schedule(epochs=2, batch_size=40, optimiser="adam", step_at=(), ramp=Ramp(1, 1))
+    method = A5Physical(recipe="PRC", eps=0.03, body="small", schedule=schedule, draws=8, judged=2)
+    result = method(reader.to(device), letters.to(device), generator=1)
+    assert {p.device.type for p in result.model.parameters()} == {device}
+    assert result.images["robustified"].images.device.type == device
+
+
+@pytest.mark.parametrize("kind", ["none", "shift", "flip-crop", "crop-rotate"])
+def test_augmented_images_never_leave_their_device(kind: str):
+    """A tensor without data cannot come to the CPU."""
+    images = torch.empty(6, 1, 28, 28, device="meta")
+    moved = augmented(images, torch.arange(6), kind, Stream(0))
+    assert moved.device.type == "meta" and moved.shape == images.shape
+
+
+def test_the_noise_of_a_camera_is_drawn_where_the_picture_is():
+    like = torch.empty(6, 1, 8, 8, device="meta")
+    assert Camera()._noise(torch.arange(6), like).device.type == "meta"
+
+
+def test_pieces_of_bounds_are_larger_where_no_cache_is():
+    assert budget(torch.device("meta")) > 10 * budget(torch.device("cpu"))

@@ -28,9 +28,17 @@ Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown"]
 BUDGET = 3_000_000
 """Numbers that the rows of one backward pass may hold, 12 MB in float32: larger pieces leave the
 cache."""
+FAR_BUDGET = 64_000_000
+"""The same on other devices, 256 MB in float32: there is no cache to stay in, and every piece costs
+a hundred launches. Chosen by that reckoning, not measured."""
 OWN = 3
 """How often as many numbers the weights may hold that examples have for themselves: 36 MB in
 float32. Smaller pieces would stay in the cache, but each costs a hundred small operations."""
+
+
+def budget(device: torch.device) -> int:
+    """Numbers that the rows of one backward pass may hold there."""
+    return BUDGET if device.type == "cpu" else FAR_BUDGET
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +164,8 @@ def neuron_bounds(state: State, index: int, neurons: Tensor) -> Interval:
         place = torch.arange(node.shape[1] * node.shape[2], device=neurons.device)
     rows = 1 if channel is None else len(channel)
     bounds = []
-    size = max(1, BUDGET // (2 * n * rows * _row_size(state.network, index)))
+    held = budget(state.box.lower.device)
+    size = max(1, held // (2 * n * rows * _row_size(state.network, index)))
     for piece in place.split(size, -1):
         start, unit, add = unit_rows(state.network, index, channel, piece, state.box.lower)
         bounds.append(_lower(state, start, unit, add).view(n, 2, rows, piece.shape[-1]))
@@ -200,7 +209,8 @@ def lower_bounds(state: State, rows: Tensor, add: Tensor | float = 0.0) -> Tenso
     """
     network = state.network
     last = len(network.nodes) - 1
-    size = max(1, BUDGET // (len(state.box.lower) * _row_size(network, last)))
+    held = budget(state.box.lower.device)
+    size = max(1, held // (len(state.box.lower) * _row_size(network, last)))
     parts = [_lower(state, last, piece, 0.0) for piece in rows.split(size, 1)]
     return known_only(torch.cat(parts, 1) + add)
 

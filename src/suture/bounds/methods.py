@@ -11,9 +11,9 @@ from torch import Tensor
 from suture.bounds.alpha_crown import optimised
 from suture.bounds.backward import size_of
 from suture.bounds.crown import (
-    BUDGET,
     OWN,
     Method,
+    budget,
     interval_lower_bounds,
     lower_bounds,
     prepare,
@@ -52,7 +52,7 @@ def bounds_of(network: Network, box: Box, rows: Tensor, method: Method = "crown"
     own, count = network.own_numbers, len(box.lower)
     if not count:
         return rows.new_zeros(0, rows.shape[1])
-    size = max(1, OWN * BUDGET // max(1, own))
+    size = max(1, OWN * budget(box.lower.device) // max(1, own))
     if own and size < count:
         # Weights are read several times: not all of them from far away each time.
         cuts = [slice(first, first + size) for first in range(0, count, size)]

@@ -22,8 +22,12 @@ from suture.types import Batch, Box, OnProgress, described, is_randomised
 
 Proof = Callable[[list[int]], Tensor]
 CASES = "beta-crown"
-PROOFS = (*METHODS, CASES)
-"""Ways to certify an image: every bound, and CROWN with proofs by cases for what it leaves open."""
+BEST = "best"
+LADDER: tuple[Method, ...] = ("ibp", "crown-ibp", "crown")
+"""What "best" tries, one after another: what a cheap bound proves asks no dearer one."""
+PROOFS = (*METHODS, CASES, BEST)
+"""Ways to certify an image: every bound, CROWN with proofs by cases for what it leaves open, and
+the cheapest bound that proves it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,8 @@ def certify_images(
     Args:
         eps: radius, pixel values in [0, 1].
         method: "ibp", "crown-ibp", "crown" or "alpha-crown"; "beta-crown" splits the unstable
-            ReLUs of images that CROWN leaves open (their margin is then "above 1e-6").
+            ReLUs of images that CROWN leaves open (their margin is then "above 1e-6"); "best" asks
+            IBP, CROWN-IBP and CROWN, each about the images that those before it leave open.
         batch_size: images bounded together: memory, not results.
         seconds: time limit of an image, for "beta-crown".
         engine: gets one item a batch, and of what "beta-crown" splits one an image; with a run's
@@ -73,9 +78,7 @@ def certify_images(
             remedy="Take certify_mixture, if it draws from finitely many classifiers; else certify "
             "the model before the repair.",
         )
-    with untouched(model), torch.no_grad():
-        logits = torch.cat([model(piece.images) for piece in batch.split(256)])
-    right = logits.argmax(1) == batch.labels
+    right = _right(model, batch)
     # What is wrong already needs no proof.
     wanted = right.nonzero().flatten().cpu()
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
@@ -87,18 +90,26 @@ def certify_images(
             pieces = [piece.tolist() for piece in rows.split(size)] if len(rows) else []
             done = len(batch) - len(rows)
             for piece, found in zip(pieces, engine.keep(stage, fn, pieces, work=work), strict=True):
-                margin[piece] = found
+                margin[piece] = torch.maximum(margin[piece], found)
                 done += len(piece)
                 if on_progress is not None:
                     on_progress(f"{stage}, eps {eps:g}", done, len(batch))
 
-        bounded = cast(Method, "crown" if method == CASES else method)
-        proved(partial(_bounded, handle, eps, bounded), bounded, wanted, batch_size, told)
+        tried = {CASES: ("crown",), BEST: LADDER}.get(method, (cast(Method, method),))
+        for bound in tried:
+            left = wanted[margin[wanted] <= 0]
+            proved(partial(_bounded, handle, eps, bound), bound, left, batch_size, told)
         if method == CASES:
             left = wanted[margin[wanted] <= 0]
             fn = partial(_by_cases, handle, eps, seconds)
             proved(fn, CASES, left, 1, f"{told} {seconds!r}")
     return Certification(right.cpu(), right.cpu() & (margin > 0), margin)
+
+
+def _right(model: nn.Module, batch: Batch) -> Tensor:
+    with untouched(model), torch.no_grad():
+        logits = torch.cat([model(piece.images) for piece in batch.split(256)])
+    return logits.argmax(1) == batch.labels
 
 
 @dataclass(frozen=True, eq=False)

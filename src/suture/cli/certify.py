@@ -20,6 +20,7 @@ from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
 from suture.data import Dataset
+from suture.engine import Run
 from suture.errors import ArgumentError
 from suture.studies.certified import Certified
 from suture.studies.smoothing import CertifiedByVotes
@@ -30,11 +31,14 @@ Balls = Annotated[
     list[float] | None,
     typer.Option(
         "--eps",
-        help="Radius of L∞ balls, 8/255 is understood; repeatable.",
+        help="Radius of L∞ balls, 8/255 is understood; repeatable. Default: what the repair was "
+        "made for, else 8/255.",
         parser=radius,
         metavar="RADIUS",
     ),
 ]
+
+Methods = Annotated[list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")]
 
 
 @grouped
@@ -46,9 +50,7 @@ def command(
     ] = None,
     size: Size = None,
     eps: Balls = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(PROOFS)}; repeatable.")
-    ] = None,
+    method: Methods = None,
     n: Annotated[int, typer.Option("--n", help="How many test images.", min=1)] = 200,
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images bounded together: memory.", min=1)
@@ -56,6 +58,9 @@ def command(
     seconds: Annotated[
         float, typer.Option("--seconds", help="Time limit of an image, for beta-crown.", min=0)
     ] = 30.0,
+    attacked: Annotated[
+        int, typer.Option("--attacked", help="How many of them meet PGD too; 0 for all.", min=0)
+    ] = 0,
     exported: Annotated[
         Path | None,
         typer.Option("--export", help="Write each certificate as ONNX and VNN-LIB to this folder."),
@@ -69,11 +74,9 @@ def command(
 ) -> None:
     """Prove what can be proved about test images, or prove a repair's certificates again.
 
-    A model that votes over noisy copies is certified by counting (randomised smoothing): a table of
-    certified accuracy by radius, and a certificate an image. Without --data, every certificate
-    beside the model is checked again from its file and the weights alone, and all of them are held
-    to the promise that the repair left: every ball that it calls proved, as large and with the
-    label and the margin that it says. The exit status is 1 if anything is not so.
+    A model that votes over noisy copies is certified by counting (randomised smoothing). Without
+    --data, every certificate beside the model is checked again from its file and the weights alone,
+    and all are held to the promise that the repair left. The exit status is 1 if one fails.
 
     Example: suture certify runs/cnn --data mnist --eps 0.02 --method crown
     """
@@ -90,11 +93,12 @@ def command(
             model=model,
             weights=str(opening.weights or ""),
             data=data,
-            eps=tuple(eps or (8 / 255,)),
+            eps=tuple(eps or (_recorded(model) or 8 / 255,)),
             methods=_methods(method),
             n=n,
             batch_size=batch_size,
             seconds=seconds,
+            attacked=attacked,
             opened=(opened, batch),
         )
         _bound(study, keeping, spreading)
@@ -130,6 +134,15 @@ def _check(certificates: Path | None, settled: bool) -> None:
             got="one of them",
             remedy="Leave them out.",
         )
+
+
+def _recorded(model: str) -> float | None:
+    """The L∞ radius that a repair run was made for, if it says one."""
+    if not (Path(model) / "run.json").is_file():
+        return None
+    threat = Run.open(Path(model)).info.get("threat", {})
+    radius = float(threat.get("eps") or 0)
+    return radius if threat.get("norm") == "linf" and 0 < radius <= 1 else None
 
 
 def _methods(given: list[str] | None) -> tuple[str, ...]:

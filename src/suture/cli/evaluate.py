@@ -37,7 +37,7 @@ from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of
 from suture.settings import assignments
-from suture.types import undefended_of
+from suture.types import described, undefended_of
 
 _DEFAULT = Plan()
 Command = fields_of_chosen("--attack", ATTACKS, "square")
@@ -164,10 +164,14 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
 def _subjects(
     model: str, classifier: nn.Module, base: str | None, before: nn.Module | None
 ) -> list[Subject]:
-    """Before and after; a model that nothing was done to is alone."""
+    """Before and after, every variant by itself; a model that nothing was done to is alone."""
     subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
     if before is not None:
-        subjects.append(Subject(Role.DEFENDED, classifier, model, _defence(model, classifier)))
+        defence = _defence(model, classifier)
+        variants = described(classifier).variants() or {"": classifier}
+        subjects += [
+            Subject(Role.DEFENDED, m, model, defence, name) for name, m in variants.items()
+        ]
     return subjects
 
 

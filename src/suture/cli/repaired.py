@@ -29,6 +29,9 @@ def repair_facts(result: RepairResult, folder: str, seconds: float, seed: int) -
         },
         "promise": None if result.promise is None else result.promise.digest,
         "held_out": result.trace.get("held_out", {}),
+        "certified": result.trace.get("certified_after_the_move"),
+        "bound": result.trace.get("bound", ""),
+        "certificates": result.trace.get("certificates", {}),
         "trade_off": _trade_off(result.trace),
         "candidates": result.trace.get("candidates", []),
         "why": result.trace.get("why", ""),
@@ -73,6 +76,7 @@ def repair_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"held-out images: clean error {clean:.2f} %, certified error {certified:.2f} %"
         )
+    lines += _of_certificates(facts)
     lines += _sentences(facts["trade_off"], facts["judged_by"])
     lines += [f"  {stage['method']}: {stage['sentence']}" for stage in facts["stages"]]
     lines += [candidate_table(facts["candidates"]).terminal()] if facts["candidates"] else []
@@ -83,6 +87,18 @@ def repair_text(facts: dict[str, Any]) -> str:
     lines.append(f"{'These counts are on training images; m' if counted else 'M'}easure with:")
     lines.append(f"  suture evaluate {facts['model']} --data {facts['data']}")
     return "\n".join([*lines, f"model: {facts['model']}, {facts['seconds']:.1f} s"])
+
+
+def _of_certificates(facts: dict[str, Any]) -> list[str]:
+    """What was certified, out of all that was tried."""
+    lines = []
+    if facts["certified"] is not None:
+        n = facts["training_images"]
+        done = f"{facts['certified']} of {n} images"
+        lines.append(f"certified by {facts['bound']} after the move: {done}")
+    if made := facts["certificates"]:
+        lines.append(f"certificates kept: {made['made']}, of {made['of']} images tried")
+    return lines
 
 
 def _trade_off(trace: dict[str, Any]) -> list[dict[str, Any]]:

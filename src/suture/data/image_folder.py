@@ -36,7 +36,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _FolderKind:
+class FolderKind:
     """What all pictures of a set share: grey or not, and ``(height, width)``."""
 
     grey: bool
@@ -47,7 +47,7 @@ class _FolderKind:
 class FolderImages(Decoded):
     """Pictures in files, decoded one by one."""
 
-    def __init__(self, files: Sequence[Path], kind: _FolderKind) -> None:
+    def __init__(self, files: Sequence[Path], kind: FolderKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
         self._files, self._kind = files, kind
 
@@ -80,8 +80,8 @@ def read_image_folder(folder: Path, size: int | Size | None = None) -> SourceCon
     listed = {name: _class_files(place) for name, place in folders.items()}
     names = tuple(listed["train" if "train" in listed else next(iter(listed))])
     _check_classes(listed, names, folder)
-    kind = _common_kind([f for part in listed.values() for fs in part.values() for f in fs], size)
-    parts = {name: _part(files, names, kind) for name, files in listed.items()}
+    kind = common_kind([f for part in listed.values() for fs in part.values() for f in fs], size)
+    parts = {name: part_of(files, names, kind) for name, files in listed.items()}
     return SourceContent.of(str(folder), f"{folder} (pictures)", names, parts)
 
 
@@ -100,7 +100,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     """Class name → its picture files, both in alphabetic order."""
     with reading(folder, "a folder of pictures"):
         classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        files = {place.name: _pictures(place) for place in classes}
+        files = {place.name: pictures_in(place) for place in classes}
     empty = [name for name, found in files.items() if not found]
     if not files or empty:
         raise DataError(
@@ -111,7 +111,8 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """Picture files in alphabetic order."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
@@ -128,12 +129,12 @@ def _check_classes(
             )
 
 
-def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
+def common_kind(files: list[Path], size: int | Size | None) -> FolderKind:
     """Grey if every picture is; the common size, from headers alone."""
     headers = [_header(path) for path in files]
     grey = all(mode in _GREY for mode, _ in headers)
     if size is not None:
-        return _FolderKind(grey, _checked_size(size), resize=True)
+        return FolderKind(grey, _checked_size(size), resize=True)
     first = headers[0][1]
     for path, (_, found) in zip(files, headers, strict=True):
         if found != first:
@@ -142,7 +143,7 @@ def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
                 got=f"{found[1]}x{found[0]} in {path}",
                 remedy="Resize them all: --size 32 (size=32 in Python).",
             )
-    return _FolderKind(grey, first, resize=False)
+    return FolderKind(grey, first, resize=False)
 
 
 def _header(path: Path) -> tuple[str, Size]:
@@ -169,7 +170,8 @@ def _checked_size(size: int | Size) -> Size:
     return height, width
 
 
-def _part(files: dict[str, list[Path]], names: tuple[str, ...], kind: _FolderKind) -> Part:
+def part_of(files: dict[str, list[Path]], names: tuple[str, ...], kind: FolderKind) -> Part:
+    """The pictures of each class as a part; ``names`` are the classes in order."""
     labels = [names.index(name) for name, found in files.items() for _ in found]
     store = FolderImages([path for found in files.values() for path in found], kind)
     return Part(store, torch.tensor(labels, dtype=torch.int64))

@@ -12,6 +12,7 @@ from suture.data.image_folder import read_image_folder
 from suture.data.named import KNOWN, find
 from suture.data.npz import read_npz
 from suture.data.parts import SourceContent, assemble
+from suture.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from suture.errors import ArgumentError, DataError, unknown_name
 
 
@@ -27,8 +28,9 @@ def load(
     """The data set of that name, or in that file or folder, or of another library's kind.
 
     Args:
-        name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a folder of IDX files, or
-            a folder of pictures. A name wins over a path; write ``./mnist`` for a folder ``mnist``.
+        name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a folder of IDX files,
+            ``tiny-imagenet-200``, or another folder of pictures. A name wins over a path; write
+            ``./mnist`` for a folder ``mnist``.
             Or ``(images, labels)``, a data loader, a torch or Hugging Face data set (or a mapping
             of these: train, validation, test).
         seed: chooses the validation images; the test images never depend on it.
@@ -78,7 +80,10 @@ def _no_size(size: object, where: str) -> ArgumentError:
 
 def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
     if path.is_dir():
-        return read_idx_folder(path) if is_idx_folder(path) else read_image_folder(path, size)
+        if is_idx_folder(path):
+            return read_idx_folder(path)
+        tiny = is_tiny_imagenet(path)
+        return read_tiny_imagenet(path, size) if tiny else read_image_folder(path, size)
     if path.is_file():
         if path.suffix == ".npz":
             return read_npz(path)

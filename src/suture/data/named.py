@@ -16,6 +16,7 @@ from suture.data import packed
 from suture.data.digits import DIGITS, read_digits
 from suture.data.parts import SourceContent
 from suture.data.places import folder, torchvision_root
+from suture.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from suture.data.torchvision_files import on_disk, read_torchvision
 from suture.errors import DataError
 
@@ -31,6 +32,7 @@ FASHION = (
     "Bag",
     "Ankle boot",
 )
+TINY = "tiny-imagenet-200"
 _LOSSY = (
     "Lossy: JPEG of quality about 75, 5.8 grey levels off on average; resnet20 loses 13 points. "
     "Compare published accuracies on cifar10-exact."
@@ -69,7 +71,7 @@ class DataSource:
     def open(self, name: str) -> SourceContent:
         """The parts under the data set's name, with this copy's notes."""
         found = self.read()
-        return replace(found, name=name, notes=(self.notes,) if self.notes else ())
+        return replace(found, name=name, notes=(self.notes,) if self.notes else found.notes)
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,23 @@ def _plain(class_names: tuple[str, ...]) -> Callable[[Path], SourceContent]:
     return lambda path: packed.read_plain(path, class_names)
 
 
+def _tiny() -> Path | None:
+    place = folder()
+    found = None if place is None else place / TINY
+    return found if found is not None and is_tiny_imagenet(found) else None
+
+
+def _open_tiny() -> SourceContent:
+    found = _tiny()
+    assert found is not None, "only available candidates are opened"
+    return read_tiny_imagenet(found)
+
+
 _JPEG = _file("cifar10_jpeg.npz", 50_000, 10_000, packed.read_cifar10_jpeg, _LOSSY)
 _EXACT = _file("cifar10_lossless.npz", 4_000, 483, packed.read_cifar10_lossless, _BIASED)
 _PHOTO = _file("imagenet_sample1000.npz", 0, 1_000, packed.read_imagenet_sample, _PHOTOS)
+
+_TINY = DataSource(f"data folder: {TINY}", 100_000, 10_000, lambda: _tiny() is not None, _open_tiny)
 
 KNOWN: dict[str, Known] = {
     "digits": Known(
@@ -160,6 +176,7 @@ KNOWN: dict[str, Known] = {
     "cifar10-exact": Known((3, 32, 32), 10, (_EXACT,)),
     "svhn": Known((3, 32, 32), 10, (_torchvision("SVHN", 73_257, 26_032, DIGITS),), "SVHN", DIGITS),
     "imagenet-sample": Known((3, 224, 224), 1_000, (_PHOTO,)),
+    "tiny-imagenet": Known((3, 64, 64), 200, (_TINY,)),
 }
 
 

@@ -132,6 +132,12 @@ class Share:
         dist.all_reduce(own)
         return own.tolist()
 
+    def summed(self, values: Tensor) -> Tensor:
+        """Sums over all processes, where the values are."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.world > 1:

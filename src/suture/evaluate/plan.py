@@ -120,8 +120,9 @@ def rows_of(view: View, plan: Plan) -> Iterator[Row]:
 
 
 def clean_row(view: View, plan: Plan) -> Row:
-    """Accuracy on the images as they are."""
-    return Row(view.subject, Kind.CLEAN, "none", None, plan.repeats if view.randomised else 1)
+    """Accuracy without an attack; of a defence that moves images on what it hands on."""
+    repeats = plan.repeats if view.randomised else 1
+    return Row(view.subject, Kind.CLEAN, "none", None, repeats, batch=view.batch)
 
 
 def _row(

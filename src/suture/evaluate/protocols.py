@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from suture.data import batch_of
@@ -32,7 +31,7 @@ from suture.evaluate.plan import Plan, View, clean_row, rows_of, through_of
 from suture.evaluate.records import Record, Role, records_html
 from suture.evaluate.rows import Measured, Row, Subject, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
-from suture.evaluate.strongest import strongest, transferred
+from suture.evaluate.strongest import handed_on, strongest, transferred
 from suture.models import digest, untouched
 from suture.rng import Stream
 from suture.types import Batch, OnProgress, check_classes, described, is_randomised
@@ -88,6 +87,8 @@ def evaluate(
         first = next(m for m in measured if m.record.metric == "robust accuracy")
         for view in views:
             measured += _summed_up(view, views[0], first, measured, plan, seed, engine)
+        if "before" in plan.positions and "adaptive" in plan.protocols:
+            measured += handed_on(subjects, views[0], measured, plan, seed)
         records = with_warnings([replace(m.record, tier=plan.tier.name) for m in measured])
         for view in views:
             records += certified(view, plan.attack, data, seed)
@@ -105,21 +106,22 @@ def _views(subjects: list[Subject], batch: Batch, plan: Plan, seed: int) -> list
         classes = fresh_logits(subject.model, batch.images[:1], Stream(seed)).shape[1]
         check_classes(batch.labels, classes)
         parts = described(subject.model).preemptive()
-        places = ("",) if parts is None else plan.positions
+        places = ("",) if parts is None else _places(subject, plan)
         for place in places:
             own, seen = subject, batch
             if parts is not None and place == "after":
                 own = replace(subject, model=parts[1])
-                seen = Batch(_moved(parts[0], batch.images), batch.labels)
+                moved = described(subject.model).handed_on(batch.images, batch.labels)
+                seen = Batch(moved, batch.labels)
             through = through_of(own, subjects[0])
             views.append(View(own, seen, place, through, classes, first=not views))
     return views
 
 
-def _moved(prepare: torch.nn.Module, images: Tensor) -> Tensor:
-    """The images as a preemptive defence hands them on."""
-    with torch.no_grad():
-        return torch.cat([prepare(piece) for piece in images.split(256)])
+def _places(subject: Subject, plan: Plan) -> tuple[str, ...]:
+    """Where an attacker who searches can stand."""
+    searched = described(subject.model).searched_before
+    return tuple(place for place in plan.positions if searched or place == "after")
 
 
 def _measured(
@@ -141,7 +143,7 @@ def _measured(
     jobs = [(row, repeat) for row in rows for repeat in range(row.repeats)]
     # An attack may be adaptive and on the curve as well.
     keys = [
-        (id(row.subject.model), id(row.source), row.attack, row.position, repeat)
+        (id(row.subject.model), id(row.source), id(row.batch), row.attack, row.position, repeat)
         for row, repeat in jobs
     ]
     needed: dict[Any, tuple[Row, int]] = {}

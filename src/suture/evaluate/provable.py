@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD
-from suture.certify import MixtureCertification, certify_images, certify_mixture
+from suture.certify import Certification, MixtureCertification, certify_images, certify_mixture
 from suture.engine import Engine
 from suture.rng import Stream
-from suture.types import Batch, OnProgress, described, is_randomised
+from suture.types import Batch, OnProgress, RepairedModel, described, is_randomised
 
 
 def provable(
@@ -26,20 +26,22 @@ def provable(
     stream: Stream,
     batch_size: int = 64,
     seconds: float = 30.0,
+    attacked: int = 0,
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Images of the batch that are right, attacked, and certified on the attack's whole L∞ ball.
 
-    Where a defence moves images first, all but one row are about attacks after the move. Of a model
-    that draws from finitely many classifiers ``right`` is expected over the draw, attacked with
-    exact means; then come rows of what is proved for every draw, and for each classifier.
+    Where a defence moves images first, all but one row are about attacks after the move; a model
+    with variants has such rows of each. Of a model that draws from finitely many classifiers
+    ``right`` is expected over the draw; then come rows for every draw, and of each classifier.
 
     Args:
         attack: what no proof may contradict; its radius is certified.
-        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
+        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown, best.
         batch_size: images bounded together.
         seconds: time limit of an image, for beta-crown.
+        attacked: images, the first ones, that the attack meets; 0 for all.
         engine: gets the proofs in pieces.
         on_progress: told after each piece (of a mixture: each classifier).
 
@@ -47,29 +49,65 @@ def provable(
         Rows with ``what``, ``right`` out of ``n``, ``seconds``; of a method also ``contradicted``:
         images that were certified and broken nevertheless.
     """
-    rows: list[dict[str, Any]] = []
-    parts = described(model).preemptive()
+    variants = described(model).variants()
+    if variants:
+        terms: dict[str, Any] = {"stream": stream, "batch_size": batch_size, "seconds": seconds}
+        terms |= {"attacked": attacked, "engine": engine, "on_progress": on_progress}
+        return [
+            row | {"what": f"{row['what']}, {name}"}
+            for name, variant in variants.items()
+            for row in provable(variant, batch, attack, methods, **terms)
+        ]
+    rows, parts = list[dict[str, Any]](), described(model).preemptive()
     if parts is not None:
-        rows.append(_attacked(attack, model, batch, stream, "PGD before the move")[0])
-        moved, model = parts
-        with torch.no_grad():
-            stored = torch.cat([moved(piece) for piece in batch.images.split(256)])
-        batch = Batch(stored, batch.labels)
-    row, held = _attacked(attack, model, batch, stream, "PGD" if parts is None else "PGD after")
+        few = batch[:attacked] if attacked else batch
+        rows.append(_before_the_move(attack, described(model), few, stream))
+        moved = described(model).handed_on(batch.images, batch.labels)
+        model, batch = parts[1], Batch(moved, batch.labels)
+    few = batch[:attacked] if attacked else batch
+    row, held = _attacked(attack, model, few, stream, "PGD" if parts is None else "PGD after")
     rows.append(row)
-    terms: dict[str, Any] = {"batch_size": batch_size, "seconds": seconds, "engine": engine}
-    terms["on_progress"] = on_progress
+    terms = {"batch_size": batch_size, "seconds": seconds}
+    terms |= {"engine": engine, "on_progress": on_progress}
     if is_randomised(model):
         proofs = partial(certify_mixture, **terms)
         return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
+    proofs = partial(certify_images, model, batch, attack.eps, **terms)
     for method in methods:
-        started = time.perf_counter()
-        found = certify_images(model, batch, attack.eps, method, **terms)
-        spent = time.perf_counter() - started
-        row = _row(attack.eps, f"certified, {method}", found.certified, spent)
-        rows.append(row | {"contradicted": int((found.certified & (held < 1)).sum())})
-        clean = found.right
+        row, clean = _proved(attack.eps, method, held, proofs)
+        rows.append(row)
     return [_row(attack.eps, "clean", clean, 0.0), *rows]
+
+
+def _proved(
+    eps: float, method: str, held: Tensor, proofs: Callable[..., Certification]
+) -> tuple[dict[str, Any], Tensor]:
+    """A row of one bound, and which images are right."""
+    started = time.perf_counter()
+    found = proofs(method)
+    spent = time.perf_counter() - started
+    row = _row(eps, f"certified, {method}", found.certified, spent)
+    broken = found.certified[: len(held)] & (held < 1)
+    return row | {"contradicted": int(broken.sum())}, found.right
+
+
+def _before_the_move(
+    attack: PGD, model: RepairedModel, batch: Batch, stream: Stream
+) -> dict[str, Any]:
+    """A row of the attacker who changes what is moved; where no search can go through the move,
+    his images are made on the undefended model.
+    """
+    what = "PGD before the move"
+    if model.searched_before:
+        return _attacked(attack, model, batch, stream, what)[0]
+    started, parts = time.perf_counter(), model.preemptive()
+    assert parts is not None
+    found = attack(model.undefended(), batch, generator=stream, batch_size=256)
+    moved = model.handed_on(found.images, batch.labels)
+    with torch.no_grad():
+        said = torch.cat([parts[1](piece) for piece in moved.split(256)]).argmax(1)
+    right = (said == batch.labels).cpu()
+    return _row(attack.eps, f"{what}, without it", right, time.perf_counter() - started)
 
 
 def _of_mixture(
@@ -88,7 +126,7 @@ def _of_mixture(
         spent = time.perf_counter() - started
         name = f"certified, {method}"
         row = _row(attack.eps, f"{name}, expected over the draw", found.share, spent)
-        rows.append(row | {"contradicted": int((found.share > held + 1e-6).sum())})
+        rows.append(row | {"contradicted": int((found.share[: len(held)] > held + 1e-6).sum())})
         rows += _alone(attack.eps, name, found, spent)
         clean = found.right
     return [_row(attack.eps, "clean, expected over the draw", clean, 0.0), *rows]

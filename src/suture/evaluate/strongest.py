@@ -15,8 +15,9 @@ from suture.evaluate.metrics import per_class
 from suture.evaluate.pieces import shares
 from suture.evaluate.plan import Plan, View
 from suture.evaluate.records import Draws, Kind, each_of
-from suture.evaluate.rows import Measured, decisions, expected
+from suture.evaluate.rows import Measured, Subject, decisions, expected
 from suture.rng import Stream
+from suture.types import described
 
 CANDIDATES = (Kind.ATTACK, Kind.TRANSFER, Kind.FEWER)
 
@@ -67,6 +68,32 @@ def transferred(view: View, source: Measured, seed: int) -> Measured:
         row.record, protocol="sanity", attack=source.record.attack, through=source.record.subject
     )
     return replace(row, record=told)
+
+
+def handed_on(
+    subjects: list[Subject], first: View, measured: list[Measured], plan: Plan, seed: int
+) -> Iterator[Measured]:
+    """Of defences whose move no attacker can search through: attacked on the undefended model,
+    then moved. Per image the candidate that ends wrong; a lower bound of what he can do.
+    """
+    rows = [m for m in measured if _is_candidate(m, first, plan.attack)]
+    for subject in subjects:
+        about = described(subject.model)
+        parts = about.preemptive()
+        if parts is None or about.searched_before or subject is first.subject or not rows:
+            continue
+        started, labels = time.monotonic(), first.batch.labels
+        stream = Stream(seed).child("handed on")
+        moved = [about.handed_on(m.images, labels) for m in rows]
+        right = torch.stack([decisions(parts[1], images, stream) == labels for images in moved])
+        chosen = right.float().min(0)[1]
+        images = torch.stack(moved)[chosen, torch.arange(len(labels))]
+        view = replace(first, subject=subject, position="before")
+        held = right.all(0)
+        made = _row(rows, view, Kind.STRONGEST, images, held, held.float(), started)
+        through = first.subject.whose[1]
+        told = replace(made.record, through=through, tags={"candidates": len(rows)})
+        yield replace(made, record=told)
 
 
 def _is_candidate(measured: Measured, view: View, attack: Attack) -> bool:

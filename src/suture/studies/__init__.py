@@ -7,7 +7,7 @@ class under ``@STUDIES.add("its-name")``, and its import here.
 
 # ruff: noqa: F401 - entered in STUDIES
 
-from suture.studies.a5.cells import A5Cifar, A5Fashion, A5Mnist
+from suture.studies.a5.cells import A5Cifar, A5Fashion, A5Mnist, A5TinyImageNet
 from suture.studies.a5.glyphs import A5Glyphs
 from suture.studies.advrepair.acasxu import AdvRepairAcasXu
 from suture.studies.advrepair.baselines import AdvRepairBaselines

@@ -32,9 +32,10 @@ class Certified(Study):
         weights: a file of weights, where the reference needs one.
         data: a data set.
         eps: radii of L∞ balls, pixel values in [0, 1].
-        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown.
+        methods: out of ibp, crown-ibp, crown, alpha-crown, beta-crown, best.
         seconds: time limit of an image, for beta-crown.
         n, batch_size: images, and how many are bounded together.
+        attacked: images, the first ones, that meet the attack; 0 for all.
         steps, restarts: of the PGD attack that no proof may contradict.
         opened: the classifier and the images, where they are open already.
     """
@@ -51,6 +52,7 @@ class Certified(Study):
     methods: tuple[str, ...] = ("ibp", "crown-ibp", "crown")
     n: int = 200
     batch_size: int = 64
+    attacked: int = 0
     steps: int = 40
     restarts: int = 1
     seconds: float = 30.0
@@ -102,6 +104,7 @@ def _measure(study: Certified, eps: float, stream: Stream) -> list[Row]:
             stream=stream,
             batch_size=study.batch_size,
             seconds=study.seconds,
+            attacked=study.attacked,
             engine=engine,
             on_progress=telling.tell,
         )

@@ -23,7 +23,7 @@ def augmented(images: Tensor, positions: Tensor, kind: Augment, stream: Stream) 
     """The images, each altered by its own draw.
 
     Args:
-        images: float32 ``(n, channels, height, width)`` in [0, 1].
+        images: float32 ``(n, channels, height, width)`` in [0, 1]; they stay on their device.
         positions: int64 ``(n,)``, each image's position in the training split.
         kind: "none", "shift" (by up to a 28th of the side: one pixel of 28), "flip-crop" or
             "crop-rotate".
@@ -31,7 +31,7 @@ def augmented(images: Tensor, positions: Tensor, kind: Augment, stream: Stream) 
     """
     if kind == "none":
         return images
-    keys = bits(positions, stream.key & _POSITIVE)
+    keys = bits(positions, stream.key & _POSITIVE).to(images.device)
     if kind == "shift":
         return shifted(images, keys, 28)
     if kind == "flip-crop":
@@ -54,7 +54,7 @@ def shifted(images: Tensor, keys: Tensor, part: int = 8) -> Tensor:
     padded = F.pad(images, (across, across, down, down))
     top, left = integers(bits(keys, 1), 2 * down + 1), integers(bits(keys, 2), 2 * across + 1)
     crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return crops[torch.arange(len(images)), :, top, left]
+    return crops[torch.arange(len(images), device=images.device), :, top, left]
 
 
 def rotated(images: Tensor, angles: Tensor) -> Tensor:

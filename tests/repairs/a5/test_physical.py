@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from suture import models
 from suture.certify import Checker
-from suture.errors import ArgumentError
+from suture.errors import ArgumentError, DataError
 from suture.repairs import A5Physical
 from suture.repairs.a5 import (
     CHARACTERS,
@@ -19,7 +21,7 @@ from suture.repairs.a5 import (
 )
 from suture.repairs.a5.camera import keys_of
 from suture.repairs.certified_training import Ramp, Schedule
-from suture.rng import Stream
+from suture.rng import Stream, bits, uniform
 from suture.types import Batch
 
 pytest.importorskip("kornia")
@@ -81,11 +83,71 @@ def test_the_projection_by_hand():
     assert 8 < float(angles.abs().max()) <= 10.001
 
 
-def test_half_of_the_pictures_are_inverted():
-    camera = Camera(shift=0, degrees=0, perspective=0, jitter=0, noise=(0, 0))
+@pytest.mark.parametrize(
+    ("given", "low", "high"), [({}, 1.0, 1.0), ({"inversion": 0.5}, 0.42, 0.58)]
+)
+def test_pictures_are_inverted_always_or_as_often_as_said(given, low, high):
+    camera = Camera(shift=0, degrees=0, perspective=0, jitter=0, noise=(0, 0), **given)
     seen = camera(torch.zeros(400, 1, 16, 16), keys_of(400, Stream(3)))
     share = float(seen.flatten(1).mean(1).mean())
-    assert 0.42 < share < 0.58
+    assert low <= round(share, 6) <= high
+
+
+def test_noise_is_blurred_too():
+    """Blurred noise has neighbours alike, and less of it is left: sums of squared weights."""
+    still = {"shift": 0, "degrees": 0, "perspective": 0, "inversion": 0, "jitter": 0}
+    noisy = {"noise": (0.05, 0.05), "kernel": 3}
+    grey, keys = torch.full((30, 1, 32, 32), 0.5), keys_of(30, Stream(5))
+    sharp = Camera(**still, **noisy, blur=(0.01, 0.01))(grey, keys) - 0.5
+    soft = Camera(**still, **noisy, blur=(1.0, 1.0))(grey, keys)[..., 1:-1, 1:-1] - 0.5
+    weights = torch.tensor([-1.0, 0.0, 1.0]).square().div(-2).exp()
+    left = float((weights / weights.sum()).square().sum())
+    assert float(sharp.std()) == pytest.approx(0.05, rel=0.03)
+    assert float(soft.std()) == pytest.approx(0.05 * left, rel=0.05)
+
+
+def test_jitter_by_hand():
+    """Brightness scales; contrast scales about the mean; which is first is drawn."""
+    camera = Camera(
+        shift=0, degrees=0, perspective=0, inversion=0, jitter=0.3, blur=(0.01, 0.01), noise=(0, 0)
+    )
+    keys, images = keys_of(40, Stream(6)), torch.tensor([0.2, 0.6]).expand(40, 1, 16, 2)
+    images = torch.cat([images] * 8, 3)
+    seen = camera(images, keys)
+    bright, contrast = (uniform(bits(keys, i), 0.7, 1.3) for i in (21, 22))
+    # Without clipping the order does not matter: both scale the mean by brightness alone.
+    mean, half = 0.4 * bright, 0.2 * bright * contrast
+    torch.testing.assert_close(seen[:, 0, 8, 8], mean - half, atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen[:, 0, 8, 9], mean + half, atol=1e-3, rtol=0)
+    white = torch.cat([torch.full((40, 1, 16, 8), 0.2), torch.ones(40, 1, 16, 8)], 3)
+    # With clipping it does: white that contrast clips first is scaled by brightness afterwards.
+    ends = camera(white, keys)[:, 0, 8, 12]
+    expected = torch.where(
+        uniform(bits(keys, 27)) < 0.5,
+        (0.2 * bright + bright.clamp(max=1)) / 2
+        + contrast * (bright.clamp(max=1) - 0.2 * bright) / 2,
+        ((0.6 + contrast * 0.4).clamp(max=1)) * bright,
+    ).clamp(0, 1)
+    torch.testing.assert_close(ends, expected, atol=2e-3, rtol=0)
+    assert len({round(float(e), 2) for e in ends}) > 3
+
+
+def test_grey_letters_stay_grey_on_three_channels():
+    images = some().images.expand(-1, 3, -1, -1)
+    method = A5Physical(
+        recipe="PC", eps=0.03, defence=Defence(0.2), camera=MILD, schedule=replace(FEW, epochs=5),
+        draws=8, judged=2, certificates=2, grey=True,
+    )  # fmt: skip
+    colours = models.build("a5_small", in_shape=(3, 16, 16), classes=5, seed=0)
+    moved = method(colours, Batch(images, some().labels), generator=1).images["robustified"].images
+    assert moved.shape == (5, 3, 16, 16) and float((moved - images).abs().max()) > 0.02
+    assert torch.equal(moved, moved[:, :1].expand_as(moved))
+    seen, _ = acquisitions(Batch(moved, some().labels), MILD, 2, Stream(0), grey=True)
+    assert torch.equal(seen, seen[:, :1].expand_as(seen))
+    tinted = images.clone()
+    tinted[0, 0] += 0.1
+    with pytest.raises(DataError, match="grey"):
+        method(colours, Batch(tinted.clamp(0, 1), some().labels))
 
 
 def test_gradients_reach_the_object():

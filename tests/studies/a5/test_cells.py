@@ -125,7 +125,7 @@ def test_letters_one_recipe_after_the_other(tmp_path, monkeypatch):
 
 def test_what_the_letters_study_asks_for_with_full_is_the_papers():
     full = replace(LETTERS, full=True)
-    assert full.objects.shape == (1, 128, 128) and full.camera == Camera()
+    assert full.objects.shape == (3, 128, 128) and full.camera == Camera()
     assert full.schedule("CROWN-IBP").epochs == full.schedule("PC").epochs == 100
     assert full.method("PC").body == "mnist" and full.method("vanilla").eps == 0
     assert LETTERS.camera.shift == 0.625 and LETTERS.method("P").schedule.ramp.length == 0

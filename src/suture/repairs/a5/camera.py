@@ -20,17 +20,21 @@ _POSITIVE = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Camera:
-    """The acquisition model of A5 for letters (supplement); strengths for 128 × 128 pixels.
+    """The acquisition model of A5 for letters, as the authors' code has it; for 128 × 128 pixels.
 
     In this order: shift, rotation and perspective as one projection (black outside), inversion,
-    colour jitter, blur, noise, clipping to [0, 1].
+    noise, blur, jitter of brightness and contrast (which of the two comes first is drawn; pixels
+    are clipped to [0, 1] after each). The paper names these steps, its code order and strengths.
+    There one draw holds for a whole batch, shifts are whole pixels, and one perspective in a
+    hundred is left out; here every picture draws for itself. Saturation and hue, which the code
+    jitters too, do nothing to grey pictures.
 
     Args:
         shift: largest shift in either direction, in pixels.
         degrees: largest rotation.
         perspective: largest move of a corner towards the middle, as a share of half a side.
         inversion: probability of white turning into black.
-        jitter: brightness is shifted, and contrast scaled, by at most so much.
+        jitter: brightness is scaled, and contrast about the mean grey, by 1 - jitter to 1 + jitter.
         blur: smallest and largest standard deviation of a Gaussian, in pixels.
         kernel: side of the blur's window; odd.
         noise: smallest and largest standard deviation of Gaussian noise, pixel values in [0, 1].
@@ -42,7 +46,7 @@ class Camera:
     shift: float = 5.0
     degrees: float = 5.0
     perspective: float = 0.25
-    inversion: float = 0.5
+    inversion: float = 1.0
     jitter: float = 0.1
     blur: tuple[float, float] = (0.01, 1.0)
     kernel: int = 9
@@ -50,7 +54,8 @@ class Camera:
 
     def __post_init__(self) -> None:
         checks = {
-            "shift, degrees, jitter >= 0": min(self.shift, self.degrees, self.jitter) >= 0,
+            "shift, degrees >= 0": min(self.shift, self.degrees) >= 0,
+            "jitter in [0, 1)": 0 <= self.jitter < 1,
             "perspective in [0, 1)": 0 <= self.perspective < 1,
             "inversion in [0, 1]": 0 <= self.inversion <= 1,
             "0 < blur[0] <= blur[1]": 0 < self.blur[0] <= self.blur[1],
@@ -77,13 +82,19 @@ class Camera:
         )
         turned = (uniform(bits(keys, 20)) < self.inversion).to(objects.device)
         seen = torch.where(_wide(turned), 1 - seen, seen)
-        bright = uniform(bits(keys, 21), -self.jitter, self.jitter).to(objects)
-        contrast = uniform(bits(keys, 22), 1 - self.jitter, 1 + self.jitter).to(objects)
-        seen = (seen - 0.5) * _wide(contrast) + 0.5 + _wide(bright)
+        seen = seen + self._noise(keys, seen)
         sigma = uniform(bits(keys, 23), *self.blur).to(objects)
         window = (self.kernel, self.kernel)
         seen = kornia.filters.gaussian_blur2d(seen, window, sigma[:, None].expand(-1, 2))
-        return (seen + self._noise(keys, seen)).clamp(0, 1)
+        return self._jittered(keys, seen)
+
+    def _jittered(self, keys: Tensor, seen: Tensor) -> Tensor:
+        scales = 1 - self.jitter, 1 + self.jitter
+        bright, contrast = (_wide(uniform(bits(keys, i), *scales).to(seen)) for i in (21, 22))
+        first = _wide((uniform(bits(keys, 27)) < 0.5).to(seen.device))
+        one = _contrast((seen * bright).clamp(0, 1), contrast)
+        other = (_contrast(seen, contrast) * bright).clamp(0, 1)
+        return torch.where(first, one, other)
 
     def _projection(self, kornia: Any, keys: Tensor, height: int, width: int) -> Tensor:
         """``(n, 3, 3)``: where each pixel of the object lands."""
@@ -102,7 +113,8 @@ class Camera:
         return found
 
     def _noise(self, keys: Tensor, like: Tensor) -> Tensor:
-        place = torch.arange(like[0].numel())
+        keys = keys.to(like.device)  # a number a pixel: drawn where they are wanted
+        place = torch.arange(like[0].numel(), device=like.device)
         draws = normal(bits(keys[:, None], 24, place), bits(keys[:, None], 25, place))
         sigma = uniform(bits(keys, 26), *self.noise)
         return (sigma[:, None] * draws).view(like.shape).to(like)
@@ -114,9 +126,28 @@ def keys_of(count: int, stream: Stream) -> Tensor:
     return bits(root, torch.arange(count))
 
 
+def acquired(objects: Tensor, camera: Camera, keys: Tensor, *, grey: bool = False) -> Tensor:
+    """Pictures; of grey objects one channel is acquired, and stands in all of them.
+
+    Args:
+        objects: ``(n, c, h, w)`` in [0, 1].
+        keys: as for ``Camera``.
+        grey: whether all channels of the objects are equal, and stay so.
+    """
+    if not grey:
+        return camera(objects, keys)
+    return camera(objects[:, :1], keys).expand(-1, objects.shape[1], -1, -1)
+
+
 def in_8_bits(pictures: Tensor) -> Tensor:
     """Rounded to the nearest grey level."""
     return (pictures * 255).round() / 255
+
+
+def _contrast(seen: Tensor, scale: Tensor) -> Tensor:
+    """Nearer to the mean grey of each picture, or farther from it."""
+    mean = seen.mean((1, 2, 3), keepdim=True)
+    return (mean + scale * (seen - mean)).clamp(0, 1)
 
 
 def _wide(values: Tensor) -> Tensor:

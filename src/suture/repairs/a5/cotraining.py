@@ -18,8 +18,10 @@ from suture.repairs.a5.robustifier import (
 from suture.repairs.a5.robustifier_training import (
     AT_ONCE,
     A5Robustifier,
+    adversary,
     certify_held_out,
     check_certificates,
+    counted,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
@@ -45,6 +47,7 @@ class A5CoTraining(Repair):
         alone: how R is trained; not used where the model has a robustifier.
         schedule: how both are trained.
         certificates: validation images whose certificates are made.
+        before, before_steps: as for ``A5Robustifier``, in both trainings.
 
     Raises:
         ArgumentError: a value out of range; a robustifier that was trained for another defence.
@@ -57,11 +60,14 @@ class A5CoTraining(Repair):
     alone: Schedule = AT_ONCE
     schedule: Schedule = AT_ONCE
     certificates: int = 20
+    before: float = 0.0
+    before_steps: int = 5
 
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
         check_radius("eps_together", self.eps_together or self.eps)
         check_certificates(self.certificates)
+        adversary(self.before, self.before_steps)
 
     @property
     def trains_together(self) -> bool:
@@ -80,7 +86,12 @@ class A5CoTraining(Repair):
             facts["alone"] = trace_of(first)
         eps = self.eps_together or self.eps
         trainee = RobustifiedTrainee(
-            both, data.shape, eps, together=True, fusion=self.schedule.fusion
+            both,
+            data.shape,
+            eps,
+            together=True,
+            fusion=self.schedule.fusion,
+            before=adversary(self.before, self.before_steps),
         )
         work = f"{self!r} {context.stream.key} {identity(model, data)}"
         found = run_training(
@@ -94,6 +105,7 @@ class A5CoTraining(Repair):
             from_start=True,
         )
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
+        facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         both.train(model.training)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
@@ -109,5 +121,10 @@ class A5CoTraining(Repair):
 
     def _first(self) -> A5Robustifier:
         return A5Robustifier(
-            eps=self.eps, defence=self.defence, body=self.body, schedule=self.alone
+            eps=self.eps,
+            defence=self.defence,
+            body=self.body,
+            schedule=self.alone,
+            before=self.before,
+            before_steps=self.before_steps,
         )

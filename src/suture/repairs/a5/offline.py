@@ -6,7 +6,8 @@ import copy
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.bounds import Network
+from suture.certify import Certificate
 from suture.engine import Handle
 from suture.errors import ArgumentError
-from suture.models import identity
+from suture.models import build_from_spec, identity, register_builder
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
+from suture.repairs.a5.prepared import KIND, prepared
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
@@ -34,9 +37,11 @@ class A5Offline(Repair):
     """Move each image, within ε_D, to where no attack of size ε_A^R changes its class.
 
     ``z = argmin CE_worst(x + δ_D(z))`` by RMSprop from z = 0; all images of a set are one batch,
-    and an image leaves it as soon as its 8-bit version is certified by intervals. The classifier
-    stays as it is; the result's ``images["robustified"]`` are what is to be stored or sent in
-    place of the originals. Nothing is drawn at random.
+    and an image leaves it as soon as its 8-bit version is certified by ``bound``. The classifier
+    stays as it is, and reads robustified images; ``images["robustified"]`` of the result are what
+    is to be stored or sent in place of the originals. ``suture evaluate`` and ``suture certify``
+    move test images by these settings, once by their true classes, once by what the classifier
+    says of them. Nothing is drawn at random.
 
     Args:
         eps: ε_A^R, the L∞ radius of the attack to be withstood after robustification.
@@ -45,6 +50,8 @@ class A5Offline(Repair):
         steps: of RMSprop, at most.
         lr: of RMSprop, in units of z.
         certificates: images, the first ones, whose certificates are made.
+        bound: what ``CE_worst`` and leaving are by: "ibp"; "crown-ibp" or "crown" for classifiers
+            that were not trained on intervals: an order of magnitude slower.
 
     Raises:
         ArgumentError: a value out of range.
@@ -56,13 +63,15 @@ class A5Offline(Repair):
     steps: int = 200
     lr: float = 0.1
     certificates: int = 100
+    bound: Literal["ibp", "crown-ibp", "crown"] = "ibp"
 
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
         sound = self.samples >= 0 and self.steps >= 1 and self.lr > 0 and self.certificates >= 0
-        if not sound:
+        if not sound or self.bound not in ("ibp", "crown-ibp", "crown"):
             raise ArgumentError(
-                expected="samples, certificates >= 0, steps >= 1, lr > 0",
+                expected="samples, certificates >= 0, steps >= 1, lr > 0, bound ibp, crown-ibp or "
+                "crown",
                 got=repr(self),
                 remedy="See the documentation of A5Offline.",
             )
@@ -72,24 +81,31 @@ class A5Offline(Repair):
         batch = data[: self.samples] if self.samples else data
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
-        made = (
-            certificates_of(kept.eval(), found.batch[: self.certificates], self.eps, repair="A5/O")
-            if self.certificates
-            else ()
-        )
+        tried = min(self.certificates, len(batch))
+        made = self._certified(kept.eval(), found.batch[:tried]) if tried else ()
         kept.train(model.training)
         certified = int(found.certified.sum())
         trace = {
             "recipe": "O",
             "samples": len(batch),
-            "certified_by_intervals": certified,
+            "certified_after_the_move": certified,
+            "bound": self.bound,
+            "certificates": {"made": len(made), "of": tried},
             "steps": found.steps.double().mean().item(),
             "eps": self.eps,
             "defence": asdict(self.defence),
             "seconds": round(time.monotonic() - started, 3),
         }
         status = _status(certified, len(batch))
-        return RepairResult(kept, status, trace, made, {"robustified": found.batch})
+        reader = prepared(kept, self.moved, asdict(self))
+        return RepairResult(reader, status, trace, made, {"robustified": found.batch})
+
+    def _certified(self, reader: nn.Module, batch: Batch) -> tuple[Certificate, ...]:
+        return certificates_of(reader, batch, self.eps, repair="A5/O")
+
+    def moved(self, classifier: nn.Module, batch: Batch) -> Tensor:
+        """The robustified images alone: what ``prepared`` calls."""
+        return self.robustify(classifier, batch).batch.images
 
     def robustify(
         self, model: nn.Module, batch: Batch, context: Context | None = None
@@ -120,7 +136,7 @@ class Robustified:
 
     Attributes:
         batch: as they are to be stored, with their classes.
-        certified: bool ``(n,)``; by intervals in float32, at ε_A^R.
+        certified: bool ``(n,)``; by the method's bound in float32, at ε_A^R.
         steps: int64 ``(n,)``, steps taken.
     """
 
@@ -142,8 +158,8 @@ def _robustified(
     network = bounds.read(handle.get(), batch.shape)
     state = _FreeImages(batch, method.defence)
     for step in range(method.steps + 1):
-        losses, slopes = state.ask(network, method.eps, batch_size)
-        state.leave(step, losses, network, method.eps, batch_size)
+        losses, slopes = state.ask(network, method, batch_size)
+        state.leave(step, losses, network, method, batch_size)
         if not len(state.left) or step == method.steps:
             break
         state.move(slopes, method.lr)
@@ -167,30 +183,33 @@ class _FreeImages:
         self.z = torch.zeros_like(batch.images)
         self.square = torch.zeros_like(batch.images)
 
-    def ask(self, network: Network, eps: float, size: int) -> tuple[Tensor, Tensor]:
+    def ask(self, network: Network, method: A5Offline, size: int) -> tuple[Tensor, Tensor]:
         """Worst-case losses ``(k,)`` of the images in work, and their slopes in z."""
-        found = [self._slope(network, eps, rows) for rows in _rows(len(self.left), size)]
+        found = [self._slope(network, method, rows) for rows in _rows(len(self.left), size)]
         return torch.cat([losses for losses, _ in found]), torch.cat([s for _, s in found])
 
-    def _slope(self, network: Network, eps: float, rows: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = self.left[rows]
+    def _slope(self, network: Network, method: A5Offline, rows: Tensor) -> tuple[Tensor, Tensor]:
+        chosen, eps = self.left[rows], method.eps
         with torch.enable_grad():
             z = self.z[rows].requires_grad_()
             moved = self.defence.reached(self.batch.images[chosen], z)
             box = Box((moved - eps).clamp(0, 1), (moved + eps).clamp(0, 1))
-            margins = bounds.margins(network, box, self.batch.labels[chosen], "ibp")
+            margins = bounds.margins(network, box, self.batch.labels[chosen], method.bound)
             losses = F.cross_entropy(-margins, self.batch.labels[chosen], reduction="none")
             # A sum, so that no image's slope depends on the others.
             (slope,) = torch.autograd.grad(losses.sum(), z)
         return losses.detach(), slope
 
     @torch.no_grad()
-    def leave(self, step: int, losses: Tensor, network: Network, eps: float, size: int) -> None:
+    def leave(
+        self, step: int, losses: Tensor, network: Network, method: A5Offline, size: int
+    ) -> None:
         """Remember the best image of each, and let go whose stored image is certified."""
         images, labels = self.batch.images[self.left], self.batch.labels[self.left]
         stored = self.defence.stored(images, self.defence.apply(images, self.z))
         parts = [
-            interval_margins(network, stored[r], labels[r], eps) for r in _rows(len(stored), size)
+            interval_margins(network, stored[r], labels[r], method.eps, method.bound)
+            for r in _rows(len(stored), size)
         ]
         gone = torch.cat(parts) > 0
         better = gone | (losses < self.least[self.left])
@@ -210,3 +229,12 @@ class _FreeImages:
 
 def _rows(count: int, size: int) -> tuple[Tensor, ...]:
     return torch.arange(count).split(size) if count else ()
+
+
+def _rebuilt(spec: dict[str, Any], folder: Path | None) -> nn.Module:
+    given = dict(spec["settings"])
+    method = A5Offline(**given | {"defence": Defence(**given["defence"])})
+    return prepared(build_from_spec(spec["base"], folder), method.moved, given)
+
+
+register_builder(KIND, _rebuilt)

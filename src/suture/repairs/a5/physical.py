@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from suture.data import Dataset
-from suture.errors import ArgumentError
+from suture.errors import ArgumentError, DataError
 from suture.models import identity
-from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
+from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.certifying import certificates_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
@@ -60,6 +60,9 @@ class A5Physical(Repair):
         gain: how much faster z learns than the weights: the optimisers here take steps of a size
             that fits weights, and δ_D(z) wants z of the size of 1.
         certificates: pictures whose certificates are made.
+        grey: the objects' channels are equal and stay so: one change and one noise for all, as
+            for the three channels that the authors' letter network reads. The attacker changes
+            each channel by itself.
 
     Raises:
         ArgumentError: a value out of range.
@@ -75,6 +78,7 @@ class A5Physical(Repair):
     judged: int = 10
     gain: float = 30.0
     certificates: int = 20
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if self.eps or self.recipe != "C":
@@ -99,6 +103,12 @@ class A5Physical(Repair):
         return True
 
     def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+        if self.grey and not bool((data.images == data.images[:, :1]).all()):
+            raise DataError(
+                expected="grey objects: all channels equal",
+                got="objects with colours",
+                remedy="Say grey=False.",
+            )
         context = context.child("a5-p")
         stream = context.stream
         trainee = self.trainee(copy.deepcopy(model), data, stream)
@@ -117,7 +127,8 @@ class A5Physical(Repair):
             "defence": asdict(self.defence),
         }
         objects = Batch(trainee.objects(), data.labels)
-        facts |= trace_of(found)
+        tried = self.certificates if self.eps else 0
+        facts |= trace_of(found) | {"certificates": {"made": len(made), "of": tried}}
         return RepairResult(result, status_of(found), facts, made, {"robustified": objects})
 
     def trainee(self, model: nn.Module, data: Batch, stream: Stream) -> SceneTrainee:
@@ -127,7 +138,9 @@ class A5Physical(Repair):
             # What follows the camera moves as far as the objects do.
             seed = stream.child("weights").key
             robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
-        scene = Scene(torch.zeros_like(data.images), robustifier, model)
+            robustifier = robustifier.to(data.images.device)
+        free = data.images[:, :1] if self.grey else data.images
+        scene = Scene(torch.zeros_like(free), robustifier, model)
         learns = LEARNS[self.recipe]
         return SceneTrainee(
             scene,
@@ -138,6 +151,7 @@ class A5Physical(Repair):
             learns,
             self.gain,
             self.schedule.fusion,
+            grey=self.grey,
         )
 
     def _certificates(self, trainee: SceneTrainee, data: Batch, stream: Stream) -> tuple[Any, ...]:
@@ -152,11 +166,11 @@ class A5Physical(Repair):
 
 
 def acquisitions(
-    objects: Batch, camera: Camera, count: int, stream: Stream
+    objects: Batch, camera: Camera, count: int, stream: Stream, *, grey: bool = False
 ) -> tuple[Tensor, Tensor]:
     """``count`` pictures of each object as stored, with their labels, by keys of their own."""
     many = _repeated(objects, count)
-    seen = camera(many.images, keys_of(len(many), stream))
+    seen = acquired(many.images, camera, keys_of(len(many), stream), grey=grey)
     return in_8_bits(seen), many.labels
 
 

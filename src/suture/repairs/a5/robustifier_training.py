@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from suture.attacks import PGD
+from suture.data.splits import validation_count
 from suture.errors import ArgumentError
 from suture.models import identity
 from suture.repairs.a5.certifying import certificates_of
@@ -51,6 +53,10 @@ class A5Robustifier(Repair):
         body: the robustifier, "mnist" or "cifar" as in the paper, or "small".
         schedule: how R is trained.
         certificates: validation images whose certificates are made.
+        before: not in the paper: R also learns to withstand an attacker of this L∞ radius who
+            changes what R reads, by PGD through R and C in every batch (nothing is certified of
+            him); epochs are judged under him too. 0 for none.
+        before_steps: of that PGD.
 
     Raises:
         ArgumentError: a value out of range.
@@ -61,10 +67,13 @@ class A5Robustifier(Repair):
     body: Body = "mnist"
     schedule: Schedule = AT_ONCE
     certificates: int = 20
+    before: float = 0.0
+    before_steps: int = 5
 
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
         check_certificates(self.certificates)
+        adversary(self.before, self.before_steps)
 
     @property
     def trains_together(self) -> bool:
@@ -78,6 +87,7 @@ class A5Robustifier(Repair):
         made = certify_held_out(both, data, self.schedule, self.eps, self.certificates, "R")
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
+        facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
     def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
@@ -95,7 +105,12 @@ class A5Robustifier(Repair):
     ) -> Trained:
         """Train the robustifier of ``both`` in place; ``base`` says which classifier it is for."""
         trainee = RobustifiedTrainee(
-            both, data.shape, self.eps, together=False, fusion=self.schedule.fusion
+            both,
+            data.shape,
+            self.eps,
+            together=False,
+            fusion=self.schedule.fusion,
+            before=adversary(self.before, self.before_steps),
         )
         work = f"{self!r} {context.stream.key} {identity(base, data)}"
         return run_training(trainee, data, self.schedule, self.eps, "robustifier", context, work)
@@ -119,6 +134,24 @@ def certify_held_out(
     return certificates_of(
         both.classifier, Batch(stored, chosen.labels), eps, repair=f"A5/{recipe}"
     )
+
+
+def counted(made: tuple[Any, ...], asked: int, data: Batch, schedule: Schedule) -> dict[str, int]:
+    """How many certificates there are, and how many images were tried."""
+    held = validation_count(len(data), schedule.validation)
+    return {"made": len(made), "of": min(asked, held)}
+
+
+def adversary(eps: float, steps: int) -> PGD | None:
+    """Who changes what R reads while it is trained; ``None`` for a radius of 0.
+
+    Raises:
+        ArgumentError: a radius out of [0, 1].
+    """
+    if not eps:
+        return None
+    check_radius("before", eps)
+    return PGD(eps=eps, steps=steps)
 
 
 def check_certificates(count: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
+from suture.attacks import PGD
+from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
 from suture.repairs.certified_training.bounded import BoundedTrainee
@@ -24,6 +25,7 @@ class RobustifiedTrainee(BoundedTrainee):
         eps: ε_A^R or ε_A^C: the attack that robustified images must withstand, after R.
         together: whether the classifier learns too (RC), or stays as it is (R).
         fusion: as for ``certified_loss``.
+        before: also withstand this attacker, who changes what R reads; ``None`` for none.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class RobustifiedTrainee(BoundedTrainee):
         *,
         together: bool,
         fusion: bool | None = None,
+        before: PGD | None = None,
     ) -> None:
         super().__init__(model, in_shape)
-        self.eps, self.together, self.fusion = eps, together, fusion
+        self.eps, self.together, self.fusion, self.before = eps, together, fusion, before
 
     def bounded(self) -> nn.Module:
         """The classifier behind the robustifier."""
@@ -54,7 +57,8 @@ class RobustifiedTrainee(BoundedTrainee):
 
     def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
         """``certified_loss`` of the robustified images, not rounded."""
-        moved, eps = self.robustifier.moved(sample.images), share * self.eps
+        images = self._met(sample, stream)
+        moved, eps = self.robustifier.moved(images), share * self.eps
         return certified_loss(
             self.network,
             moved,
@@ -65,9 +69,16 @@ class RobustifiedTrainee(BoundedTrainee):
             fusion=self.fusion,
         )
 
+    def _met(self, sample: Sample, stream: Stream) -> Tensor:
+        """What R reads: attacked through R and C, where an attacker comes before it."""
+        if self.before is None:
+            return sample.images
+        batch = Batch(sample.images.detach(), sample.labels)
+        return self.before(self.module, batch, generator=stream.child("before")).images
+
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
-        """Of the images that would be stored: rounded to 8 bits."""
-        stored = self.robustifier(sample.images)
+        """Of the images that would be stored: rounded to 8 bits, attacked before where one is."""
+        stored = self.robustifier(self._met(sample, stream))
         right = self.network(stored).argmax(1) == sample.labels
         held = interval_margins(self.network, stored, sample.labels, self.eps) > 0
         return right, right & held
@@ -103,6 +114,7 @@ class SceneTrainee(BoundedTrainee):
         learns: names of the parts of ``scene`` that are trained.
         gain: the change is ``δ_D(gain · z)``.
         fusion: as for ``certified_loss``.
+        grey: whether objects are grey and stay so: z has one channel for all.
     """
 
     def __init__(
@@ -115,9 +127,11 @@ class SceneTrainee(BoundedTrainee):
         learns: tuple[str, ...],
         gain: float,
         fusion: bool | None = None,
+        *,
+        grey: bool = False,
     ) -> None:
         super().__init__(scene, prototypes.shape)
-        self.gain, self.fusion = gain, fusion
+        self.gain, self.fusion, self.grey = gain, fusion, grey
         self.prototypes, self.defence = prototypes, defence
         self.camera, self.eps, self.learns = camera, eps, learns
 
@@ -136,7 +150,7 @@ class SceneTrainee(BoundedTrainee):
         objects = self.defence.reached(
             self.prototypes.images[which], self.gain * self.module.z[which]
         )
-        seen = self.camera(objects, _keys(sample, stream))
+        seen = acquired(objects, self.camera, _keys(sample, stream), grey=self.grey)
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
         return certified_loss(
@@ -170,7 +184,7 @@ class SceneTrainee(BoundedTrainee):
 
     @torch.no_grad()
     def _acquired(self, which: Tensor, keys: Tensor) -> Tensor:
-        seen = in_8_bits(self.camera(self.objects()[which], keys))
+        seen = in_8_bits(acquired(self.objects()[which], self.camera, keys, grey=self.grey))
         return seen if self.module.robustifier is None else self.module.robustifier(seen)
 
 

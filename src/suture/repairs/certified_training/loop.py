@@ -28,7 +28,7 @@ from suture.types import Batch
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train; the defaults are the paper's (A5, supplement).
+    """How to train; the defaults are those of the authors' code (see docs/a5.md for what differs).
 
     Args:
         epochs: passes over the training images.
@@ -270,18 +270,21 @@ class Loop:
         pieces = self._pieces(epoch)
         label = self._label(epoch)
         done, *before = self.within
-        sums = torch.tensor(before, dtype=torch.float64)
+        device = self.train.images.device
+        sums = torch.tensor(before, dtype=torch.float64, device=device)
         for index in range(done, len(pieces)):
             share = self.schedule.ramp.share(epoch, index / len(pieces))
-            value, *wrong = self._step(pieces[index], share, epoch, index)
-            sums += torch.tensor([value * len(pieces[index]), *wrong], dtype=torch.float64)
+            # Summed where they are: a step that asks for a number would wait for the device.
+            sums += self._step(pieces[index], share, epoch, index)
             at = (epoch - 1) * len(pieces) + index + 1
             self.share.tell(label, at, self.schedule.epochs * len(pieces))
             if self.share.due and index + 1 < len(pieces):
                 self.within = (index + 1, *sums.tolist())
                 self.share.keep(self._point())
-        errors = self._validated()
         loss, clean, certified = (sums / sum(map(len, pieces))).tolist()
+        if not math.isfinite(loss):
+            raise _diverged(epoch, self.schedule)
+        errors = self._validated()
         share = self.schedule.ramp.share(epoch, (len(pieces) - 1) / len(pieces))
         curve = Curve(epoch, share, loss, clean, certified, *errors)
         self.curves = (*self.curves, curve)
@@ -293,29 +296,25 @@ class Loop:
         few = len(pieces) > 1 and len(pieces[-1]) < self.share.world
         return pieces[:-1] if few else pieces
 
-    def _step(self, batch: Tensor, share: float, epoch: int, index: int) -> list[float]:
-        """One step; the whole batch's mean loss, and how many were not right, and not certified."""
+    def _step(self, batch: Tensor, share: float, epoch: int, index: int) -> Tensor:
+        """One step; float64 ``(3,)`` on the device: the sum of the whole batch's losses, and how
+        many of its images were not right, and not certified."""
         sample = self._sample(batch, epoch)
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
         judged = self.trainee.loss(sample, share, crown, stream)
         own, parameters = len(sample.labels), self.trainee.parameters()
-        value = float(judged.loss.detach())
-        if self.share.world == 1 and not math.isfinite(value):
-            raise _diverged(epoch, self.schedule)
         found = torch.autograd.grad(judged.loss, parameters, allow_unused=True)
         for parameter, gradient in zip(
             parameters, self.share.mean(found, own, len(batch)), strict=True
         ):
             parameter.grad = gradient
-        counts = [float((~held).sum()) for held in (judged.right, judged.certified)]
-        value, *wrong = self.share.total(value * own / len(batch), *counts)
-        if not math.isfinite(value):
-            raise _diverged(epoch, self.schedule)
         if self.schedule.clip:
             nn.utils.clip_grad_norm_(parameters, self.schedule.clip)
         self.optimiser.step()
-        return [value, *wrong]
+        wrong = (~judged.right).sum(), (~judged.certified).sum()
+        told = judged.loss.detach().double() * own, *(count.double() for count in wrong)
+        return self.share.summed(torch.stack(told))
 
     def _sample(self, batch: Tensor, epoch: int) -> Sample:
         """The process' own images of a batch, augmented by their positions."""
@@ -323,12 +322,12 @@ class Loop:
         positions = batch[rows]
         given = self.train[positions]
         draws = self.stream.child("augment").child(epoch)
-        images = augmented(given.images.cpu(), positions, self.schedule.augment, draws)
-        return Sample(images.to(given.images.device), given.labels, positions, rows)
+        images = augmented(given.images, positions, self.schedule.augment, draws)
+        return Sample(images, given.labels, positions, rows)
 
     @torch.no_grad()
     def _validated(self) -> Errors:
-        wrong = torch.zeros(2, dtype=torch.float64)
+        wrong = torch.zeros(2, device=self.validation.images.device)
         for index, piece in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
@@ -337,10 +336,9 @@ class Loop:
                 own = self.validation[piece[rows]]
                 sample = Sample(own.images, own.labels, piece[rows], rows)
                 right, held = self.trainee.judge(sample, stream)
-                counts = [float((~right).sum()), float((~held).sum())]
-                wrong += torch.tensor(counts, dtype=torch.float64)
-        clean, certified = self.share.total(*wrong.tolist())
-        return clean / len(self.validation), certified / len(self.validation)
+                wrong += torch.stack([(~right).sum(), (~held).sum()])
+        clean, certified = (self.share.summed(wrong) / len(self.validation)).tolist()
+        return clean, certified
 
     def _label(self, epoch: int) -> str:
         share = self.schedule.ramp.share(epoch, 0.999)

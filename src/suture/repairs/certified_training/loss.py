@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from suture import bounds
-from suture.bounds import Network
+from suture.bounds import Method, Network
 from suture.types import Box
 
 
@@ -89,9 +89,11 @@ def _positive(margins: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def interval_margins(network: Network, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-    """The smallest IBP margin ``(n,)`` of each image over its ball, clipped to [0, 1]."""
+def interval_margins(
+    network: Network, images: Tensor, labels: Tensor, eps: float, method: Method = "ibp"
+) -> Tensor:
+    """The smallest margin ``(n,)`` of each image over its ball, clipped to [0, 1]."""
     box = Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1))
-    margins = bounds.margins(network, box, labels, "ibp")
+    margins = bounds.margins(network, box, labels, method)
     own = F.one_hot(labels, margins.shape[1]).bool()
     return margins.masked_fill(own, float("inf")).amin(1)

@@ -13,7 +13,7 @@ class Ramp:
 
     With ``t`` the epochs since the start, ``m = mid · length`` and ``c`` chosen so that the two
     parts meet with one slope: ``share(t) = c·t^beta`` up to m, then linear up to 1. Smooth where
-    bounds are loosest (the "smoothed" schedule of auto_LiRPA; A5, supplement).
+    bounds are loosest (the "smoothed" schedule of auto_LiRPA, as in A5's code).
 
     Args:
         start: epoch, counted from 1, with which the radius begins to grow; before, training is

@@ -14,6 +14,7 @@ from suture.repairs.certified_training import Ramp, Schedule
 from suture.rng import Stream
 from suture.studies.a5 import columns, letters, measuring, training
 from suture.studies.base import STUDIES, Cell, Row, Study
+from suture.studies.networks import here
 from suture.studies.paper import printed
 from suture.types import Batch
 
@@ -33,6 +34,8 @@ class A5Glyphs(Study):
     Attributes:
         side: of the pictures, in pixels; the camera's strengths scale with it.
         font: of the 62 characters.
+        channels: of the pictures; with three, as the authors' letter network reads them, all are
+            equal until the attacker comes.
         classifier: zoo name.
         robust_body: the robustifier of PRC.
         eps: ε_A, of the attack on pictures.
@@ -49,9 +52,11 @@ class A5Glyphs(Study):
     """
 
     title: ClassVar[str] = "A5 on letters before a camera"
+    on_device: ClassVar[bool] = True
     paper: ClassVar[str] = f"{printed('a5').citation}, Table 9."
     side: int = 32
     font: str = "DejaVuSansMono"
+    channels: int = 1
     classifier: str = "a5_small"
     robust_body: str = "small"
     eps: float = 0.1
@@ -89,11 +94,17 @@ class A5Glyphs(Study):
     @property
     def objects(self) -> Batch:
         """The characters as they are."""
-        return glyphs(128 if self.full else self.side, self.font)
+        drawn = glyphs(128 if self.full else self.side, self.font)
+        return here(Batch(drawn.images.expand(-1, self.depth, -1, -1), drawn.labels))
+
+    @property
+    def depth(self) -> int:
+        """Channels; with ``full`` the three of the authors' network."""
+        return 3 if self.full else self.channels
 
     @property
     def camera(self) -> Camera:
-        """The paper's at 128 pixels; shift and blur scale with the side."""
+        """The authors' at 128 pixels; shift and blur scale with the side."""
         if self.full:
             return Camera()
         share = self.side / 128
@@ -112,6 +123,7 @@ class A5Glyphs(Study):
             draws=self.draws,
             judged=self.judged,
             certificates=0,
+            grey=self.depth > 1,
         )
 
     tables = staticmethod(columns.letter_tables)
@@ -133,7 +145,7 @@ def made(study: A5Glyphs, recipe: str) -> training.Made:
             std=(0.5,),
             seed=0,
         )
-    return training.made(study.method(recipe), model, study.objects)
+    return training.made(study.method(recipe), here(model), study.objects)
 
 
 def _measure(study: A5Glyphs, recipe: str, stream: Stream) -> list[Row]:
@@ -146,7 +158,7 @@ def _row(study: A5Glyphs, recipe: str, stream: Stream) -> Row:
     nominal, objects = study.objects, own.images["robustified"]
     # The same camera draws for every recipe, none of them seen in training.
     draws = Stream(0).child("pictures that measure")
-    seen = acquisitions(objects, study.camera, study.pictures, draws)
+    seen = acquisitions(objects, study.camera, study.pictures, draws, grey=study.depth > 1)
     reader, stored = measuring.as_read(own.model, Batch(*seen))
     change = (objects.images - nominal.images).abs()
     facts: Row = {

@@ -20,7 +20,7 @@ from suture.repairs.a5 import Defence, RobustifiedClassifier
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.a5.training import Made, classifier, dataset, robustified
-from suture.studies.networks import in_pieces, network
+from suture.studies.networks import here, in_pieces, network
 from suture.types import Batch
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _FOREIGN: dict[str, tuple[str, dict[str, list[float]]]] = {
 
 def row(study: A5Mnist, recipe: str, radii: Radii, stream: Stream) -> Row:
     """Everything that is measured of one recipe at one setting of the radii."""
-    batch, eps, few = dataset(study.data).test.batch(study.test), radii.attack, study.met
+    batch, eps, few = here(dataset(study.data).test.batch(study.test)), radii.attack, study.met
     own, reader, stored = _robustified(study, recipe, radii, batch)
     facts: Row = {
         "recipe": recipe,
@@ -206,7 +206,7 @@ def _pictures(batch: Batch, stored: Batch, reader: nn.Module, eps: float) -> Row
 
 def packed(images: Tensor) -> str:
     """Images as text: 8 bits a value, base64."""
-    return base64.b64encode((images * 255).round().to(torch.uint8).numpy().tobytes()).decode()
+    return base64.b64encode((images * 255).round().to(torch.uint8).cpu().numpy().tobytes()).decode()
 
 
 def unpacked(text: str, shape: list[int]) -> Tensor:

@@ -32,6 +32,7 @@ from suture.repairs.certified_training.method import (
 )
 from suture.rng import Stream
 from suture.studies import shelf
+from suture.studies.networks import here
 from suture.types import Batch
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def dataset(name: str) -> Dataset:
 def training(study: A5Mnist) -> Batch:
     """The training images, drawn by a fixed seed."""
     train = dataset(study.data).train
-    return train.batch(study.trained_on, shuffle_stream=Stream(0).child("training"))
+    return here(train.batch(study.trained_on, shuffle_stream=Stream(0).child("training")))
 
 
 @cache
@@ -77,7 +78,7 @@ def classifier(study: A5Mnist, eps: float) -> Made:
     )
     schedule = study.schedule("CROWN-IBP")
     method = CrownIBP(eps=study.trained_for(eps), schedule=schedule) if eps else Natural(schedule)
-    return made(method, fresh, training(study))
+    return made(method, here(fresh), training(study))
 
 
 @cache
