@@ -6,6 +6,7 @@ Pixels are taken as they are stored: EXIF orientation, colour profiles and alpha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from suture.data.parts import Part, SourceContent
 from suture.data.reading import reading
@@ -50,6 +52,14 @@ class FolderImages(Decoded):
     def __init__(self, files: Sequence[Path], kind: _FolderKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
         self._files, self._kind = files, kind
+
+    def known(self, rows: Tensor) -> str:
+        """SHA-256 of the files' bytes, and of how they are decoded."""
+        found = hashlib.sha256(repr((self._kind, *self._shape[1:], len(rows))).encode())
+        for row in rows.tolist():
+            with reading(self._files[row], "a picture"):
+                found.update(hashlib.sha256(self._files[row].read_bytes()).digest())
+        return f"files {found.hexdigest()}"
 
     def _decode(self, row: int) -> np.ndarray:
         path = self._files[row]

@@ -20,6 +20,7 @@ from suture.training.augment import augmented
 from suture.training.config import TrainConfig, learning_rate
 from suture.training.distributed import Share
 from suture.training.result import OnProgress, Progress
+from suture.types import Batch
 
 _EVALUATION_BATCH = 512
 
@@ -103,9 +104,11 @@ class Fitting:
         dropout = self.stream.child("dropout").child(epoch)
         dropout = dropout.child(self.share.rank) if self.share.rank else dropout
         with own_random_state(dropout, self.device):
-            for k, positions in enumerate(pieces):
+            owned = [self.share.own(positions) for positions in pieces]
+            for k, batch in enumerate(self.split.feed(owned)):
+                positions = pieces[k]
                 self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
-                loss, hits = self._step(positions, epoch)
+                loss, hits = self._step(batch, owned[k], positions, epoch)
                 loss_sum, right = loss_sum + loss * len(positions), right + hits
                 seen += len(positions)
                 self._report(epoch, k + 1, len(pieces), loss, previous)
@@ -123,10 +126,12 @@ class Fitting:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def _step(self, positions: Tensor, epoch: int) -> tuple[float, int]:
-        """One optimiser step; the batch's mean loss and how many were right."""
-        own = self.share.own(positions)
-        batch = self.split.select(own).batch()
+    def _step(self, batch: Batch, own: Tensor, positions: Tensor, epoch: int) -> tuple[float, int]:
+        """One optimiser step; the batch's mean loss and how many were right.
+
+        Args:
+            batch: this process' images. own: their positions. positions: everybody's.
+        """
         stream = self.stream.child("augment").child(epoch)
         images = augmented(batch.images, own, self.config.augment, stream).to(self.device)
         labels = batch.labels.to(self.device)

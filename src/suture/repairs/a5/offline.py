@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.bounds import Network
+from suture.data import batch_of
 from suture.engine import Handle
 from suture.errors import ArgumentError
 from suture.models import identity
@@ -22,7 +23,7 @@ from suture.repairs.a5.defence import Defence
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
-from suture.types import Batch, Box
+from suture.types import Batch, Box, LabelledImages
 
 _PIECE = 1000
 _DECAY, _TINY = 0.99, 1e-8
@@ -67,9 +68,9 @@ class A5Offline(Repair):
                 remedy="See the documentation of A5Offline.",
             )
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.monotonic()
-        batch = data[: self.samples] if self.samples else data
+        batch = data[: self.samples] if self.samples else batch_of(data)
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
         made = (

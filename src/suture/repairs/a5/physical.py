@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from suture.data import Dataset
+from suture.data import Dataset, batch_of
 from suture.errors import ArgumentError
 from suture.models import identity
 from suture.repairs.a5.camera import Camera, in_8_bits, keys_of
@@ -22,7 +22,7 @@ from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
 from suture.repairs.certified_training.loop import Loop, Schedule
 from suture.repairs.certified_training.method import check_radius, status_of, trace_of
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 Recipe = Literal["C", "P", "PC", "PRC"]
 LEARNS: dict[str, tuple[str, ...]] = {
@@ -88,15 +88,15 @@ class A5Physical(Repair):
         note = f"all {len(objects)} images are objects before the camera; pictures of them are "
         return Seen(objects, f"{note}judged")
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
-        stream = context.stream.child("a5-p")
-        trainee = self.trainee(copy.deepcopy(model), data, stream)
-        work = f"{self!r} {stream.key} {identity(model, data)}"
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
+        objects, stream = batch_of(data), context.stream.child("a5-p")
+        trainee = self.trainee(copy.deepcopy(model), objects, stream)
+        work = f"{self!r} {stream.key} {identity(model, objects)}"
         loop = Loop(
             trainee,
             self.schedule,
-            _repeated(data, self.draws),
-            _repeated(data, self.judged),
+            _repeated(objects, self.draws),
+            _repeated(objects, self.judged),
             stream,
             context.engine,
             work,
@@ -105,7 +105,7 @@ class A5Physical(Repair):
             context.tell,
         )
         found, scene = loop.run(), trainee.module
-        made = self._certificates(trainee, data, stream)
+        made = self._certificates(trainee, objects, stream)
         result = scene.classifier
         if scene.robustifier is not None:
             result = defended(scene.robustifier, scene.classifier)
@@ -115,9 +115,9 @@ class A5Physical(Repair):
             "eps": self.eps,
             "defence": asdict(self.defence),
         }
-        objects = Batch(trainee.objects(), data.labels)
+        moved = Batch(trainee.objects(), objects.labels)
         facts |= trace_of(found)
-        return RepairResult(result, status_of(found), facts, made, {"robustified": objects})
+        return RepairResult(result, status_of(found), facts, made, {"robustified": moved})
 
     def trainee(self, model: nn.Module, data: Batch, stream: Stream) -> SceneTrainee:
         """Objects, camera and classifier, before training."""

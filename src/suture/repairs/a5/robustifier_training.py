@@ -31,7 +31,7 @@ from suture.repairs.certified_training.method import (
 )
 from suture.repairs.certified_training.ramp import Ramp
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 AT_ONCE = Schedule(ramp=Ramp(start=1, length=0))
 """The full radius from the first step on: the classifier withstands it already."""
@@ -66,7 +66,7 @@ class A5Robustifier(Repair):
         check_radius("eps", self.eps)
         check_certificates(self.certificates)
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         context = context.child("a5-r")
         both = self.untrained(model, data, context.stream)
         found = self.train(both, data, context, model)
@@ -75,16 +75,18 @@ class A5Robustifier(Repair):
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
-    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
+    def untrained(
+        self, model: nn.Module, data: LabelledImages, stream: Stream
+    ) -> RobustifiedClassifier:
         """A copy of the classifier behind a new robustifier."""
         seed = stream.child("weights").key
         robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
-        return defended(robustifier.to(data.images.device), copy.deepcopy(model))
+        return defended(robustifier.to(data.device), copy.deepcopy(model))
 
     def train(
         self,
         both: RobustifiedClassifier,
-        data: Batch,
+        data: LabelledImages,
         context: Context,
         base: nn.Module,
     ) -> Trained:
@@ -98,7 +100,7 @@ class A5Robustifier(Repair):
 
 def certify_held_out(
     both: RobustifiedClassifier,
-    data: Batch,
+    data: LabelledImages,
     schedule: Schedule,
     eps: float,
     count: int,

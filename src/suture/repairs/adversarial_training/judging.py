@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from suture.attacks import APGD, PGD, Attack
 from suture.repairs.tuning import accuracy
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 WATCHED = 256
 """Images that are watched; a collapse is seen in fewer."""
@@ -43,8 +43,8 @@ class Judge:
         batch_size: images per forward.
     """
 
-    held: Batch
-    attacked: Batch
+    held: LabelledImages
+    attacked: LabelledImages
     eps: float
     steps: int
     stream: Stream
@@ -62,7 +62,7 @@ class Judge:
 
     def _attacks(self, model: nn.Module) -> list[Attack]:
         with torch.no_grad():
-            classes = model(self.attacked.images[:1]).shape[1]
+            classes = model(self.attacked[:1].images).shape[1]
         plain = APGD(eps=self.eps, steps=self.steps)
         # Cross entropy alone is far too kind to a suffix over frozen features.
         return [plain, replace(plain, loss="dlr-targeted")] if classes > 2 else [plain]

@@ -25,7 +25,7 @@ from suture.repairs.adversarial_training.suffix import Suffix
 from suture.repairs.base import Context
 from suture.training.fitting import own_random_state
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
-from suture.types import Batch
+from suture.types import LabelledImages
 
 if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
@@ -50,7 +50,7 @@ class AdversarialLoop:
 
     method: AdversarialTraining
     model: nn.Module
-    images: Batch
+    images: LabelledImages
     judge: Judge
     floor: float
     epochs: int
@@ -58,7 +58,7 @@ class AdversarialLoop:
     work: str
 
     def __post_init__(self) -> None:
-        self.part: Suffix = self.method.part(self.model, self.images.images[:2])
+        self.part: Suffix = self.method.part(self.model, self.images[:2].images)
         self.steps = Steps(self.method, self.part, self.images, self.context.stream)
         self.average = Average(self.model, self.method.average)
         self.progress = Standing()
@@ -99,13 +99,14 @@ class AdversarialLoop:
 
     def _trained(self, epoch: int) -> float:
         """One pass; the mean loss."""
-        device, pieces = self.images.images.device, self.steps.pieces(epoch)
+        device, pieces = self.images.device, self.steps.pieces(epoch)
         total, label = self.epochs * len(pieces), self._label(epoch)
         sum_, single = torch.zeros((), device=device), epoch <= self.progress.warm_up
         with own_random_state(self.context.stream.child("dropout").child(epoch), device):
-            for index, piece in enumerate(pieces):
+            for index, batch in enumerate(self.images.feed(pieces)):
                 done = (epoch - 1) * len(pieces) + index
-                sum_ += self.steps.take(piece, epoch, index, done / total, single=single)
+                given = (batch, pieces[index])
+                sum_ += self.steps.take(*given, epoch, index, done / total, single=single)
                 self.average.update()
                 self.context.tell(label, done + 1, total)
         loss = float(sum_) / len(pieces)

@@ -26,7 +26,7 @@ from suture.repairs.adversarial_training.suffix import Layers, Suffix, part_of
 from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
-from suture.types import Batch, check_linf
+from suture.types import LabelledImages, check_linf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class AdversarialTraining(Repair):
             return torch.optim.Adam(parameters, lr=self.lr)
         return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         if self.grid is not None:
             return Searched.of(self, self.grid)._repair(model, data, context)
         started, work = time.perf_counter(), context.work(self, model, data)
@@ -195,14 +195,14 @@ class AdversarialTraining(Repair):
             share = self.samples / len(data)
             data = halves(data, share, context.stream.child("samples"))[1]
         looked, held = halves(data, self.held_out, context.stream.child("held out"))
-        with threads_for(model, looked.images[:2], self.step_images):
+        with threads_for(model, looked[:2].images, self.step_images):
             return self._trained(model, looked, held, context, work, started)
 
     def _trained(
         self,
         model: nn.Module,
-        looked: Batch,
-        held: Batch,
+        looked: LabelledImages,
+        held: LabelledImages,
         context: Context,
         work: str,
         started: float,
@@ -215,7 +215,7 @@ class AdversarialTraining(Repair):
         progress = run.run()
         return self._result(model, run, progress, before, started)
 
-    def _judge(self, held: Batch, context: Context) -> Judge:
+    def _judge(self, held: LabelledImages, context: Context) -> Judge:
         stream, attacked = context.stream.child("judge"), held
         if self.judged < len(held):
             attacked = halves(held, self.judged / len(held), stream)[1]

@@ -16,7 +16,7 @@ from suture.repairs.tuning import orders
 from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.fitting import own_random_state
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
@@ -36,11 +36,11 @@ class Steps:
     """
 
     def __init__(
-        self, method: AdversarialTraining, part: Suffix, images: Batch, stream: Stream
+        self, method: AdversarialTraining, part: Suffix, images: LabelledImages, stream: Stream
     ) -> None:
         self.method, self.part, self.images, self.stream = method.widened, part, images, stream
         self.optimiser = method.optimiser_of(list(part.parameters))
-        self.device = images.images.device
+        self.device = images.device
 
     def pieces(self, epoch: int) -> list[Tensor]:
         """Positions of the images of each step."""
@@ -48,12 +48,20 @@ class Steps:
         return orders(len(self.images), order, self.method.step_images)
 
     def take(
-        self, piece: Tensor, epoch: int, index: int, done: float, *, single: bool = False
+        self,
+        batch: Batch,
+        piece: Tensor,
+        epoch: int,
+        index: int,
+        done: float,
+        *,
+        single: bool = False,
     ) -> Tensor:
         """One step; the batch's mean loss, detached.
 
         Args:
-            piece: the images' positions, int64 ``(n,)``.
+            batch: the images.
+            piece: their positions, int64 ``(n,)``.
             epoch: counted from 1.
             index: of the step in the epoch.
             done: share of all steps that are done.
@@ -61,7 +69,7 @@ class Steps:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.method.schedule, self.method.lr, done)
-        images, labels = self._batch(piece, epoch)
+        images, labels = self._augmented(batch, piece, epoch), batch.labels
         starts = self.stream.child("start").child(epoch).child(index).generator()
         attacked = (self._by_one_step if single else self._attacked)(images, labels, starts)
         loss, gradients = self._gradients(images, attacked, labels)
@@ -79,23 +87,22 @@ class Steps:
         """
         times, start = list[float](), time.perf_counter()
         with own_random_state(self.stream.child("timing"), self.device):
-            for index, piece in enumerate(self.pieces(1)[:20]):
+            pieces = self.pieces(1)[:20]
+            for index, batch in enumerate(self.images.feed(pieces)):
                 before = time.perf_counter()
-                float(
-                    self.take(piece, 1, index, 0.5, single=single)
-                )  # a number: the device has finished
+                loss = self.take(batch, pieces[index], 1, index, 0.5, single=single)
+                float(loss)  # a number: the device has finished
                 times.append(time.perf_counter() - before)
                 if time.perf_counter() - start > seconds:
                     break
         return sorted(times)[len(times) // 2]
 
-    def _batch(self, piece: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        where = piece.to(self.device)
-        images, labels = self.images.images[where], self.images.labels[where]
-        if self.method.augment != "none":
-            draws = self.stream.child("augment").child(epoch)
-            images = augmented(images.cpu(), piece, self.method.augment, draws).to(self.device)
-        return images, labels
+    def _augmented(self, batch: Batch, piece: Tensor, epoch: int) -> Tensor:
+        if self.method.augment == "none":
+            return batch.images
+        draws = self.stream.child("augment").child(epoch)
+        images = augmented(batch.images.cpu(), piece, self.method.augment, draws)
+        return images.to(self.device)
 
     def _attacked(self, images: Tensor, labels: Tensor, starts: torch.Generator) -> Tensor:
         noise = self.method.noise(tuple(images.shape), starts).to(images)

@@ -24,7 +24,7 @@ from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.config import Augment
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ class Loop:
 
     trainee: Trainee
     schedule: Schedule
-    train: Batch
-    validation: Batch
+    train: LabelledImages
+    validation: LabelledImages
     stream: Stream
     engine: Engine
     work: str
@@ -238,9 +238,10 @@ class Loop:
         pieces = list(self._pieces(epoch))
         sums, share = torch.zeros(3, dtype=torch.float64), 0.0
         label = self._label(epoch)
-        for index, positions in enumerate(pieces):
+        for index, batch in enumerate(self.train.feed(pieces)):
+            positions = pieces[index]
             share = self.schedule.ramp.share(epoch, index / len(pieces))
-            judged = self._step(positions, share, epoch, index)
+            judged = self._step(batch, positions, share, epoch, index)
             wrong = (~judged.right).sum(), (~judged.certified).sum()
             value = float(judged.loss.detach())
             sums += torch.tensor([value * len(positions), *map(float, wrong)], dtype=torch.float64)
@@ -255,8 +256,9 @@ class Loop:
         order = permutation(len(self.train), self.stream.child("order").child(epoch))
         yield from order.split(self.schedule.batch_size)
 
-    def _step(self, positions: Tensor, share: float, epoch: int, index: int) -> Judged:
-        batch = self.train[positions]
+    def _step(
+        self, batch: Batch, positions: Tensor, share: float, epoch: int, index: int
+    ) -> Judged:
         draws = self.stream.child("augment").child(epoch)
         images = augmented(batch.images.cpu(), positions, self.schedule.augment, draws)
         crown = 1.0 - share if self.schedule.crown else 0.0
@@ -275,11 +277,12 @@ class Loop:
     @torch.no_grad()
     def _validated(self) -> Errors:
         wrong = torch.zeros(2)
-        for index, rows in enumerate(torch.arange(len(self.validation)).split(500)):
+        rows = torch.arange(len(self.validation)).split(500)
+        for index, piece in enumerate(self.validation.split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)
-            piece = self.validation[rows]
-            right, held = self.trainee.judge(Sample(piece.images, piece.labels, rows), stream)
+            sample = Sample(piece.images, piece.labels, rows[index])
+            right, held = self.trainee.judge(sample, stream)
             wrong += torch.tensor([float((~right).sum()), float((~held).sum())])
         clean, certified = (wrong / len(self.validation)).tolist()
         return clean, certified

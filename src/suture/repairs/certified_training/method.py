@@ -16,7 +16,7 @@ from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loop import Loop, Sample, Schedule, Trained, Trainee
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @REPAIRS.add("crown-ibp")
@@ -42,7 +42,7 @@ class CrownIBP(Repair):
     def __post_init__(self) -> None:
         check_radius("eps", self.eps)
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
         trainee = ClassifierTrainee(trained, data.shape, self.eps, self.schedule.fusion)
@@ -93,7 +93,7 @@ class ClassifierTrainee:
 
 def run_training(
     trainee: Trainee,
-    data: Batch,
+    data: LabelledImages,
     schedule: Schedule,
     eps: float,
     stage: str,
@@ -123,7 +123,7 @@ def run_training(
     return loop.run()
 
 
-def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
+def held_out(data: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages]:
     """Images to train on, and a stratified share to judge epochs by.
 
     The same images for every method and seed: what judges a robustifier must not have trained the
@@ -140,7 +140,7 @@ def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
             remedy="Give more training images.",
         )
     mask = stratified(data.labels.cpu(), count, Stream(0).child("certified training, held out"))
-    return data[(~mask).nonzero()[:, 0]], data[mask.nonzero()[:, 0]]
+    return data.select((~mask).nonzero()[:, 0]), data.select(mask.nonzero()[:, 0])
 
 
 def status_of(found: Trained) -> Status:

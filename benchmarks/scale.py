@@ -1,0 +1,18 @@
+"""Past one machine, and past its memory: cases of ``benchmarks/scaling``, a module a family.
+
+``loader``: an epoch fed by the data loader over the bare loop on tensors in memory.
+``evaluate-memory``: peak resident memory of an evaluation at two numbers of images.
+"""
+
+from __future__ import annotations
+
+import harness
+from scaling import loading, memory
+
+FAMILIES = (loading, memory)
+"""Each has ``rows() -> list[harness.Row]``."""
+
+
+def rows() -> list[harness.Row]:
+    """All cases of all families."""
+    return [row for family in FAMILIES for row in family.rows()]
