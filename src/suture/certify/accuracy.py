@@ -18,7 +18,7 @@ from suture.engine.sharing import Handle
 from suture.errors import ModelError
 from suture.models import untouched
 from suture.models.identity import identity
-from suture.types import Batch, Box, OnProgress, described, is_randomised
+from suture.types import Box, LabelledImages, OnProgress, described, is_randomised
 
 Proof = Callable[[list[int]], Tensor]
 CASES = "beta-crown"
@@ -43,7 +43,7 @@ class Certification:
 
 def certify_images(
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     eps: float,
     method: Method | str = "crown",
     *,
@@ -75,7 +75,7 @@ def certify_images(
         )
     with untouched(model), torch.no_grad():
         logits = torch.cat([model(piece.images) for piece in batch.split(256)])
-    right = logits.argmax(1) == batch.labels
+    right = logits.argmax(1) == batch.labels.to(batch.device)
     # What is wrong already needs no proof.
     wanted = right.nonzero().flatten().cpu()
     margin = torch.full((len(batch),), float("-inf"), dtype=torch.float64)
@@ -146,7 +146,7 @@ class MixtureCertification:
 
 def certify_mixture(
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     eps: float,
     method: Method | str = "crown",
     *,
@@ -181,7 +181,7 @@ def certify_mixture(
 
 
 def _bounded(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, method: Method, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, method: Method, rows: list[int]
 ) -> Tensor:
     """Smallest proved margin of each of these images, float64 ``(len(rows),)``."""
     box, against = _claim(handle, eps, rows)
@@ -193,7 +193,7 @@ def _bounded(
 
 
 def _by_cases(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, seconds: float, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, seconds: float, rows: list[int]
 ) -> Tensor:
     """The same for one image that CROWN leaves open: above 1e-6, or -inf."""
     box, against = _claim(handle, eps, rows)
@@ -202,7 +202,7 @@ def _by_cases(
 
 
 def _claim(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, rows: list[int]
 ) -> tuple[Box, Tensor]:
     """The balls of these images, and the rows of their margins."""
     batch = handle.get()[1][torch.tensor(rows)]
@@ -212,7 +212,7 @@ def _claim(
 
 
 @lru_cache(maxsize=1)
-def _network(handle: Handle[tuple[nn.Module, Batch]]) -> Network:
+def _network(handle: Handle[tuple[nn.Module, LabelledImages]]) -> Network:
     """The shared model's network, read once in each process."""
     model, batch = handle.get()
     return network64(model, batch.shape)

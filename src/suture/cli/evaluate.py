@@ -22,10 +22,12 @@ from suture.cli.choices import (
 from suture.cli.common import (
     Data,
     FittingBatch,
+    KeptImages,
     Number,
     Size,
     fitting,
     held_out,
+    keep_images,
     open_data,
 )
 from suture.cli.fields import Settings, fields_of_chosen
@@ -104,6 +106,7 @@ def command(
     settings: Settings = None,
     n: Number = 500,
     batch_size: FittingBatch = None,
+    pictures: KeptImages = "some",
     *,
     measuring: Measuring,
     opening: Opening,
@@ -114,7 +117,7 @@ def command(
 
     Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
     """
-    dataset = open_data(data, size)
+    dataset, kept = open_data(data, size), keep_images(pictures)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
     plan = measuring.plan(attacks)
@@ -141,6 +144,7 @@ def command(
         seed=keeping.seed,
         batch_size=fitting(batch_size, dataset.in_shape),
         as_json=keeping.as_json,
+        keep_images=kept,
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 from torch import Tensor
 
 from suture.data.arrays import Archive
@@ -12,6 +15,7 @@ from suture.data.checks import channels_first, check_dtype, to_labels, to_stored
 from suture.data.parts import Part, SourceContent
 from suture.data.stores import Deferred, Images, Memory
 from suture.errors import DataError
+from suture.storage import atomic_file
 
 KEYS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels")),
@@ -70,6 +74,28 @@ def read_npz(path: Path) -> SourceContent:
     if not set(parts) - {"validation"}:
         raise _no_arrays(archive)
     return SourceContent.of(str(path), str(path), _class_names(archive, parts), parts)
+
+
+def write_npz(
+    path: Path, shape: tuple[int, ...], pieces: Iterable[Tensor], labels: np.ndarray
+) -> None:
+    """Test images as a data set that ``read_npz`` opens, written piece by piece.
+
+    Args:
+        shape: ``(n, c, h, w)`` of all of them.
+        pieces: float32 in [0, 1], n images in all.
+    """
+    kind = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+    with (
+        atomic_file(path) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        with archive.open("x_test.npy", "w", force_zip64=True) as member:
+            npy.write_array_header_2_0(member, kind)
+            for piece in pieces:
+                member.write(np.ascontiguousarray(piece.cpu().numpy(), dtype="<f4").data)
+        with archive.open("y_test.npy", "w") as member:
+            npy.write_array(member, labels, allow_pickle=False)
 
 
 def _no_arrays(archive: Archive) -> DataError:
