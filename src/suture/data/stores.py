@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from suture.data.reading import reading
 
 CACHE_BYTES = 2**28
 """A ``Decoded`` store larger than this decodes again instead of remembering."""
@@ -67,6 +70,50 @@ class Memory(_Quick):
     def take(self, rows: Tensor) -> Tensor:
         """The images of those rows."""
         return self._images[rows]
+
+
+class InFile(_Quick):
+    """Images that lie uncompressed in a file, one after the other: read as they are asked for.
+
+    They are read and not mapped into memory, where what was touched would stay.
+
+    Args:
+        path: the file.
+        start: byte at which the first one begins.
+        dtype: uint8 or floating point in [0, 1].
+        stored: shape of the array as it lies there, ``(n, …)``.
+        shape: ``(n, channels, height, width)`` of the images.
+    """
+
+    def __init__(
+        self, path: Path, start: int, dtype: np.dtype, stored: tuple[int, ...], shape: Shape
+    ) -> None:
+        self._path, self._start, self._dtype = path, start, dtype
+        self._stored, self._shape = stored, shape
+
+    @property
+    def shape(self) -> Shape:
+        """``(n, channels, height, width)``."""
+        return self._shape
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The images of those rows, uint8 or float32."""
+        each = math.prod(self._stored[1:]) * self._dtype.itemsize
+        found = np.empty((len(rows), *self._stored[1:]), dtype=self._dtype)
+        flat = memoryview(found.view(np.uint8).reshape(len(rows), each))  # type: ignore[arg-type]
+        with reading(self._path, "images"), self._path.open("rb") as file:
+            for place, row in enumerate(rows.tolist()):
+                file.seek(self._start + row * each)
+                if file.readinto(flat[place]) != each:
+                    raise EOFError(f"the file ends before image {row}")
+        return torch.from_numpy(np.ascontiguousarray(self._in_order(found)))
+
+    def _in_order(self, images: np.ndarray) -> np.ndarray:
+        if images.ndim == 3:
+            images = images[:, None]
+        elif self._stored[1:] != self._shape[1:]:
+            images = images.transpose(0, 3, 1, 2)
+        return images if images.dtype == np.uint8 else images.astype(np.float32)
 
 
 class Deferred(_Quick, ABC):
