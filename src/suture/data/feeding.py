@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from suture.data.stores import Images
 from suture.engine.threads import available_cores
+from suture.errors import SutureError
 
 _MOST_WORKERS, _AHEAD = 16, 2
 WORKERS = "SUTURE_LOADER_WORKERS"
@@ -45,6 +46,8 @@ def fed(store: Images, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         generator=torch.Generator(),  # else it draws a seed from everybody's
     )
     for stored in loader:
+        if isinstance(stored, SutureError):
+            raise stored
         yield torch.from_numpy(stored)
 
 
@@ -79,9 +82,12 @@ class _PieceReader:
     def __len__(self) -> int:
         return self._store.shape[0]
 
-    def __getitems__(self, rows: np.ndarray) -> np.ndarray:
+    def __getitems__(self, rows: np.ndarray) -> np.ndarray | SutureError:
         # An array goes through a pipe: containers often have little memory for shared files.
-        return self._store.take(torch.from_numpy(rows)).numpy()
+        try:
+            return self._store.take(torch.from_numpy(rows)).numpy()
+        except SutureError as error:  # the loader would make another error of it
+            return error
 
 
 def _as_it_is(piece: Any) -> Any:

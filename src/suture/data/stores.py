@@ -100,11 +100,11 @@ class InFile(_Quick):
         """The images of those rows, uint8 or float32."""
         each = math.prod(self._stored[1:]) * self._dtype.itemsize
         found = np.empty((len(rows), *self._stored[1:]), dtype=self._dtype)
-        flat = memoryview(found.view(np.uint8).reshape(len(rows), each))  # type: ignore[arg-type]
+        flat = found.reshape(-1).view(np.uint8).reshape(len(rows), each)
         with reading(self._path, "images"), self._path.open("rb") as file:
             for place, row in enumerate(rows.tolist()):
                 file.seek(self._start + row * each)
-                if file.readinto(flat[place]) != each:
+                if file.readinto(flat[place].data) != each:
                     raise EOFError(f"the file ends before image {row}")
         return torch.from_numpy(np.ascontiguousarray(self._in_order(found)))
 
