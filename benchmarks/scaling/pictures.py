@@ -3,8 +3,8 @@
     python benchmarks/scaling/pictures.py FOLDER --train 50000 --test 5000
 
 JPEG of 224x224 at quality 90, below ``train/`` and ``test/``, in ten classes (the sample's
-thousand, by their last digit). Each picture is a crop of at least half of the original's side, from a place of its
-own, mirrored or not: a function of its number. Delete the folder afterwards.
+thousand, by their last digit). Each picture is a crop of at least half of the original's side,
+from a place of its own, mirrored or not: a function of its number. Delete the folder afterwards.
 """
 
 from __future__ import annotations

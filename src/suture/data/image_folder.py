@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**26
 """A picture with more pixels is refused before it is decoded (decompression bombs)."""
 
-_PARTS = {
+PARTS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -38,7 +39,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _FolderKind:
+class PictureKind:
     """What all pictures of a set share: grey or not, and ``(height, width)``."""
 
     grey: bool
@@ -49,7 +50,7 @@ class _FolderKind:
 class FolderImages(Decoded):
     """Pictures in files, decoded one by one."""
 
-    def __init__(self, files: Sequence[Path], kind: _FolderKind) -> None:
+    def __init__(self, files: Sequence[Path], kind: PictureKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
         self._files, self._kind = files, kind
 
@@ -63,15 +64,21 @@ class FolderImages(Decoded):
 
     def _decode(self, row: int) -> np.ndarray:
         path = self._files[row]
-        with reading(path, "a picture"), Image.open(path, formats=FORMATS) as image:
-            try:
-                picture = image.convert("L" if self._kind.grey else "RGB")
-            except MemoryError as error:  # a damaged chunk that announces gigabytes
-                raise ValueError("a part larger than memory") from error
-            if self._kind.resize:
-                picture = picture.resize(self._kind.size[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture)
-        return pixels[..., None] if self._kind.grey else pixels
+        with reading(path, "a picture"):
+            return pixels_of(path, self._kind)
+
+
+def pixels_of(source: Path | IO[bytes], kind: PictureKind) -> np.ndarray:
+    """A picture as uint8 ``(height, width, channels)``."""
+    with Image.open(source, formats=FORMATS) as image:
+        try:
+            picture = image.convert("L" if kind.grey else "RGB")
+        except MemoryError as error:  # a damaged chunk that announces gigabytes
+            raise ValueError("a part larger than memory") from error
+        if kind.resize:
+            picture = picture.resize(kind.size[::-1], Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture)
+    return pixels[..., None] if kind.grey else pixels
 
 
 def read_image_folder(folder: Path, size: int | Size | None = None) -> SourceContent:
@@ -99,7 +106,7 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     """The ``train``/``test`` subfolders; none where the folder holds the classes themselves."""
     known = {
         part: place
-        for part, names in _PARTS.items()
+        for part, names in PARTS.items()
         for name in names
         if (place := folder / name).is_dir()
     }
@@ -138,12 +145,27 @@ def _check_classes(
             )
 
 
-def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
+def _common_kind(files: list[Path], size: int | Size | None) -> PictureKind:
     """Grey if every picture is; the common size, from headers alone."""
-    headers = [_header(path) for path in files]
+    return common_kind([header(path, path) for path in files], list(map(str, files)), size)
+
+
+def common_kind(
+    headers: list[tuple[str, Size]], files: Sequence[str], size: int | Size | None
+) -> PictureKind:
+    """Grey if every picture is; the common size.
+
+    Args:
+        headers: of every picture.
+        files: where each is, for the message.
+        size: to resize to, if they are to be resized.
+
+    Raises:
+        DataError: different sizes.
+    """
     grey = all(mode in _GREY for mode, _ in headers)
     if size is not None:
-        return _FolderKind(grey, _checked_size(size), resize=True)
+        return PictureKind(grey, _checked_size(size), resize=True)
     first = headers[0][1]
     for path, (_, found) in zip(files, headers, strict=True):
         if found != first:
@@ -152,12 +174,12 @@ def _common_kind(files: list[Path], size: int | Size | None) -> _FolderKind:
                 got=f"{found[1]}x{found[0]} in {path}",
                 remedy="Resize them all: --size 32 (size=32 in Python).",
             )
-    return _FolderKind(grey, first, resize=False)
+    return PictureKind(grey, first, resize=False)
 
 
-def _header(path: Path) -> tuple[str, Size]:
-    """Mode and ``(height, width)`` of a picture, without decoding it."""
-    with reading(path, "a picture"), Image.open(path, formats=FORMATS) as image:
+def header(source: Path | IO[bytes], path: Path) -> tuple[str, Size]:
+    """Mode and ``(height, width)`` of a picture in a file, without decoding it."""
+    with reading(path, "a picture"), Image.open(source, formats=FORMATS) as image:
         width, height = image.size
         if image.mode not in _GREY + _COLOUR or width * height > MAX_PIXELS:
             raise DataError(
@@ -179,7 +201,7 @@ def _checked_size(size: int | Size) -> Size:
     return height, width
 
 
-def _part(files: dict[str, list[Path]], names: tuple[str, ...], kind: _FolderKind) -> Part:
+def _part(files: dict[str, list[Path]], names: tuple[str, ...], kind: PictureKind) -> Part:
     labels = [names.index(name) for name, found in files.items() for _ in found]
     store = FolderImages([path for found in files.values() for path in found], kind)
     return Part(store, torch.tensor(labels, dtype=torch.int64))
