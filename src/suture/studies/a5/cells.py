@@ -38,6 +38,7 @@ class A5Mnist(Study):
         epochs: of CROWN-IBP training, of R, of RC.
         ramp: epochs during which the radius grows.
         lr: learning rate of all three; falls to a fifth at 70 % and 90 % of the epochs.
+        augmented: whether RC sees shifted images, as with ``full``.
         offline_steps: of A5/O.
     """
 
@@ -57,6 +58,7 @@ class A5Mnist(Study):
     epochs: tuple[int, ...] = (36, 12, 16)
     ramp: int = 4
     lr: float = 2e-3
+    augmented: bool = False
     offline_steps: int = 50
 
     def cells(self) -> list[Cell]:
@@ -102,7 +104,8 @@ class A5Mnist(Study):
         """How a recipe is trained."""
         first = recipe == "CROWN-IBP"
         # Only RC's classifier overfits what R shows it; the paper augments there.
-        augment: Augment = self.augment if recipe == "RC" and self.full else "none"
+        shifted = recipe == "RC" and (self.full or self.augmented)
+        augment: Augment = self.augment if shifted else "none"
         if self.full:
             ramp = Ramp() if first else Ramp(start=1, length=0)
             return Schedule(ramp=ramp, augment=augment)
