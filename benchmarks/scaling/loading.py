@@ -61,4 +61,4 @@ class _Bare:
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            float(loss)
+            float(loss.detach())

@@ -79,7 +79,7 @@ def test_a_single_file_is_a_whole_and_may_be_resized(tmp_path: Path) -> None:
     assert data.load(path).in_shape == (1, 6, 5)
     small = data.load(path, size=(3, 4))
     assert small.in_shape == (1, 3, 4)
-    assert (len(small.train), len(small.validation), len(small.test)) == (14, 2, 4)
+    assert (len(small.train), len(small.validation), len(small.test)) == (15, 1, 4)
 
 
 @pytest.mark.parametrize(

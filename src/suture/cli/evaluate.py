@@ -36,6 +36,7 @@ from suture.cli.opening import (
     open_model,
 )
 from suture.cli.options import Keeping, Opening, Spreading, grouped
+from suture.data import Dataset
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of
 from suture.settings import assignments
@@ -123,11 +124,7 @@ def command(
     plan = measuring.plan(attacks)
     for one in attacks:
         reachable(one.norm, one.eps, dataset)
-    classifier = opening.model(model, dataset)
-    before = undefended_of(classifier)
-    if base is not None:
-        before = open_model(base, dataset, device=opening.place)
-    subjects = _subjects(model, classifier, base, before)
+    subjects = _opened(model, base, dataset, opening)
     batch = held_out(dataset, n, opening.place)
     spread = spreading.start()
     method = subjects[-1].defence.partition("(")[0]
@@ -163,6 +160,14 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
     if "eps" in recorded:
         recorded["eps"] = float(recorded["eps"])  # "inf" is written in words
     return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
+
+
+def _opened(model: str, base: str | None, dataset: Dataset, opening: Opening) -> list[Subject]:
+    classifier = opening.model(model, dataset)
+    before = undefended_of(classifier)
+    if base is not None:
+        before = open_model(base, dataset, device=opening.place)
+    return _subjects(model, classifier, base, before)
 
 
 def _subjects(
