@@ -76,13 +76,13 @@ class Judge:
         return len(left) / len(self.attacked)
 
     def _robust(self, model: nn.Module, attack: Attack, rows: Tensor, index: int) -> Tensor:
-        found = attack(
-            model,
-            self.attacked[rows],
-            generator=self.stream.child(index),
-            batch_size=self.batch_size,
-        )
-        return found.robust.cpu()
+        held = []
+        for piece in self.attacked.select(rows).split(self.batch_size):  # as one call would
+            found = attack(
+                model, piece, generator=self.stream.child(index), batch_size=self.batch_size
+            )
+            held.append(found.robust.cpu())
+        return torch.cat(held)
 
     def facts(self) -> dict[str, Any]:
         """For a trace."""
