@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 import harness
 
-COUNTS, SIDE, CLASSES = (500, 4_000), 64, 10
+COUNTS, SIDE, CLASSES = (1_500, 6_000), 64, 10
 HOLD = 2**23
 """Bytes of images held at once, in place of a gigabyte: the same paths, at small size."""
 
