@@ -40,6 +40,7 @@ ORDER = [
     "studies",
     "studio",
     "cli",
+    "__main__",
 ]
 
 

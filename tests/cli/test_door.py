@@ -26,6 +26,15 @@ def test_no_command_is_imported_for_a_word(option):
     assert not imported(code) & set(HEAVY)
 
 
+def test_the_package_is_the_command():
+    """``python -m suture`` is the script, also in what its help calls itself."""
+    call = [sys.executable, "-m", "suture"]
+    said = subprocess.run([*call, "--version"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("suture ")
+    told = subprocess.run([*call, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "Usage: suture" in told or "Usage: python -m suture" in told
+
+
 def test_load_brings_torch_and_little_else():
     assert not imported("import suture; suture.load") & set(HEAVY[1:])
 

@@ -325,3 +325,23 @@ def test_a_model_that_cannot_run_in_float64_is_refused():
 def test_the_notes_say_what_became_of_the_patches():
     (note,) = AIGENT(max_change=0.5)(toy(), HALF).notes
     assert note.startswith("AIGENT, patches: 1 of 1 chains meet every target")
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_only_salient_pixels_move(patches: bool):
+    """A linear model: pixels help by their weight, and three of them are needed."""
+    gains = torch.tensor([0.1, 0.9, 0.2, 0.8, 0.7, 0.3])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([torch.zeros(6), gains]))
+        model[1].bias.copy_(torch.tensor([2.0, 0.0]))
+    batch = Batch(torch.zeros(1, 1, 2, 3), torch.tensor([0]))
+    attack = AIGENT(salient=3, patches=patches)
+    result = attack(model, batch)
+    assert result.success.all()
+    assert result.images[0].flatten().nonzero()[:, 0].tolist() == [1, 3, 4]
+    for salient, found in ((2, False), (5, True)):
+        few = AIGENT(salient=salient, patches=patches)(model, batch)
+        assert bool(few.success.all()) is found
+        moved = few.images[0].flatten().nonzero()[:, 0].tolist()
+        assert set(moved) <= {1, 3, 4, 5, 2} and len(moved) <= salient

@@ -36,6 +36,9 @@ METHODS = {
         shared=0,
     ),
     "some shared": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=6, shared=2),
+    "one for all": AdvRepair(
+        attack=PGD(eps=EPS, steps=10), samples=10, guidance="one", shared=0, epochs=50
+    ),
     "cut": AdvRepair(attack=PGD(eps=EPS, steps=10), samples=4, cuts=3),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -216,3 +219,13 @@ def test_onnxruntime_computes_the_same():
     (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(found, model(images).numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_one_patch_for_all_has_to_read_its_input():
+    """The balls are of several classes: no constant raises all of their labels."""
+    result = repaired("one for all")
+    assert result.trace["patches"] == 1
+    assert len(in_balls(result.model).labels.unique()) > 2
+    constant = replace(METHODS["one for all"], patch="constant", rounds=1)
+    control = repair(trained(), digits().train.batch(200), constant, generator=1)
+    assert control.trace["proved"] < 6

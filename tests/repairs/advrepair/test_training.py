@@ -10,9 +10,10 @@ from suture import bounds
 from suture.repairs.advrepair.bank import initial, network
 from suture.repairs.advrepair.bounding import Relaxed, bound_network, joint
 from suture.repairs.advrepair.descent import Adam
+from suture.repairs.advrepair.epochs import Training
 from suture.repairs.advrepair.start import closing_bias, gaps
 from suture.repairs.advrepair.subdomains import Subdomains, divided, halved, largest, worth_halving
-from suture.repairs.advrepair.training import Training, TrainingTask, train
+from suture.repairs.advrepair.training import TrainingTask, train
 from suture.rng import Stream
 from suture.types import Box
 
@@ -158,7 +159,7 @@ def test_patches_do_not_meet(optimiser, monkeypatch):
     # Adam makes whole steps of gradients that are nothing but rounding: a start that has none.
     start = patches(seed=1)
     together = trained_by(start, subdomains(), how(**settings))
-    monkeypatch.setattr("suture.repairs.advrepair.training._CACHE", 1)
+    monkeypatch.setattr("suture.repairs.advrepair.epochs._CACHE", 1)
     alone = trained_by(start, subdomains(), how(**settings))
     torch.testing.assert_close(reached(together), reached(alone), atol=1e-4, rtol=1e-3)
     for one, other in zip(together.layers, alone.layers, strict=True):

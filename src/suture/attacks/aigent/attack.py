@@ -74,6 +74,8 @@ class AIGENT(Attack):
         enough: number of pixels with which programs are left in peace.
         bounds: radius of a box around the input on which linear (DeepPoly) bounds take the place
             of phases in the programs on the whole network; 0 for phases.
+        salient: pixels that may move, at most: those that help most by the gradient at the image;
+            0 for all. For large images, of which a few thousand pixels are enough.
         solver: "highs", "gurobi" or "scip".
         workers: processes that share the images; results do not depend on it.
     """
@@ -95,6 +97,7 @@ class AIGENT(Attack):
     candidates: int = 48
     enough: int = 8
     bounds: float = 0.0
+    salient: int = 0
     solver: str = "highs"
     workers: int = 1
 
@@ -120,6 +123,7 @@ class AIGENT(Attack):
             ("workers", 1),
             ("polish", 0),
             ("candidates", 0),
+            ("salient", 0),
             ("enough", 0),
         ):
             value = getattr(self, name)
@@ -212,6 +216,7 @@ class AIGENT(Attack):
             candidates=self.candidates,
             enough=self.enough,
             bounds=self.bounds,
+            salient=self.salient,
             solver=self.solver,
             seconds=self.seconds,
         )

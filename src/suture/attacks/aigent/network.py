@@ -62,8 +62,10 @@ class LayeredNetwork:
         if self._dense is not None:
             self.forwards += len(images)
             return outputs(self._dense, images)
+        room = max(1, _PIECE // images[0].size)
         with torch.no_grad():
-            return self._forward(torch.from_numpy(images)).numpy()
+            parts = [self._forward(part) for part in torch.from_numpy(images).split(room)]
+        return torch.cat(parts).numpy()
 
     def look(self, image: np.ndarray) -> Reading:
         """The values at one image ``(c, h, w)``, without derivatives."""
@@ -171,6 +173,9 @@ class Linearised:
         weights[np.arange(len(chosen)), chosen] = 1.0
         return self.rows(self.units, weights)
 
+
+_PIECE = 4_000_000
+"""Numbers of images that go through the network at once."""
 
 Reading = Linearised | DenseLinearised
 

@@ -59,6 +59,11 @@ class PixelMoves:
         rising = gradient >= 0
         return PixelMoves(clean, np.where(rising, up, down), np.where(rising, down, up), together)
 
+    def only(self, chosen: np.ndarray) -> PixelMoves:
+        """Moves of some pixels ``(1 or c, h, w)``; the others stay."""
+        towards, away = (np.where(chosen, side, 0.0) for side in (self.towards, self.away))
+        return PixelMoves(self.clean, towards, away, self.together)
+
     @property
     def pixels(self) -> int:
         """How many pixels there are to count."""

@@ -42,7 +42,7 @@ def _chase(task: TargetSearch, base: np.ndarray, network: LayeredNetwork) -> np.
 def _grow(task: TargetSearch) -> np.ndarray | None:
     """At most 2, 4, 8, … pixels; each program starts in the phases of the best input so far."""
     base, best = task.clean, float(task.margins(task.clean[None])[0])
-    most = min(task.settings.limit, float(task.clean[0].size))
+    most = min(task.settings.limit, float(task.settings.salient or task.clean[0].size))
     allowed = 1.0
     while allowed < most and not task.late:
         allowed = min(most, 2.0 * allowed)

@@ -40,6 +40,7 @@ class Settings:
     candidates: int = 48
     enough: int = 8
     bounds: float = 0.0
+    salient: int = 0
     solver: str = "highs"
     seconds: float | None = None
 
@@ -79,6 +80,7 @@ class TargetSearch:
         self.notes: dict[str, None] = {}
         self._started, self._cpu = time.perf_counter(), time.process_time()
         self._before = network.forwards
+        self._chosen: tuple[int, np.ndarray] | None = None
 
     @property
     def seconds(self) -> float:
@@ -137,8 +139,28 @@ class TargetSearch:
         return int(differ.any(0).sum() if self.settings.together else differ.sum())
 
     def moves(self, gradient: np.ndarray) -> PixelMoves:
-        """The pixels' moves, "towards" along the gradient."""
+        """The pixels' moves, "towards" along the gradient; only salient pixels have any."""
+        moves = self._moves(gradient)
+        return moves if not self.settings.salient else moves.only(self._salient())
+
+    def _moves(self, gradient: np.ndarray) -> PixelMoves:
         return PixelMoves.of(self.clean, gradient, self.settings.max_change, self.settings.together)
+
+    def _salient(self) -> np.ndarray:
+        """Bool ``(1 or c, h, w)``: the pixels that help the target most, by the gradient at the
+        clean image, moved as far as they may."""
+        if self._chosen is None or self._chosen[0] != self.target:
+            here = self.network.at(self.clean)
+            weights = np.zeros((1, len(here.logits)))
+            weights[0, self.target], weights[0, self.label] = 1.0, -1.0
+            gradient = here.rows(here.logits, weights)
+            gain = np.maximum(*np.split(self._moves(gradient[0]).columns(gradient)[0], 2))
+            mask = np.zeros(len(gain), dtype=bool)
+            mask[np.argsort(-gain, kind="stable")[: self.settings.salient]] = True
+            shape = self.clean.shape
+            together = self.settings.together
+            self._chosen = (self.target, mask.reshape((1, *shape[1:]) if together else shape))
+        return self._chosen[1]
 
     def solved(self, program: InputProgram) -> np.ndarray | None:
         """The image that the program gives; ``None`` if it gives none.

@@ -190,6 +190,8 @@ def _owners(regions: Regions, centres: _Centres, guidance: str) -> Tensor:
     key = regions.labels
     if guidance == "targeted":
         key = key * centres.logits.shape[1] + centres.ranked[:, 1]
+    elif guidance == "one":
+        key = torch.zeros_like(key)
     numbered: Tensor = key.unique(return_inverse=True)[1]
     return numbered
 

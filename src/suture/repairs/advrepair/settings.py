@@ -18,8 +18,9 @@ class PatchSettings:
     Args:
         attack: finds the adversarial inputs; L∞, its ``eps`` is the radius r of the balls.
         samples: balls repaired, n: training images that are classified right and then fooled.
-        guidance: a patch per ball ("property"), per class ("untargeted"), or per pair of class
-            and runner-up ("targeted"). Balls of one class that overlap share a patch.
+        guidance: a patch per ball ("property"), per class ("untargeted"), per pair of class and
+            runner-up ("targeted"), or "one" for all, which then has to read its input (ours).
+            Balls of one class that overlap share a patch.
         patch: hidden layers, "small" (64-64-16), "large" (256-256-64), or "constant": a bias and
             nothing else, the control row.
         shared: hidden layers, from the input on, that all patches have in common; they are drawn
@@ -44,7 +45,7 @@ class PatchSettings:
 
     attack: Attack = field(default_factory=PGD)
     samples: int = 100
-    guidance: Literal["property", "untargeted", "targeted"] = "property"
+    guidance: Literal["property", "untargeted", "targeted", "one"] = "property"
     patch: Literal["small", "large", "constant"] = "small"
     shared: int = 3
     rounds: int = 25
@@ -64,8 +65,8 @@ class PatchSettings:
         checks = {
             "an L∞ attack with eps > 0": self.attack.norm == "linf" and 0 < self.attack.eps <= 1,
             "samples >= 1": self.samples >= 1,
-            'guidance "property", "untargeted" or "targeted"': self.guidance
-            in ("property", "untargeted", "targeted"),
+            'guidance "property", "untargeted", "targeted" or "one"': self.guidance
+            in ("property", "untargeted", "targeted", "one"),
             f"patch out of {', '.join(HIDDEN)}": self.patch in HIDDEN,
             "shared out of 0 to 3": self.shared in range(4),
             "rounds, epochs, split >= 1": min(self.rounds, self.epochs, self.split) >= 1,
@@ -92,4 +93,6 @@ class PatchSettings:
     @property
     def closed(self) -> float:
         """Share of the gap that the first bias closes: all of it where there is nothing else."""
+        if self.guidance == "one" and self.patch != "constant":
+            return 0.0  # (A constant for several classes closes the gap of none.)
         return 1.0 if self.patch == "constant" else self.start

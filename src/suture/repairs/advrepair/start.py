@@ -12,10 +12,11 @@ from suture.bounds import Network
 from suture.engine import Engine, Handle
 from suture.repairs.advrepair.bank import Layers, initial
 from suture.repairs.advrepair.bounding import TOGETHER, Relaxed, Relaxing
+from suture.repairs.advrepair.epochs import Training
 from suture.repairs.advrepair.regions import Regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.advrepair.subdomains import Subdomains, divided
-from suture.repairs.advrepair.training import Training, TrainingTask
+from suture.repairs.advrepair.training import TrainingTask
 from suture.repairs.base import Context
 from suture.types import Box, OnDone
 

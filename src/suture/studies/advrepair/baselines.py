@@ -31,6 +31,9 @@ PATCHES: dict[str, dict[str, Any]] = {
     "advrepair-large": {"patch": "large"},
     "advrepair-labels": {"guidance": "untargeted"},
     "advrepair-labels-large": {"patch": "large", "guidance": "untargeted"},
+    "advrepair-one": {"guidance": "one", "rounds": 20, "split": 20},
+    "advrepair-one-unsplit": {"guidance": "one", "rounds": 1, "epochs": 200},
+    "advrepair-one-constant": {"guidance": "one", "patch": "constant", "rounds": 1, "epochs": 200},
 }
 """Table 5's columns: PS, PL, LS, LL."""
 _SIZES = (50, 100, 200, 500, 1000)
@@ -46,7 +49,8 @@ class AdvRepairBaselines(Study):
         radii: r.
         sizes: n; with ``full`` the paper's 50 … 1 000.
         methods: the columns of Table 1; ``advrepair-large``, ``advrepair-labels`` and
-            ``advrepair-labels-large`` are those of Table 5.
+            ``advrepair-labels-large`` are those of Table 5; ``advrepair-one`` has one patch for
+            all inputs, ``-unsplit`` trains it without Algorithm 1, ``-constant`` reads nothing.
         data: data set.
         epochs: of training the network.
         attacked: balls, and test images, that are attacked for DSR and DGSR; 0 for none.
@@ -124,7 +128,7 @@ def _measure(
         return [facts | _left(study, fixed, found.clean, dataset, radius)]
 
 
-_TOLD = ("proved", "boxes", "layer", "largest_gap", "sharpness", "epochs")
+_TOLD = ("proved", "rounds", "boxes", "layer", "largest_gap", "sharpness", "epochs")
 
 
 def _repaired(
