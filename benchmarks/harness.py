@@ -12,15 +12,22 @@ from suture.provenance import library_versions, machine
 Row = dict[str, Any]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    started = time.perf_counter()
+Clock = Callable[[], float]
+
+
+def seconds(work: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    """Seconds of one call: of the wall clock, or of the processor (``time.process_time``)."""
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def paired(
-    ours: Callable[[], object], reference: Callable[[], object], repeats: int = 5, warm: int = 3
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    repeats: int = 5,
+    warm: int = 3,
+    clock: Clock = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
     """Times of both, after ``warm`` warm-ups of each; which goes first alternates.
 
@@ -32,9 +39,9 @@ def paired(
     pairs: list[tuple[float, float]] = []
     for index in range(repeats):
         if index % 2:
-            theirs, mine = seconds(reference), seconds(ours)
+            theirs, mine = seconds(reference, clock), seconds(ours, clock)
         else:
-            mine, theirs = seconds(ours), seconds(reference)
+            mine, theirs = seconds(ours, clock), seconds(reference, clock)
         pairs.append((mine, theirs))
     return [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
 
@@ -77,10 +84,11 @@ def overhead(
     named: str,
     repeats: int = 5,
     warm: int = 3,
+    clock: Clock = time.perf_counter,
     **facts: Any,
 ) -> Row:
     """A row with ``overhead``: median over pairs of our time over the bare work's."""
-    mine, bare = paired(ours, floor, repeats, warm)
+    mine, bare = paired(ours, floor, repeats, warm, clock)
     ratios = [m / b for m, b in zip(mine, bare, strict=True)]
     return {
         "case": case,

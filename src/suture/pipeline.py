@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from suture import models, report
 from suture.certify import save_all
 from suture.certify.promise import FILE as PROMISE
 from suture.data import Dataset
+from suture.data.npz import write_npz
 from suture.engine import Engine, Inline, Recorded, Run
 from suture.engine.share import MINUTES
 from suture.evaluate import Evaluation, Plan, Record, Role, Subject, decisions, evaluate
+from suture.evaluate.pictures import CleanPictures
 from suture.repairs import Repair, RepairResult
 from suture.rng import Stream
 from suture.storage import atomic_file, write_json
-from suture.types import Batch, OnProgress
+from suture.types import Batch, LabelledImages, OnProgress
 
 EXAMPLES = 8
+KeepImages = Literal["none", "some", "all"]
+_PIECE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,7 @@ def harden(
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    batch = dataset.test.batch(n).to(device)
+    batch = dataset.test.select(torch.arange(len(dataset.test))[:n]).resident(device)
     subjects = [
         Subject(Role.UNDEFENDED, model, run.info["parts"].get("model", "model")),
         Subject(Role.DEFENDED, result.model, str(run.folder), repr(method)),
@@ -140,7 +145,7 @@ def _keep_images(path: Path, batch: Batch) -> None:
 
 def assess(
     subjects: list[Subject],
-    batch: Batch,
+    batch: LabelledImages,
     plan: Plan,
     dataset: Dataset,
     run: Run,
@@ -149,8 +154,14 @@ def assess(
     batch_size: int = 256,
     engine: Engine | None = None,
     on_progress: OnProgress | None = None,
+    keep_images: KeepImages = "some",
 ) -> list[Record]:
-    """Evaluate the subjects and keep records and example images in the run."""
+    """Evaluate the subjects and keep records and example images in the run.
+
+    Args:
+        keep_images: what stays of the images: "none"; "some", the eight that the page shows; or
+            "all", besides every image as the strongest attack left it, as data sets.
+    """
     run.note_parts(evaluation=repr(plan), data=repr(dataset))
     evaluation = evaluate(
         subjects,
@@ -163,27 +174,37 @@ def assess(
         on_row=on_progress,
     )
     run.write_records([record.to_dict() for record in evaluation.records])
-    _keep_examples(subjects, batch, evaluation, dataset, run)
+    if keep_images != "none":
+        _keep_examples(subjects, batch, evaluation, dataset, run)
+    if keep_images == "all":
+        for name, pictures in evaluation.strongest.items():
+            path = run.artifacts / f"strongest-{name}.npz"
+            write_npz(path, pictures.shape, pictures.split(_PIECE), batch.labels.cpu().numpy())
     return evaluation.records
 
 
 def _keep_examples(
-    subjects: list[Subject], batch: Batch, evaluation: Evaluation, dataset: Dataset, run: Run
+    subjects: list[Subject],
+    batch: LabelledImages,
+    evaluation: Evaluation,
+    dataset: Dataset,
+    run: Run,
 ) -> None:
     """A few clean and attacked images with what each model says, for the page's grid.
 
     Images that the attack turned come first: they are what a reader wants to see.
     """
-    clean, attacked = batch.images, evaluation.attacked
+    clean, attacked = CleanPictures(batch), evaluation.attacked
     first, last, stream = subjects[0].model, subjects[-1].model, Stream(0)
     before, after = decisions(first, clean, stream), decisions(first, attacked, stream)
-    turned = (before == batch.labels) & (after != batch.labels)
+    labels = batch.labels.to(batch.device)
+    turned = (before == labels) & (after != labels)
     chosen = turned.long().argsort(descending=True, stable=True)[:EXAMPLES]
     names = np.array(dataset.class_names, dtype=str)
     tensors = {
         "clean": clean[chosen],
         "adversarial": attacked[chosen],
-        "labels": batch.labels[chosen],
+        "labels": labels[chosen],
         "predicted_clean": before[chosen],
         "predicted_adversarial": after[chosen],
         "predicted_defended": decisions(last, attacked, stream)[chosen],

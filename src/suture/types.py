@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -57,10 +57,28 @@ class Batch:
         """The same batch on another device."""
         return Batch(self.images.to(device), self.labels.to(device))
 
+    def select(self, chosen: Tensor) -> Batch:
+        """Those of a bool mask or of positions."""
+        return self[chosen]
+
     def split(self, size: int) -> Iterator[Batch]:
         """Consecutive pieces of at most ``size`` examples."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+    def feed(self, pieces: Sequence[Tensor]) -> Iterator[Batch]:
+        """A batch for each piece's positions, int64."""
+        return (self[positions] for positions in pieces)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    @property
+    def known(self) -> str:
+        """Empty: tensors are named by their pixels."""
+        return ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,6 +91,51 @@ class Batch:
         """The parts one after another."""
         images = torch.cat([part.images for part in parts])
         return Batch(images, torch.cat([part.labels for part in parts]))
+
+
+class LabelledImages(Protocol):
+    """Images with their labels that are looked at in pieces, however many there are.
+
+    A ``Batch`` is one, held as a tensor. A ``Split`` of a data set is another: its images lie on
+    disk, and are decoded when somebody asks for them. Both can be sent to another process.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 ``(n,)``; they may lie on another device than the batches."""
+
+    @property
+    def images(self) -> Tensor:
+        """All of them, ``(n, c, h, w)``. Of a split only where they fit: else an error."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of one image."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+
+    @property
+    def known(self) -> str:
+        """Names the images, where that is cheaper than all their pixels; else empty."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice | Tensor | list[int], /) -> Batch:
+        """The chosen images, decoded."""
+
+    def select(self, chosen: Tensor) -> LabelledImages:
+        """Those of a bool mask or of positions, not decoded yet."""
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Consecutive batches of at most ``size`` images."""
+
+    def feed(self, pieces: Sequence[Tensor]) -> Iterator[Batch]:
+        """A batch for each piece's positions, int64, in that order; decoded ahead."""
+
+    def to(self, device: torch.device | str) -> LabelledImages:
+        """The same with batches on another device."""
 
 
 def _check_images(images: Tensor) -> None:

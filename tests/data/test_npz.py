@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from suture import data
+from suture.data import load
+from suture.data.stores import InFile
 from suture.errors import DataError
 
 SHAPES = st.tuples(
@@ -207,3 +211,53 @@ def test_undivided_is_the_file_in_its_order(tmp_path):
     whole, kept = found.undivided().arrays()
     assert whole.numpy().tolist() == images.tolist() and kept.tolist() == labels.tolist()
     assert len(found.train) < 40
+
+
+LAYOUTS = {"nhw": (30, 6, 5), "nhwc": (30, 6, 5, 3), "nchw": (30, 3, 6, 5)}
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_large_array_is_read_in_place(tmp_path, monkeypatch, layout, kind):
+    draw = np.random.default_rng(0)
+    images = draw.integers(256, size=LAYOUTS[layout], dtype=np.uint8)
+    images = images if kind == "uint8" else (images / 255).astype(kind)
+    path = tmp_path / "set.npz"
+    np.savez(path, images=images, labels=np.arange(30) % 3)
+    held = load(path).train
+    monkeypatch.setattr("suture.data.npz.CACHE_BYTES", 0)
+    found = load(path)
+    assert isinstance(found.train.store, InFile)
+    assert found.notes == load(path).notes
+    assert "compressed" not in found.notes
+    rows = torch.tensor([7, 0, 20, 7])
+    for split in (found.train, pickle.loads(pickle.dumps(found.train))):
+        assert split.store.shape == held.store.shape
+        assert torch.equal(split[rows].images, held[rows].images)
+        assert torch.equal(split.batch().images, held.batch().images)
+
+
+def test_what_is_compressed_or_transposed_is_held_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("suture.data.npz.CACHE_BYTES", 0)
+    images, labels = np.zeros((20, 4, 4), dtype=np.uint8), np.arange(20) % 2
+    np.savez_compressed(tmp_path / "small.npz", images=images, labels=labels)
+    np.savez(tmp_path / "fortran.npz", images=np.asfortranarray(images), labels=labels)
+    for name in ("small", "fortran"):
+        found = load(tmp_path / f"{name}.npz")
+        assert not isinstance(found.train.store, InFile)
+        assert "saved with numpy.savez they are read one by one" in found.notes
+    damaged = np.full((20, 4, 4), 1.5, dtype=np.float32)
+    np.savez(tmp_path / "range.npz", images=damaged, labels=labels)
+    with pytest.raises(DataError, match="values from 1.5 to 1.5"):
+        load(tmp_path / "range.npz")
+
+
+def test_a_file_that_is_cut_off_later_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("suture.data.npz.CACHE_BYTES", 0)
+    path = tmp_path / "set.npz"
+    np.savez(path, images=np.zeros((20, 4, 4), dtype=np.uint8), labels=np.arange(20) % 2)
+    split = load(path).train
+    with path.open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(DataError, match="the file ends before image"):
+        split.batch()

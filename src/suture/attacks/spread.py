@@ -12,13 +12,13 @@ from suture.attacks.base import Attack, AttackResult
 from suture.engine import Engine, Handle
 from suture.models import identity
 from suture.rng import Stream, as_stream
-from suture.types import Batch, OnDone
+from suture.types import Batch, LabelledImages, OnDone
 
 
 def spread(
     attack: Attack,
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     *,
     engine: Engine,
     generator: torch.Generator | Stream | int | None = None,

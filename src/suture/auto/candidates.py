@@ -12,7 +12,7 @@ from suture.attacks import PGD, Attack, SparseRS, Square
 from suture.repairs import NFGSM, DefEnSynGame, PGDTraining, Repair
 from suture.repairs.adversarial_training import AdversarialTraining
 from suture.training.config import Augment
-from suture.types import Batch, Norm
+from suture.types import LabelledImages, Norm
 
 MANY = 10_000
 """Training images from which on a step takes 256 of them; 64 of fewer."""
@@ -74,7 +74,7 @@ class Budget:
 
 
 def candidates(
-    norm: Norm, eps: float, data: Batch, limit: float, budget: Budget
+    norm: Norm, eps: float, data: LabelledImages, limit: float, budget: Budget
 ) -> Iterator[Proposal]:
     """Against a norm and a radius.
 

@@ -15,7 +15,7 @@ from suture.errors import ModelError
 from suture.evaluate.left import Left, what_is_left
 from suture.evaluate.tiers import Tier
 from suture.repairs import Context
-from suture.types import Batch, Norm, is_randomised
+from suture.types import Batch, LabelledImages, Norm, is_randomised
 
 LEAST, PASSES = 50, 400
 """Images judged at least; forwards with backwards that the quick tier spends on one, about."""
@@ -121,9 +121,9 @@ def better(share: Tensor, before: Tensor) -> bool:
     return float(change.sum()) > SURE * float(change.square().sum().sqrt())
 
 
-def per_image(model: nn.Module, batch: Batch) -> float:
+def per_image(model: nn.Module, data: LabelledImages) -> float:
     """Seconds of a forward with its backward, an image: the least of three."""
-    images = batch.images[:LEAST].clone().requires_grad_(True)
+    images = data[:LEAST].images.clone().requires_grad_(True)
 
     def step() -> None:
         with torch.enable_grad():

@@ -17,7 +17,7 @@ from suture.errors import SutureError, require
 from suture.evaluate.tiers import TIERS, Tier
 from suture.repairs import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.tuning import halves
-from suture.types import Batch, Norm, check_linf
+from suture.types import LabelledImages, Norm, check_linf
 
 GIVEN, LITTLE = "as given", 0.02
 """The model itself in the table; minutes that a candidate gets where none are left: one epoch."""
@@ -75,7 +75,7 @@ class Auto(Repair):
         """The norm and the radius."""
         return {"norm": self.norm, "eps": self.eps}
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started, work = time.perf_counter(), context.work(self, model, data)
         context = context.child("auto")
         one = self._one(model, data, context, work)
@@ -83,7 +83,7 @@ class Auto(Repair):
         tried = list(candidates(self.norm, self.eps, data, self.limit, budget))
         count, attacker = self._judges(len(data), one, len(tried) + 1)
         looked, held = halves(data, count / len(data), context.stream.child("held out"))
-        jury = Jury(model, held, self.norm, self.eps, attacker, context)
+        jury = Jury(model, held[:], self.norm, self.eps, attacker, context)
         rows = [_kept(context, f"{work} given", lambda: _row(GIVEN, "", jury(model), 0.0))]
         results: list[RepairResult | None] = [None]
         for index, candidate in enumerate(tried):
@@ -113,7 +113,7 @@ class Auto(Repair):
             return RepairResult(copy.deepcopy(model), Status.UNCHANGED, trace)
         return replace(found, trace=trace | {"best": found.trace})
 
-    def _one(self, model: nn.Module, data: Batch, context: Context, work: str) -> float:
+    def _one(self, model: nn.Module, data: LabelledImages, context: Context, work: str) -> float:
         """Seconds an image; what a run has measured before is planned with again."""
         if self.epochs is not None:
             return 0.0
@@ -149,7 +149,7 @@ class Auto(Repair):
         self,
         candidate: Proposal,
         model: nn.Module,
-        data: Batch,
+        data: LabelledImages,
         jury: Jury,
         context: Context,
         work: str,

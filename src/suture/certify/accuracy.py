@@ -18,7 +18,7 @@ from suture.engine.sharing import Handle
 from suture.errors import ModelError
 from suture.models import untouched
 from suture.models.identity import identity
-from suture.types import Batch, Box, OnProgress, described, is_randomised
+from suture.types import Box, LabelledImages, OnProgress, described, is_randomised
 
 Proof = Callable[[list[int]], Tensor]
 CASES = "beta-crown"
@@ -47,7 +47,7 @@ class Certification:
 
 def certify_images(
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     eps: float,
     method: Method | str = "crown",
     *,
@@ -106,10 +106,10 @@ def certify_images(
     return Certification(right.cpu(), right.cpu() & (margin > 0), margin)
 
 
-def _right(model: nn.Module, batch: Batch) -> Tensor:
+def _right(model: nn.Module, batch: LabelledImages) -> Tensor:
     with untouched(model), torch.no_grad():
         logits = torch.cat([model(piece.images) for piece in batch.split(256)])
-    return logits.argmax(1) == batch.labels
+    return logits.argmax(1) == batch.labels.to(batch.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ class MixtureCertification:
 
 def certify_mixture(
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     eps: float,
     method: Method | str = "crown",
     *,
@@ -192,7 +192,7 @@ def certify_mixture(
 
 
 def _bounded(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, method: Method, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, method: Method, rows: list[int]
 ) -> Tensor:
     """Smallest proved margin of each of these images, float64 ``(len(rows),)``."""
     box, against = _claim(handle, eps, rows)
@@ -204,7 +204,7 @@ def _bounded(
 
 
 def _by_cases(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, seconds: float, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, seconds: float, rows: list[int]
 ) -> Tensor:
     """The same for one image that CROWN leaves open: above 1e-6, or -inf."""
     box, against = _claim(handle, eps, rows)
@@ -213,7 +213,7 @@ def _by_cases(
 
 
 def _claim(
-    handle: Handle[tuple[nn.Module, Batch]], eps: float, rows: list[int]
+    handle: Handle[tuple[nn.Module, LabelledImages]], eps: float, rows: list[int]
 ) -> tuple[Box, Tensor]:
     """The balls of these images, and the rows of their margins."""
     batch = handle.get()[1][torch.tensor(rows)]
@@ -223,7 +223,7 @@ def _claim(
 
 
 @lru_cache(maxsize=1)
-def _network(handle: Handle[tuple[nn.Module, Batch]]) -> Network:
+def _network(handle: Handle[tuple[nn.Module, LabelledImages]]) -> Network:
     """The shared model's network, read once in each process."""
     model, batch = handle.get()
     return network64(model, batch.shape)

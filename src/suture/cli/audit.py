@@ -16,9 +16,11 @@ from suture.cli.choices import (
 from suture.cli.common import (
     Data,
     FittingBatch,
+    KeptImages,
     Size,
     fitting,
     held_out,
+    keep_images,
     open_data,
 )
 from suture.cli.opening import (
@@ -48,6 +50,7 @@ def command(
     ] = 8 / 255,
     n: Annotated[int | None, typer.Option("--n", help="Held-out images.", min=1)] = None,
     batch_size: FittingBatch = None,
+    pictures: KeptImages = "some",
     *,
     opening: Opening,
     spreading: Spreading,
@@ -58,7 +61,7 @@ def command(
     Example: suture audit runs/cnn --data mnist --eps 0.1
     """
     chosen = tier_of(tier)
-    dataset = open_data(data, size)
+    dataset, kept = open_data(data, size), keep_images(pictures)
     classifier = opening.model(model, dataset)
     batch = held_out(dataset, n or IMAGES[tier], opening.place)
     attack = make_attack("square", norm=norm, eps=eps, queries=chosen.queries)
@@ -77,4 +80,5 @@ def command(
         seed=keeping.seed,
         batch_size=fitting(batch_size, dataset.in_shape),
         as_json=keeping.as_json,
+        keep_images=kept,
     )

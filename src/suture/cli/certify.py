@@ -19,7 +19,7 @@ from suture.cli.opening import Model
 from suture.cli.options import Keeping, Opening, Spreading, grouped
 from suture.cli.recheck import Promised, recheck
 from suture.cli.voted import Counting
-from suture.data import Dataset
+from suture.data import Dataset, batch_of
 from suture.engine import Run
 from suture.errors import ArgumentError
 from suture.studies.certified import Certified
@@ -118,7 +118,7 @@ def _check_alone(opening: Opening, size: str | None) -> bool:
 
 
 def _opened(opening: Opening, model: str, dataset: Dataset, n: int) -> tuple[nn.Module, Batch]:
-    return opening.model(model, dataset), held_out(dataset, n, opening.place)
+    return opening.model(model, dataset), batch_of(held_out(dataset, n, opening.place))
 
 
 def _check(certificates: Path | None, settled: bool) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import torch
 import typer
@@ -20,9 +20,11 @@ from suture.cli.bars import Bars as Bars
 from suture.cli.bars import stderr
 from suture.data import Dataset
 from suture.data import load as load_data
+from suture.data.splits import permutation
 from suture.errors import ArgumentError, DataError
+from suture.pipeline import KeepImages
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 stdout = Console()
 
@@ -60,6 +62,27 @@ FittingBatch = Annotated[
 def fitting(batch_size: int | None, shape: tuple[int, ...]) -> int:
     """The batch size asked for, or one that keeps small images from being many small batches."""
     return batch_size or max(64, min(1024, 2**20 // math.prod(shape)))
+
+
+KeptImages = Annotated[
+    str,
+    typer.Option(
+        "--keep-images",
+        help="none; some: the eight that the page shows; all: besides every image as the "
+        "strongest attack left it, as data sets.",
+    ),
+]
+
+
+def keep_images(text: str) -> KeepImages:
+    """What stays of the attacked images."""
+    if text not in get_args(KeepImages):
+        raise ArgumentError(
+            expected=f"--keep-images out of {', '.join(get_args(KeepImages))}",
+            got=repr(text),
+            remedy="Leave it out for the few that the page shows.",
+        )
+    return cast(KeepImages, text)
 
 
 Out = Annotated[
@@ -136,7 +159,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def held_out(dataset: Dataset, n: int, device: str) -> Batch:
+def held_out(dataset: Dataset, n: int, device: str) -> LabelledImages:
     """The first ``n`` test images (all of them if there are fewer).
 
     Where the set is sorted by class they are drawn at random instead, the same ones every time.
@@ -150,8 +173,10 @@ def held_out(dataset: Dataset, n: int, device: str) -> Batch:
         )
     labels = dataset.test.labels
     by_class = len(labels) > 1 and bool((labels[1:] >= labels[:-1]).all())
-    stream = Stream(0).child("held out") if by_class else None
-    return dataset.test.batch(n, shuffle_stream=stream).to(device)
+    order = torch.arange(len(labels))
+    if by_class:
+        order = permutation(len(labels), Stream(0).child("held out"))
+    return dataset.test.select(order[:n]).resident(device)
 
 
 @contextmanager

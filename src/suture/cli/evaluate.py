@@ -22,10 +22,12 @@ from suture.cli.choices import (
 from suture.cli.common import (
     Data,
     FittingBatch,
+    KeptImages,
     Number,
     Size,
     fitting,
     held_out,
+    keep_images,
     open_data,
 )
 from suture.cli.fields import Settings, fields_of_chosen
@@ -34,6 +36,7 @@ from suture.cli.opening import (
     open_model,
 )
 from suture.cli.options import Keeping, Opening, Spreading, grouped
+from suture.data import Dataset
 from suture.engine import Run
 from suture.evaluate import Plan, Role, Subject, tier_of
 from suture.settings import assignments
@@ -104,6 +107,7 @@ def command(
     settings: Settings = None,
     n: Number = 500,
     batch_size: FittingBatch = None,
+    pictures: KeptImages = "some",
     *,
     measuring: Measuring,
     opening: Opening,
@@ -114,17 +118,13 @@ def command(
 
     Example: suture evaluate runs/repaired --data mnist --protocol paper --protocol adaptive
     """
-    dataset = open_data(data, size)
+    dataset, kept = open_data(data, size), keep_images(pictures)
     threat = _threat(model, attack=attack, norm=norm, eps=eps, queries=queries, steps=steps)
     attacks = make_attacks(threat.pop("attack"), assignments(settings or []), **threat)
     plan = measuring.plan(attacks)
     for one in attacks:
         reachable(one.norm, one.eps, dataset)
-    classifier = opening.model(model, dataset)
-    before = undefended_of(classifier)
-    if base is not None:
-        before = open_model(base, dataset, device=opening.place)
-    subjects = _subjects(model, classifier, base, before)
+    subjects = _opened(model, base, dataset, opening)
     batch = held_out(dataset, n, opening.place)
     spread = spreading.start()
     method = subjects[-1].defence.partition("(")[0]
@@ -141,6 +141,7 @@ def command(
         seed=keeping.seed,
         batch_size=fitting(batch_size, dataset.in_shape),
         as_json=keeping.as_json,
+        keep_images=kept,
     )
 
 
@@ -161,6 +162,14 @@ def _threat(model: str, **given: Any) -> dict[str, Any]:
     return defaults | {k: v for k, v in recorded.items() if v is not None} | chosen
 
 
+def _opened(model: str, base: str | None, dataset: Dataset, opening: Opening) -> list[Subject]:
+    classifier = opening.model(model, dataset)
+    before = undefended_of(classifier)
+    if base is not None:
+        before = open_model(base, dataset, device=opening.place)
+    return _subjects(model, classifier, base, before)
+
+
 def _subjects(
     model: str, classifier: nn.Module, base: str | None, before: nn.Module | None
 ) -> list[Subject]:
@@ -168,7 +177,7 @@ def _subjects(
     subjects = [Subject(Role.UNDEFENDED, before or classifier, base or model)]
     if before is not None:
         defence = _defence(model, classifier)
-        variants = described(classifier).variants() or {"": classifier}
+        variants: dict[str, Any] = {**described(classifier).variants()} or {"": classifier}
         subjects += [
             Subject(Role.DEFENDED, m, model, defence, name) for name, m in variants.items()
         ]

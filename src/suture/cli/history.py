@@ -20,11 +20,12 @@ from suture.cli.common import (
     open_data,
     timed,
 )
+from suture.data import Split
 from suture.errors import ArgumentError
 from suture.repairs.dare import effective, epochs_told, from_history
 from suture.report.history import history_drawing, history_table
 from suture.storage import write_text
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 def command(
@@ -65,7 +66,7 @@ def command(
     emit(as_json, facts, _text(facts))
 
 
-def _images(splits: dict[str, Any], name: str, n: int) -> Batch:
+def _images(splits: dict[str, Split], name: str, n: int) -> LabelledImages:
     if name not in splits or not len(splits[name]):
         there = [known for known, part in splits.items() if len(part)]
         raise ArgumentError(
@@ -74,8 +75,7 @@ def _images(splits: dict[str, Any], name: str, n: int) -> Batch:
             remedy=f"For example --split {there[-1]}.",
         )
     part = splits[name]
-    found: Batch = part.batch(min(n, len(part)))
-    return found
+    return part.select(torch.arange(min(n, len(part)))).resident()
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -11,14 +11,14 @@ from suture.cli.engines import note, noted
 from suture.data import Dataset
 from suture.engine import Engine, Run
 from suture.evaluate import Plan, Record, Subject
-from suture.pipeline import assess
+from suture.pipeline import KeepImages, assess
 from suture.report import tables, verdict
-from suture.types import Batch, described
+from suture.types import LabelledImages, described
 
 
 def measure(
     subjects: list[Subject],
-    batch: Batch,
+    batch: LabelledImages,
     plan: Plan,
     dataset: Dataset,
     run: Run,
@@ -27,6 +27,7 @@ def measure(
     seed: int,
     batch_size: int,
     as_json: bool,
+    keep_images: KeepImages = "some",
 ) -> None:
     """Evaluate the subjects into the run, write its page, and print the answer."""
     for said in _notes(subjects):
@@ -43,6 +44,7 @@ def measure(
             batch_size=batch_size,
             engine=engine,
             on_progress=bars,
+            keep_images=keep_images,
         )
     run.finish()
     facts = answer(records, run.folder, report.write(run.folder), clock["seconds"])

@@ -25,6 +25,7 @@ from suture.cli.opening import (
 )
 from suture.cli.options import Opening, grouped
 from suture.data import Dataset
+from suture.data.splits import permutation
 from suture.errors import ArgumentError
 from suture.repairs.dare import Slices, ablation, slice_classes, watch
 from suture.repairs.dare.graph import Layer
@@ -72,7 +73,8 @@ def command(
     dataset = open_data(data, size)
     index = _class(label, dataset)
     classifier = opening.model(model, dataset)
-    batch = dataset.train.batch(n, shuffle_stream=Stream(seed).child("slice")).to(opening.place)
+    order = permutation(len(dataset.train), Stream(seed).child("slice"))
+    batch = dataset.train.select(order[:n]).resident(opening.place)
     with timed() as clock, Bars() as bars, torch.no_grad():
         slices = slice_classes(
             classifier,

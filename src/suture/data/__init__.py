@@ -8,7 +8,7 @@ torch.Size([5, 1, 8, 8])
 
 from suture.data.dataset import Dataset, Split
 from suture.data.describe import summary
-from suture.data.given import batch_of
+from suture.data.given import batch_of, images_of
 from suture.data.listing import Entry, catalogue
 from suture.data.loading import load
 from suture.data.pictures import grid, save_png
@@ -22,6 +22,7 @@ __all__ = [
     "catalogue",
     "folder",
     "grid",
+    "images_of",
     "load",
     "save_png",
     "summary",

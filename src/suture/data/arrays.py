@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from numpy.lib import format as npy
 from suture.data.reading import check_size, reading
 from suture.errors import DataError
 
+_NAME_LENGTHS = 26
+"""Where a zip member's own header tells the lengths of its name and its extra field."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -50,13 +53,32 @@ class Archive:
 
     def array(self, key: str) -> np.ndarray:
         """The whole array; the archive's checksum is verified on the way."""
-        self.header(key)
+        shape, dtype = self.header(key)
+        check_size(math.prod(shape) * dtype.itemsize, self.path, f"an array {key!r}")
         with (
             reading(self.path, f"the array {key!r} of an .npz archive"),
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{key}.npy") as file,
         ):
             return npy.read_array(file, allow_pickle=False)
+
+    def place(self, key: str) -> int | None:
+        """Where in the file the array's bytes lie as they are, in C order; ``None`` if nowhere.
+
+        Whoever reads them there does without the archive's checksum.
+        """
+        with reading(self.path, f"the array {key!r} of an .npz archive"):
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{key}.npy") as file:
+                about = archive.getinfo(f"{key}.npy")
+                version = npy.read_magic(file)
+                _, fortran, _ = _HEADERS[version](file)
+                skipped = file.tell()
+            if about.compress_type != zipfile.ZIP_STORED or fortran:
+                return None
+            with self.path.open("rb") as whole:  # names may differ in length from the directory's
+                whole.seek(about.header_offset + _NAME_LENGTHS)
+                name, extra = struct.unpack("<HH", whole.read(4))
+        return about.header_offset + _NAME_LENGTHS + 4 + int(name) + int(extra) + skipped
 
     def _checked_header(
         self, file: IO[bytes], key: str, size: int
@@ -68,7 +90,8 @@ class Archive:
         if dtype.hasobject:
             raise self._refuse(key, "an array of Python objects")
         announced = math.prod(shape) * dtype.itemsize
-        check_size(announced, self.path, f"an array {key!r}")
+        if announced > size:  # else what it announces is there, on disk
+            check_size(announced, self.path, f"an array {key!r}")
         if announced != size - file.tell():
             raise self._refuse(key, f"a header of {announced:,} bytes, {size - file.tell():,} left")
         return shape, dtype

@@ -81,7 +81,7 @@ def to_stored(array: np.ndarray, where: str) -> Tensor:
     check_dtype(array.dtype, where)
     layout = layout_of(array.shape, where)
     if array.dtype != np.uint8:
-        _check_range(array, where)
+        check_range(array, where)
         array = array.astype(np.float32)
     if layout == "nhw":
         array = array[:, None]
@@ -90,7 +90,8 @@ def to_stored(array: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _check_range(array: np.ndarray, where: str) -> None:
+def check_range(array: np.ndarray, where: str) -> None:
+    """Raise ``DataError`` for floating-point values out of [0, 1], and for NaN."""
     low, high = float(array.min()), float(array.max())
     if np.isnan(low):
         raise DataError(

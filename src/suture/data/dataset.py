@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from suture.data.feeding import fed
 from suture.data.splits import permutation
 from suture.data.stores import Images
 from suture.errors import ArgumentError, DataError
@@ -16,6 +18,11 @@ from suture.rng import Stream
 from suture.types import Batch
 
 _PIECE = 4_096
+_PIECE_VALUES = 2**24
+RESIDENT = 2**30
+"""Bytes of float32 images up to which a split is held as one tensor."""
+MOST = 2**32
+"""Bytes of float32 images that are never exceeded by one tensor of them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +35,7 @@ class Split:
         index: int64 ``(n,)``, each image's position in the official set it comes from.
         store: where the images lie; use ``batch`` or ``arrays`` to get at them.
         rows: int64 ``(n,)``, each image's row in the store.
+        device: where its batches go.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Split:
     index: Tensor
     store: Images
     rows: Tensor
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,15 +72,74 @@ class Split:
 
     def batches(self, size: int, *, shuffle_stream: Stream | None = None) -> Iterator[Batch]:
         """The whole split in consecutive batches of at most ``size`` images."""
-        order = self._order(shuffle_stream)
-        for start in range(0, len(self), size):
-            yield self._take(order[start : start + size])
+        return self.feed(self._order(shuffle_stream).split(size) if len(self) else [])
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Consecutive batches of at most ``size`` images, in the original order."""
+        return self.batches(size)
+
+    def feed(self, pieces: Sequence[Tensor]) -> Iterator[Batch]:
+        """A batch for each piece's positions, int64; decoded ahead by processes of their own."""
+        rows = [self.rows[positions.cpu()] for positions in pieces]
+        for stored, positions in zip(fed(self.store, rows), pieces, strict=True):
+            yield self._batch(stored, positions)
+
+    def __getitem__(self, index: slice | Tensor | list[int]) -> Batch:
+        """The chosen images."""
+        chosen = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        return self._take(chosen)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of one image."""
+        _, channels, height, width = self.store.shape
+        return channels, height, width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all of them take as float32."""
+        return 4 * len(self) * math.prod(self.shape)
+
+    @property
+    def images(self) -> Tensor:
+        """All of them as one tensor.
+
+        Raises:
+            ArgumentError: they take more than four gigabytes.
+        """
+        if self.nbytes > MOST:
+            raise ArgumentError(
+                expected=f"images of at most {MOST >> 30} GiB in all where a method needs them at "
+                "once",
+                got=f"{len(self)} of {self.shape}, {self.nbytes / 2**30:.0f} GiB",
+                remedy=f"Give it fewer: samples={MOST // (self.nbytes // len(self))} (--samples) "
+                "are the most that fit, or a data set of fewer or smaller images (--size).",
+            )
+        return self.batch().images
+
+    @property
+    def known(self) -> str:
+        """Names the images, where that is cheaper than all their pixels; else empty."""
+        return self.store.known(self.rows)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split with batches on another device."""
+        return replace(self, device=torch.device(device))
+
+    def resident(self, device: torch.device | str = "cpu") -> Batch | Split:
+        """All images as one batch where they take no more than a gigabyte, else the split."""
+        placed = self.to(device)
+        return placed if self.nbytes > RESIDENT else placed.batch()
 
     def _order(self, stream: Stream | None) -> Tensor:
         return torch.arange(len(self)) if stream is None else permutation(len(self), stream)
 
     def _take(self, chosen: Tensor) -> Batch:
-        return Batch(to_float(self.store.take(self.rows[chosen])), self.labels[chosen])
+        return self._batch(self.store.take(self.rows[chosen]), chosen)
+
+    def _batch(self, stored: Tensor, positions: Tensor) -> Batch:
+        labels = self.labels[positions.cpu()]
+        return Batch(to_float(stored.to(self.device)), labels.to(self.device))
 
     def arrays(self) -> tuple[Tensor, Tensor]:
         """``(images, labels)`` as stored: uint8 or float32 ``(n, c, h, w)``, and int64 ``(n,)``."""
@@ -79,8 +147,9 @@ class Split:
 
     def select(self, chosen: Tensor) -> Split:
         """The images of a bool mask or of positions, for example ``split.index < 100``."""
+        chosen = chosen.cpu()
         parts = (self.labels[chosen], self.index[chosen], self.store, self.rows[chosen])
-        return Split(self.name, *parts)
+        return Split(self.name, *parts, self.device)
 
     def _check_piece(self, n: int | None, start: int) -> None:
         if (n is not None and n < 1) or start < 0:
@@ -182,8 +251,9 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     """
     total = torch.zeros(split.store.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for rows in split.rows.split(_PIECE):
-        pixels = split.store.take(rows).to(torch.float64).transpose(0, 1).flatten(1)
+    size = max(1, min(_PIECE, _PIECE_VALUES // math.prod(split.shape)))
+    for stored in fed(split.store, split.rows.split(size)):
+        pixels = stored.to(torch.float64).transpose(0, 1).flatten(1)
         total += pixels.sum(1)
         squares += (pixels**2).sum(1)
     _, _, height, width = split.store.shape

@@ -19,7 +19,7 @@ from suture.data.dataset import Dataset, Split, to_float
 from suture.data.parts import Part, SourceContent
 from suture.data.stores import Decoded, Memory
 from suture.errors import DataError
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 Data = Any
 """``(images, labels)``, a data loader, a torch or Hugging Face data set, a mapping of these, a
@@ -52,6 +52,20 @@ def content_of(data: Data) -> SourceContent:
     )
 
 
+def images_of(data: Data, *, split: str = "test") -> LabelledImages:
+    """The same as ``batch_of``, decoded later where it would take more than a gigabyte."""
+    if isinstance(data, Batch):
+        return data
+    if isinstance(data, Dataset):
+        data = data.splits[split]
+    if isinstance(data, Split):
+        return data.resident(data.device)
+    if isinstance(data, Mapping) and split in data:
+        data = data[split]
+    part = part_of(data)
+    return part.split(split, torch.ones(len(part.labels), dtype=torch.bool)).resident()
+
+
 def batch_of(data: Data, *, split: str = "test") -> Batch:
     """All its images with their labels.
 
@@ -61,13 +75,14 @@ def batch_of(data: Data, *, split: str = "test") -> Batch:
 
     Raises:
         DataError: what is no such thing, or images and labels that are malformed.
+        ArgumentError: a split of more than four gigabytes.
     """
     if isinstance(data, Batch):
         return data
     if isinstance(data, Dataset):
-        return data.splits[split].batch()
+        data = data.splits[split]
     if isinstance(data, Split):
-        return data.batch()
+        return Batch(data.images, data.labels.to(data.device))
     if isinstance(data, Mapping) and split in data:
         data = data[split]
     part = part_of(data)

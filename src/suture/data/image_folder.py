@@ -6,13 +6,16 @@ Pixels are taken as they are stored: EXIF orientation, colour profiles and alpha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from suture.data.parts import Part, SourceContent
 from suture.data.reading import reading
@@ -26,7 +29,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**26
 """A picture with more pixels is refused before it is decoded (decompression bombs)."""
 
-_PARTS = {
+PARTS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -36,7 +39,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class PictureKind:
     """What all pictures of a set share: grey or not, and ``(height, width)``."""
 
     grey: bool
@@ -47,21 +50,35 @@ class FolderKind:
 class FolderImages(Decoded):
     """Pictures in files, decoded one by one."""
 
-    def __init__(self, files: Sequence[Path], kind: FolderKind) -> None:
+    def __init__(self, files: Sequence[Path], kind: PictureKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
         self._files, self._kind = files, kind
 
+    def known(self, rows: Tensor) -> str:
+        """SHA-256 of the files' bytes, and of how they are decoded."""
+        found = hashlib.sha256(repr((self._kind, *self._shape[1:], len(rows))).encode())
+        for row in rows.tolist():
+            with reading(self._files[row], "a picture"):
+                found.update(hashlib.sha256(self._files[row].read_bytes()).digest())
+        return f"files {found.hexdigest()}"
+
     def _decode(self, row: int) -> np.ndarray:
         path = self._files[row]
-        with reading(path, "a picture"), Image.open(path, formats=FORMATS) as image:
-            try:
-                picture = image.convert("L" if self._kind.grey else "RGB")
-            except MemoryError as error:  # a damaged chunk that announces gigabytes
-                raise ValueError("a part larger than memory") from error
-            if self._kind.resize:
-                picture = picture.resize(self._kind.size[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(picture)
-        return pixels[..., None] if self._kind.grey else pixels
+        with reading(path, "a picture"):
+            return pixels_of(path, self._kind)
+
+
+def pixels_of(source: Path | IO[bytes], kind: PictureKind) -> np.ndarray:
+    """A picture as uint8 ``(height, width, channels)``."""
+    with Image.open(source, formats=FORMATS) as image:
+        try:
+            picture = image.convert("L" if kind.grey else "RGB")
+        except MemoryError as error:  # a damaged chunk that announces gigabytes
+            raise ValueError("a part larger than memory") from error
+        if kind.resize:
+            picture = picture.resize(kind.size[::-1], Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture)
+    return pixels[..., None] if kind.grey else pixels
 
 
 def read_image_folder(folder: Path, size: int | Size | None = None) -> SourceContent:
@@ -80,7 +97,7 @@ def read_image_folder(folder: Path, size: int | Size | None = None) -> SourceCon
     listed = {name: _class_files(place) for name, place in folders.items()}
     names = tuple(listed["train" if "train" in listed else next(iter(listed))])
     _check_classes(listed, names, folder)
-    kind = common_kind([f for part in listed.values() for fs in part.values() for f in fs], size)
+    kind = kind_of_files([f for part in listed.values() for fs in part.values() for f in fs], size)
     parts = {name: part_of(files, names, kind) for name, files in listed.items()}
     return SourceContent.of(str(folder), f"{folder} (pictures)", names, parts)
 
@@ -89,7 +106,7 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     """The ``train``/``test`` subfolders; none where the folder holds the classes themselves."""
     known = {
         part: place
-        for part, names in _PARTS.items()
+        for part, names in PARTS.items()
         for name in names
         if (place := folder / name).is_dir()
     }
@@ -129,12 +146,27 @@ def _check_classes(
             )
 
 
-def common_kind(files: list[Path], size: int | Size | None) -> FolderKind:
+def kind_of_files(files: list[Path], size: int | Size | None) -> PictureKind:
     """Grey if every picture is; the common size, from headers alone."""
-    headers = [_header(path) for path in files]
+    return common_kind([header(path, path) for path in files], list(map(str, files)), size)
+
+
+def common_kind(
+    headers: list[tuple[str, Size]], files: Sequence[str], size: int | Size | None
+) -> PictureKind:
+    """Grey if every picture is; the common size.
+
+    Args:
+        headers: of every picture.
+        files: where each is, for the message.
+        size: to resize to, if they are to be resized.
+
+    Raises:
+        DataError: different sizes.
+    """
     grey = all(mode in _GREY for mode, _ in headers)
     if size is not None:
-        return FolderKind(grey, _checked_size(size), resize=True)
+        return PictureKind(grey, _checked_size(size), resize=True)
     first = headers[0][1]
     for path, (_, found) in zip(files, headers, strict=True):
         if found != first:
@@ -143,12 +175,12 @@ def common_kind(files: list[Path], size: int | Size | None) -> FolderKind:
                 got=f"{found[1]}x{found[0]} in {path}",
                 remedy="Resize them all: --size 32 (size=32 in Python).",
             )
-    return FolderKind(grey, first, resize=False)
+    return PictureKind(grey, first, resize=False)
 
 
-def _header(path: Path) -> tuple[str, Size]:
-    """Mode and ``(height, width)`` of a picture, without decoding it."""
-    with reading(path, "a picture"), Image.open(path, formats=FORMATS) as image:
+def header(source: Path | IO[bytes], path: Path) -> tuple[str, Size]:
+    """Mode and ``(height, width)`` of a picture in a file, without decoding it."""
+    with reading(path, "a picture"), Image.open(source, formats=FORMATS) as image:
         width, height = image.size
         if image.mode not in _GREY + _COLOUR or width * height > MAX_PIXELS:
             raise DataError(
@@ -170,7 +202,7 @@ def _checked_size(size: int | Size) -> Size:
     return height, width
 
 
-def part_of(files: dict[str, list[Path]], names: tuple[str, ...], kind: FolderKind) -> Part:
+def part_of(files: dict[str, list[Path]], names: tuple[str, ...], kind: PictureKind) -> Part:
     """The pictures of each class as a part; ``names`` are the classes in order."""
     labels = [names.index(name) for name, found in files.items() for _ in found]
     store = FolderImages([path for found in files.values() for path in found], kind)

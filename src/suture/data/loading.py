@@ -12,6 +12,7 @@ from suture.data.image_folder import read_image_folder
 from suture.data.named import KNOWN, find
 from suture.data.npz import read_npz
 from suture.data.parts import SourceContent, assemble
+from suture.data.shards import is_shards, read_shards
 from suture.data.tiny_imagenet import is_tiny_imagenet, read_tiny_imagenet
 from suture.errors import ArgumentError, DataError, unknown_name
 
@@ -28,9 +29,9 @@ def load(
     """The data set of that name, or in that file or folder, or of another library's kind.
 
     Args:
-        name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a folder of IDX files,
-            ``tiny-imagenet-200``, or another folder of pictures. A name wins over a path; write
-            ``./mnist`` for a folder ``mnist``.
+        name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a ``.tar`` file or a
+            folder of them (WebDataset), a folder of IDX files, ``tiny-imagenet-200``, or another
+            folder of pictures. A name wins over a path; write ``./mnist`` for a folder ``mnist``.
             Or ``(images, labels)``, a data loader, a torch or Hugging Face data set (or a mapping
             of these: train, validation, test).
         seed: chooses the validation images; the test images never depend on it.
@@ -65,20 +66,26 @@ def _find(
         return content_of(name_or_path)
     path = Path(name_or_path).expanduser()
     named = isinstance(name_or_path, str) and name_or_path in KNOWN
-    if size is not None and (named or not path.is_dir() or is_idx_folder(path)):
+    if size is not None and (named or not (is_shards(path) or _is_pictures(path))):
         raise _no_size(size, str(name_or_path))
     return find(str(name_or_path), download=download) if named else _from_path(path, size)
 
 
+def _is_pictures(path: Path) -> bool:
+    return path.is_dir() and not is_idx_folder(path)
+
+
 def _no_size(size: object, where: str) -> ArgumentError:
     return ArgumentError(
-        expected="size only for a folder of pictures",
+        expected="size only for pictures: a folder of them, or shards",
         got=f"size={size!r} for {where}",
         remedy="Leave it out.",
     )
 
 
 def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
+    if path.exists() and is_shards(path):
+        return read_shards(path, size)
     if path.is_dir():
         if is_idx_folder(path):
             return read_idx_folder(path)
@@ -88,7 +95,7 @@ def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
         if path.suffix == ".npz":
             return read_npz(path)
         raise DataError(
-            expected="an .npz file, a folder of IDX files, or a folder of pictures",
+            expected="an .npz or .tar file, a folder of IDX files, or a folder of pictures",
             got=f"the file {path}",
             remedy="Give the folder that holds it, or save the arrays with numpy.savez.",
         )

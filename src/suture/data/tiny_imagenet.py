@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from suture.data.image_folder import Size, common_kind, part_of, pictures_in
+from suture.data.image_folder import Size, kind_of_files, part_of, pictures_in
 from suture.data.parts import SourceContent
 from suture.data.reading import reading
 from suture.errors import DataError
@@ -39,7 +39,7 @@ def read_tiny_imagenet(folder: Path, size: int | Size | None = None) -> SourceCo
     train = {n: pictures_in(folder / "train" / n / "images") for n in numbers if _there(folder, n)}
     _all_there(train, numbers, folder)
     files = {"train": train, "test": _annotated(folder, numbers)}
-    kind = common_kind([f for part in files.values() for fs in part.values() for f in fs], size)
+    kind = kind_of_files([f for part in files.values() for fs in part.values() for f in fs], size)
     parts = {name: part_of(found, numbers, kind) for name, found in files.items()}
     said = SourceContent.of(str(folder), f"{folder} (TinyImageNet)", _names(folder, numbers), parts)
     return replace(said, notes=(_NOTE,))

@@ -126,8 +126,17 @@ class Engine(ABC):
         """
         return self.imap(fn, items, stream=stream)
 
-    def recall(self, stage: str, work: str) -> Any:
-        """What ``note`` has kept under that name for the same work, or ``None``."""
+    @property
+    def keeps(self) -> bool:
+        """Whether ``recall`` finds what ``keep`` has given out."""
+        return False
+
+    def recall(self, stage: str, work: str, index: int = 0) -> Any:
+        """What ``note`` has kept under that name for the same work, or ``None``.
+
+        Args:
+            index: of what ``keep`` has kept: the item's position; packed, as it was kept.
+        """
         return None
 
     def note(  # noqa: B027 - without a ledger there is nothing to keep

@@ -87,8 +87,12 @@ class Recorded(Engine):
         if failures:
             raise failures[0].error
 
-    def recall(self, stage: str, work: str) -> Any:
-        found = self.ledger.get(stage, work, 0)
+    @property
+    def keeps(self) -> bool:
+        return True
+
+    def recall(self, stage: str, work: str, index: int = 0) -> Any:
+        found = self.ledger.get(stage, work, index)
         return None if found is None else found["value"]
 
     def note(self, stage: str, value: Any, *, work: str, instead_of: str | None = None) -> None:

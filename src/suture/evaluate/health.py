@@ -17,14 +17,14 @@ from torch.nn.functional import cross_entropy
 from suture.evaluate.slopes import misled, slopes
 from suture.models import looks_like_softmax, untouched
 from suture.rng import Stream, bits, image_keys
-from suture.types import Batch, described, is_randomised
+from suture.types import Batch, LabelledImages, described, is_randomised
 
 IMAGES = 64
 CALLS = 64
 """A draw that changes one call in twenty goes unseen in that many with probability 0.04."""
 
 
-def signs(model: nn.Module, batch: Batch, step: float = 8 / 255) -> list[str]:
+def signs(model: nn.Module, batch: LabelledImages, step: float = 8 / 255) -> list[str]:
     """What may mislead an attack on this model, found on at most 64 images.
 
     Looks for outputs that are probabilities or classes alone, gradients that are missing, zero

@@ -142,6 +142,7 @@ def what_is_left(
 def _again(view: View, before: Left, seed: int) -> Measured:
     """Images that turned the undefended model, judged on this one."""
     one = transferred(view, before.strongest, seed)
+    assert one.images is not None, "they are the strongest"
     return replace(one, share=share_right(view.subject.model, one.images, view.batch.labels))
 
 

@@ -14,7 +14,7 @@ from suture.errors import ArgumentError
 from suture.evaluate.records import Kind, Role
 from suture.evaluate.rows import Row, Subject, fixed_models
 from suture.evaluate.tiers import TIERS, Tier
-from suture.types import Batch, described, is_randomised, stages_of
+from suture.types import LabelledImages, described, is_randomised, stages_of
 
 Position = Literal["after", "before"]
 
@@ -88,7 +88,7 @@ class View:
     """
 
     subject: Subject
-    batch: Batch
+    batch: LabelledImages
     position: str
     through: dict[str, nn.Module]
     classes: int

@@ -15,34 +15,41 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
-
-from suture.data import batch_of
+from suture.data import images_of
 from suture.data.given import Data
 from suture.engine import Engine, Inline
 from suture.errors import ArgumentError
 from suture.evaluate.certified import certified
 from suture.evaluate.health import signs
+from suture.evaluate.pictures import CleanPictures, Pictures, Store, labelled, moved
 from suture.evaluate.pieces import measure_all
 from suture.evaluate.plan import Plan, View, clean_row, rows_of, through_of
-from suture.evaluate.records import Record, Role, records_html
+from suture.evaluate.records import Kind, Record, Role, records_html
 from suture.evaluate.rows import Measured, Row, Subject, fresh_logits, restated
 from suture.evaluate.sanity import with_warnings
-from suture.evaluate.strongest import handed_on, strongest, transferred
-from suture.models import digest, untouched
+from suture.evaluate.strongest import CANDIDATES, handed_on, strongest, transferred
+from suture.models import digest, pixels, untouched
 from suture.rng import Stream
-from suture.types import Batch, OnProgress, check_classes, described, is_randomised
+from suture.types import LabelledImages, OnProgress, check_classes, described, is_randomised
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Records in table order, and the undefended model's attacked images for pictures."""
+    """Records in table order, and attacked images.
+
+    Attributes:
+        records: all of them.
+        attacked: the undefended model's, by the first row, for pictures. What memory does not
+            hold lies in the run's ledger, until the run is finished, or in a temporary file.
+        strongest: per image the strongest attack, by subject and position; adaptive only.
+    """
 
     records: list[Record]
-    attacked: Tensor
+    attacked: Pictures
+    strongest: dict[str, Pictures] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """For notebooks: one row a record."""
@@ -51,7 +58,7 @@ class Evaluation:
 
 def evaluate(
     subjects: list[Subject],
-    batch: Batch | Data,
+    batch: LabelledImages | Data,
     plan: Plan,
     *,
     data: str,
@@ -77,13 +84,13 @@ def evaluate(
         DataError: labels that a model has no class for.
     """
     _all_different(subjects)
-    batch = batch_of(batch)
+    batch, store = images_of(batch), Store()
     engine = engine or Inline(threads_per_item=None)
     with ExitStack() as modes:
         for subject in subjects:
             modes.enter_context(untouched(subject.model))
-        views = _views(subjects, batch, plan, seed)
-        measured = _measured(views, batch, plan, data, seed, engine, batch_size, on_row)
+        views = _views(subjects, batch, plan, seed, store)
+        measured = _measured(views, batch, plan, data, seed, engine, batch_size, on_row, store)
         first = next(m for m in measured if m.record.metric == "robust accuracy")
         for view in views:
             measured += _summed_up(view, views[0], first, measured, plan, seed, engine)
@@ -92,18 +99,31 @@ def evaluate(
         records = with_warnings([replace(m.record, tier=plan.tier.name) for m in measured])
         for view in views:
             records += certified(view, plan.attack, data, seed)
-        which = hashlib.sha256((digest(batch.images) + digest(batch.labels)).encode()).hexdigest()
+        which = hashlib.sha256((pixels(batch) + digest(batch.labels)).encode()).hexdigest()
         records = [replace(record, images=which) for record in records]
         if plan.sanity:
             records = [_with_signs(record, subjects, batch, plan) for record in records]
-    return Evaluation(records, first.images)
+    assert first.images is not None, "the first row's are kept"
+    return Evaluation(records, first.images, _strongest(measured))
 
 
-def _views(subjects: list[Subject], batch: Batch, plan: Plan, seed: int) -> list[View]:
+def _strongest(measured: list[Measured]) -> dict[str, Pictures]:
+    """Of every subject and position the first repetition's."""
+    found: dict[str, Pictures] = {}
+    for one in measured:
+        if one.record.kind is Kind.STRONGEST and one.images is not None:
+            _, name = one.record.whose
+            found.setdefault("-".join(filter(None, (name, one.record.position))), one.images)
+    return found
+
+
+def _views(
+    subjects: list[Subject], batch: LabelledImages, plan: Plan, seed: int, store: Store
+) -> list[View]:
     """Each subject once, or once for each position that an attacker can take."""
     views: list[View] = []
     for subject in subjects:
-        classes = fresh_logits(subject.model, batch.images[:1], Stream(seed)).shape[1]
+        classes = fresh_logits(subject.model, batch[:1].images, Stream(seed)).shape[1]
         check_classes(batch.labels, classes)
         parts = described(subject.model).preemptive()
         places = ("",) if parts is None else _places(subject, plan)
@@ -111,8 +131,9 @@ def _views(subjects: list[Subject], batch: Batch, plan: Plan, seed: int) -> list
             own, seen = subject, batch
             if parts is not None and place == "after":
                 own = replace(subject, model=parts[1])
-                moved = described(subject.model).handed_on(batch.images, batch.labels)
-                seen = Batch(moved, batch.labels)
+                move = described(subject.model).handed_on
+                album = moved(CleanPictures(batch), batch.labels, move, store)
+                seen = labelled(album, batch.labels)
             through = through_of(own, subjects[0])
             views.append(View(own, seen, place, through, classes, first=not views))
     return views
@@ -126,13 +147,14 @@ def _places(subject: Subject, plan: Plan) -> tuple[str, ...]:
 
 def _measured(
     views: list[View],
-    batch: Batch,
+    batch: LabelledImages,
     plan: Plan,
     data: str,
     seed: int,
     engine: Engine,
     batch_size: int,
     on_row: OnProgress | None,
+    store: Store,
 ) -> list[Measured]:
     """Every row, measured once where several ask for the same."""
     rows: list[Row] = []
@@ -147,8 +169,13 @@ def _measured(
         for row, repeat in jobs
     ]
     needed: dict[Any, tuple[Row, int]] = {}
+    kept: dict[Any, bool] = {}
     for key, job in zip(keys, jobs, strict=True):
         needed.setdefault(key, job)
+        seen_again = job[0].kind in CANDIDATES or (
+            job[0].attack is not None and not any(kept.values())
+        )
+        kept[key] = kept.get(key, False) or seen_again
     found = measure_all(
         list(needed.values()),
         batch,
@@ -157,6 +184,8 @@ def _measured(
         engine=engine,
         batch_size=batch_size,
         on_row=on_row,
+        kept=[kept[key] for key in needed],
+        store=store,
     )
     known = dict(zip(needed, found, strict=True))
     return [restated(known[key], row) for key, (row, _) in zip(keys, jobs, strict=True)]
@@ -190,7 +219,9 @@ def _all_different(subjects: list[Subject]) -> None:
         )
 
 
-def _with_signs(record: Record, subjects: list[Subject], batch: Batch, plan: Plan) -> Record:
+def _with_signs(
+    record: Record, subjects: list[Subject], batch: LabelledImages, plan: Plan
+) -> Record:
     """What the model itself shows goes onto its first clean row."""
     if record.metric != "clean accuracy" or record.repeat:
         return record

@@ -70,8 +70,8 @@ def provable(
     terms = {"batch_size": batch_size, "seconds": seconds}
     terms |= {"engine": engine, "on_progress": on_progress}
     if is_randomised(model):
-        proofs = partial(certify_mixture, **terms)
-        return [*rows, *_of_mixture(model, batch, attack, methods, held, proofs)]
+        mixed = partial(certify_mixture, **terms)
+        return [*rows, *_of_mixture(model, batch, attack, methods, held, mixed)]
     proofs = partial(certify_images, model, batch, attack.eps, **terms)
     for method in methods:
         row, clean = _proved(attack.eps, method, held, proofs)

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from suture.attacks import Attack, AttackResult
 from suture.evaluate.labels import attack_identity, label
 from suture.evaluate.metrics import per_class
+from suture.evaluate.pictures import Pictures, chunk_of
 from suture.evaluate.records import Draws, Kind, Protocol, Record, Role, as_role, each_of
 from suture.rng import Stream, bits, image_keys
-from suture.types import Batch, described, is_randomised
-
-CHUNK = 512
-"""Images per forward where nothing is attacked."""
+from suture.types import LabelledImages, described, is_randomised
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +75,7 @@ class Row:
     through: str = ""
     source: nn.Module | None = None
     position: str = ""
-    batch: Batch | None = None
+    batch: LabelledImages | None = None
 
     @property
     def draws(self) -> Draws:
@@ -115,11 +113,12 @@ class Row:
 class Measured:
     """A record, the images it was measured on, and which of them were classified right.
 
-    ``share`` is the share of draws that classify each image right.
+    ``share`` is the share of draws that classify each image right. ``images`` are empty where
+    nobody looks at them again.
     """
 
     record: Record
-    images: Tensor
+    images: Pictures | None
     right: Tensor
     share: Tensor
 
@@ -129,23 +128,25 @@ def restated(measured: Measured, row: Row) -> Measured:
     return replace(measured, record=replace(measured.record, **row.facts))
 
 
-def decisions(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
+def decisions(model: nn.Module, images: Tensor | Pictures, stream: Stream) -> Tensor:
     """Predicted classes ``(n,)``, with one fresh draw per image for a randomised model."""
     return fresh_logits(model, images, stream).argmax(1)
 
 
-def fresh_logits(model: nn.Module, images: Tensor, stream: Stream) -> Tensor:
+def fresh_logits(model: nn.Module, images: Tensor | Pictures, stream: Stream) -> Tensor:
     """Logits ``(n, classes)``; each image's draw depends on its content and the stream only."""
     parts = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream.key & (2**63 - 1))
-        for piece in images.split(CHUNK):
+        for piece in images.split(chunk_of(images.shape[1:])):
             noise = bits(image_keys(piece, stream), 0)
             parts.append(model(piece, noise=noise) if is_randomised(model) else model(piece))
     return torch.cat(parts)
 
 
-def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 50) -> Tensor:
+def share_right(
+    model: nn.Module, images: Tensor | Pictures, labels: Tensor, draws: int = 50
+) -> Tensor:
     """Share ``(n,)`` of draws that classify each image right.
 
     Exact over the K programs of a defended classifier that has them; over fresh draws for other
@@ -159,7 +160,8 @@ def share_right(model: nn.Module, images: Tensor, labels: Tensor, draws: int = 5
         hits = [decisions(model, images, Stream(1).child(d)) == labels for d in range(draws)]
         return torch.stack(hits).float().mean(0)
     with torch.no_grad():
-        pieces = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
+        size = chunk_of(images.shape[1:])
+        pieces = zip(images.split(size), labels.split(size), strict=True)
         return torch.cat([_share(about.each(i), y, odds) for i, y in pieces])
 
 
@@ -192,7 +194,7 @@ def expected(share: Tensor) -> float:
 
 def record_of(
     row: Row,
-    batch: Batch,
+    batch: LabelledImages,
     data: str,
     seed: int,
     repeat: int,

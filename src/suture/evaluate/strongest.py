@@ -12,6 +12,7 @@ from torch import Tensor
 from suture.attacks import Attack
 from suture.engine import Engine
 from suture.evaluate.metrics import per_class
+from suture.evaluate.pictures import Album, Pictures, Store, chosen, moved
 from suture.evaluate.pieces import shares
 from suture.evaluate.plan import Plan, View
 from suture.evaluate.records import Draws, Kind, each_of
@@ -41,13 +42,13 @@ def strongest(
     subject, batch = view.subject, view.batch
     rows = [m for m in measured if _is_candidate(m, view, plan.attack)]
     stage = " ".join(("shares", *dict.fromkeys(subject.whose), view.position))
-    candidates = [m.images for m in rows]
-    share, chosen = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
-    images = torch.stack(candidates)[chosen, torch.arange(len(batch))]
+    candidates = [m.images for m in rows if isinstance(m.images, Album)]
+    share, which = shares(subject.model, candidates, batch, engine=engine, stage=stage).min(0)
+    images, labels = chosen(candidates, which), batch.labels.to(batch.device)
     tags = {"candidates": len(rows), "mean_share_right": round(float(share.mean()), 6)}
     for repeat in range(1 if view.finite else plan.repeats):
         stream = Stream(seed).child("strongest").child(repeat)
-        right = decisions(subject.model, images, stream) == batch.labels
+        right = decisions(subject.model, images, stream) == labels
         made = _row(rows, view, Kind.STRONGEST, images, right, share, started)
         sure = expected(share) if view.randomised and view.finite else None
         draws: Draws = None if sure is None else "exact"
@@ -61,7 +62,8 @@ def strongest(
 def transferred(view: View, source: Measured, seed: int) -> Measured:
     """The subject on images that were made against another model: the weakest of attackers."""
     started = time.monotonic()
-    model, labels = view.subject.model, view.batch.labels
+    model, labels = view.subject.model, view.batch.labels.to(view.batch.device)
+    assert source.images is not None, "they are kept to be transferred"
     right = decisions(model, source.images, Stream(seed).child("transfer")) == labels
     row = _row([source], view, Kind.TRANSFER, source.images, right, right.float(), started)
     told = replace(
@@ -82,12 +84,12 @@ def handed_on(
         parts = about.preemptive()
         if parts is None or about.searched_before or subject is first.subject or not rows:
             continue
-        started, labels = time.monotonic(), first.batch.labels
+        started, labels = time.monotonic(), first.batch.labels.to(first.batch.device)
         stream = Stream(seed).child("handed on")
-        moved = [about.handed_on(m.images, labels) for m in rows]
-        right = torch.stack([decisions(parts[1], images, stream) == labels for images in moved])
-        chosen = right.float().min(0)[1]
-        images = torch.stack(moved)[chosen, torch.arange(len(labels))]
+        found = [m.images for m in rows if isinstance(m.images, Album)]
+        sets = [moved(images, labels, about.handed_on, Store()) for images in found]
+        right = torch.stack([decisions(parts[1], images, stream) == labels for images in sets])
+        images = chosen(sets, right.float().min(0)[1])
         view = replace(first, subject=subject, position="before")
         held = right.all(0)
         made = _row(rows, view, Kind.STRONGEST, images, held, held.float(), started)
@@ -109,7 +111,7 @@ def _row(
     sources: list[Measured],
     view: View,
     kind: Kind,
-    images: Tensor,
+    images: Pictures,
     right: Tensor,
     share: Tensor,
     started: float,

@@ -17,7 +17,7 @@ from suture.models.checks import (
     untouched,
 )
 from suture.models.cutting import Cut, cut, head_is_linear, layer_names
-from suture.models.identity import digest, identity
+from suture.models.identity import digest, identity, pixels
 from suture.models.layers import Affine, Normalise, Permute, Repeat, Reshape
 from suture.models.loading import load
 from suture.models.normalising import PRESETS, normalised, statistics, suspicion
@@ -65,6 +65,7 @@ __all__ = [
     "load_bundle",
     "looks_like_softmax",
     "normalised",
+    "pixels",
     "read_manifest",
     "read_weights",
     "register_builder",

@@ -17,15 +17,25 @@ from torch import nn
 from suture import notebook
 from suture.attacks import Attack
 from suture.certify.promise import Promise
-from suture.data import Dataset, Split, batch_of, load
+from suture.data import Dataset, Split, images_of, load
 from suture.data.given import Data
+from suture.data.splits import permutation
 from suture.engine import Crew, Engine, Inline, Points
 from suture.engine.share import MINUTES, Body
 from suture.errors import ArgumentError, ModelError
 from suture.models import identity, untouched
 from suture.registry import Registry
 from suture.rng import Stream, as_stream
-from suture.types import BEFORE, Batch, OnProgress, RepairedModel, check_classes, remember, untold
+from suture.types import (
+    BEFORE,
+    Batch,
+    LabelledImages,
+    OnProgress,
+    RepairedModel,
+    check_classes,
+    remember,
+    untold,
+)
 
 
 class Status(Enum):
@@ -106,7 +116,7 @@ class Seen:
     note: str = ""
 
 
-Sent = TypeVar("Sent", nn.Module, Batch)
+Sent = TypeVar("Sent", nn.Module, LabelledImages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +158,7 @@ class Context:
         """The same with the sub-stream of that name."""
         return replace(self, stream=self.stream.child(name))
 
-    def run(self, method: Repair, model: nn.Module, data: Batch) -> RepairResult:
+    def run(self, method: Repair, model: nn.Module, data: LabelledImages) -> RepairResult:
         """Another method, with all of this."""
         return method(
             model,
@@ -184,12 +194,14 @@ class Context:
         )
 
     def sent(self, given: Sent) -> Sent:
-        """The model or batch as it goes to the crew: a copy on the CPU for other processes."""
+        """The model or images as they go to the crew: on the CPU for other processes."""
         if self.crew.processes == 1:
             return given
-        return copy.deepcopy(given).to("cpu")
+        if isinstance(given, nn.Module):
+            return copy.deepcopy(given).to("cpu")
+        return given.to("cpu")
 
-    def work(self, method: object, model: nn.Module, data: Batch) -> str:
+    def work(self, method: object, model: nn.Module, data: LabelledImages) -> str:
         """Names the work, so that pieces that a run has kept are found again."""
         return f"{method!r} {self.stream.key} {self.batch_size} {identity(model, data)}"
 
@@ -210,7 +222,7 @@ class Repair(ABC):
     def __call__(
         self,
         model: nn.Module,
-        data: Batch | Dataset | Data,
+        data: LabelledImages | Dataset | Data,
         *,
         generator: torch.Generator | Stream | int | None = None,
         engine: Engine | None = None,
@@ -229,7 +241,8 @@ class Repair(ABC):
             model: classifier; not changed.
             data: training images and labels (the test set has no business here), or a data set,
                 of which the method takes the images that it wants to see (``select``); or as
-                ``suture.data.load`` takes it: ``(images, labels)``, a data loader, ….
+                ``suture.data.load`` takes it: ``(images, labels)``, a data loader, …. Up to a
+                gigabyte is held as one tensor, more is decoded piece by piece.
             generator: seed or stream.
             engine: spreads work over processes or machines; ``None`` uses this process' threads.
             batch_size: images per forward; a matter of memory, not of results.
@@ -249,9 +262,9 @@ class Repair(ABC):
         if isinstance(data, str | Path):
             data = load(data)
         if isinstance(data, Dataset):
-            images = self.select(data, context.stream.child("training images"))
-            data = images.to(next((p.device for p in model.parameters()), torch.device("cpu")))
-        data = batch_of(data, split="train")
+            device = next((p.device for p in model.parameters()), torch.device("cpu"))
+            data = self.select(data, context.stream.child("training images")).resident(device)
+        data = images_of(data, split="train")
         with untouched(model):
             classes = _forward(model, data[:8], "the model to be repaired")
             result = self._repair(model, data, context)
@@ -283,19 +296,23 @@ class Repair(ABC):
             )
 
     @abstractmethod
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
-        """The method itself: repair a copy of the model, which is in eval mode."""
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
+        """The method itself: repair a copy of the model, which is in eval mode.
+
+        ``data`` may be more than memory holds: take what is needed with ``data[positions]``,
+        ``data.split(size)`` or ``data.feed(pieces)``.
+        """
 
     def seen(self, dataset: Dataset) -> Seen:
         """Which of a data set's images the method looks at: the training images."""
         return Seen(dataset.train)
 
-    def select(self, dataset: Dataset, stream: Stream) -> Batch:
+    def select(self, dataset: Dataset, stream: Stream) -> Split:
         """Those images in their order; for methods that use a few, some drawn from all over."""
         split = self.seen(dataset).split
         if getattr(self, "samples", None):
-            return split.batch(_DRAWN, shuffle_stream=stream)
-        return split.batch()
+            return split.select(permutation(len(split), stream)[:_DRAWN])
+        return split
 
     def beside(self, folder: Path) -> Repair:
         """The method with what it finds in the folder of the model that it will repair."""
@@ -314,12 +331,12 @@ class Repair(ABC):
 
 
 _DRAWN = 20_000
-"""Training images that are read for a method that says how many it uses: a matter of memory."""
+"""Training images that a method may choose from that says how many it uses."""
 
 
 def repair(
     model: nn.Module,
-    data: Batch | Dataset | Data,
+    data: LabelledImages | Dataset | Data,
     method: Repair,
     *,
     generator: torch.Generator | Stream | int | None = None,

@@ -12,7 +12,7 @@ from suture.data import Dataset
 from suture.errors import SutureError, require
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
 from suture.settings import has
-from suture.types import Batch, check_linf
+from suture.types import LabelledImages, check_linf
 
 
 @REPAIRS.add("chain")
@@ -59,7 +59,7 @@ class Chain(Repair):
         """Where one of the methods does; the others run as with one process."""
         return any(method.trains_together for method in self.methods)
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         stages: list[RepairResult] = []
         for index, method in enumerate(self.parts):
             stage = context.child(f"stage {index}")
@@ -91,7 +91,7 @@ class Chain(Repair):
 
 
 def _run(
-    method: Repair, model: nn.Module, data: Batch, context: Context, index: int
+    method: Repair, model: nn.Module, data: LabelledImages, context: Context, index: int
 ) -> RepairResult:
     try:
         return context.run(method, model, data)

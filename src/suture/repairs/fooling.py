@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from suture.attacks import Attack
 from suture.attacks.spread import spread
 from suture.repairs.base import Context
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,13 @@ class FooledImages:
 
 
 def fooled_images(
-    attack: Attack, samples: int, model: nn.Module, data: Batch, context: Context
+    attack: Attack, samples: int, model: nn.Module, data: LabelledImages, context: Context
 ) -> FooledImages:
     """The first ``samples`` images, in an order drawn by the seed, that the model gets right and
     the attack fools."""
     order = torch.randperm(len(data), generator=context.stream.child("samples").generator())
     images, found, count, tried = [], [], 0, 0
-    for number, piece in enumerate(data[order].split(max(64, samples))):
+    for number, piece in enumerate(data.select(order).split(max(64, samples))):
         if count >= samples:
             break
         result = spread(
@@ -59,5 +59,5 @@ def fooled_images(
             found.append(result.images[hit])
         context.tell("attacking training images", min(count, samples), samples)
     if not images:
-        return FooledImages(None, data.images[:0], tried)
+        return FooledImages(None, data[:1].images[:0], tried)
     return FooledImages(Batch.concat(images), torch.cat(found), tried)

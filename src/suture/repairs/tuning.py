@@ -23,7 +23,7 @@ from suture.errors import require
 from suture.repairs.base import Status
 from suture.rng import Stream
 from suture.training.fitting import own_random_state
-from suture.types import Batch, OnDone
+from suture.types import LabelledImages, OnDone
 
 Optimiser = Literal["adam", "sgd"]
 
@@ -117,7 +117,7 @@ class SearchResult:
 def search(
     model: nn.Module,
     fit: Fit,
-    held: Batch,
+    held: LabelledImages,
     grid: Grid,
     *,
     stream: Stream,
@@ -170,7 +170,7 @@ def _chosen(
 
 
 def _tune(
-    handle: Handle[tuple[nn.Module, Fit, Batch]],
+    handle: Handle[tuple[nn.Module, Fit, LabelledImages]],
     grid: Grid,
     floor: float,
     batch_size: int,
@@ -214,7 +214,7 @@ def _judged(
     given: nn.Module,
     model: nn.Module,
     fit: Fit,
-    held: Batch,
+    held: LabelledImages,
     floor: float,
     batch_size: int,
     epoch: int,
@@ -237,12 +237,12 @@ def _judged(
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, batch: Batch, batch_size: int) -> float:
-    """Share of a batch that the model gets right, in [0, 1]."""
+def accuracy(model: nn.Module, data: LabelledImages, batch_size: int) -> float:
+    """Share of the images that the model gets right, in [0, 1]."""
     right = 0
-    for piece in batch.split(batch_size):
+    for piece in data.split(batch_size):
         right += int((model(piece.images).argmax(1) == piece.labels).sum())
-    return right / len(batch)
+    return right / len(data)
 
 
 def orders(count: int, stream: Stream, size: int) -> list[Tensor]:
@@ -251,8 +251,10 @@ def orders(count: int, stream: Stream, size: int) -> list[Tensor]:
     return pieces[:-1] if len(pieces) > 1 and len(pieces[-1]) < 2 else pieces
 
 
-def halves(data: Batch, share: float, stream: Stream) -> tuple[Batch, Batch]:
+def halves(
+    data: LabelledImages, share: float, stream: Stream
+) -> tuple[LabelledImages, LabelledImages]:
     """``1 - share`` of the images, and ``share`` of them, every class in proportion."""
     count = min(len(data) - 1, max(1, round(share * len(data))))
     chosen = stratified(data.labels.cpu(), count, stream)
-    return data[(~chosen).nonzero()[:, 0]], data[chosen.nonzero()[:, 0]]
+    return data.select((~chosen).nonzero()[:, 0]), data.select(chosen.nonzero()[:, 0])

@@ -20,6 +20,7 @@ from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.config import TrainConfig, learning_rate
 from suture.training.result import Progress
+from suture.types import Batch
 
 _EVALUATION_BATCH = 512
 
@@ -123,10 +124,11 @@ class Fitting:
         pieces = self._pieces(epoch)
         dropout = self.stream.child("dropout").child(epoch)
         dropout = dropout.child(self.share.rank) if self.share.rank else dropout
-        for k in range(at.batches, len(pieces)):
+        owned = [self.share.own(piece) for piece in pieces[at.batches :]]
+        for k, batch in enumerate(self.split.feed(owned), at.batches):
             self._set_rate(learning_rate(self.config, epoch, k / len(pieces)))
             with own_random_state(dropout.child(k), self.device):
-                loss, hits = self._step(pieces[k], epoch)
+                loss, hits = self._step(batch, self.share.own(pieces[k]), pieces[k], epoch)
             count = len(pieces[k])
             at = Within(k + 1, at.loss + loss * count, at.right + hits, at.seen + count)
             self.share.tell(Progress(epoch, self.config.epochs, k + 1, len(pieces), loss, previous))
@@ -147,10 +149,12 @@ class Fitting:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
 
-    def _step(self, positions: Tensor, epoch: int) -> tuple[float, int]:
-        """One optimiser step; the batch's mean loss and how many were right."""
-        own = self.share.own(positions)
-        batch = self.split.select(own).batch()
+    def _step(self, batch: Batch, own: Tensor, positions: Tensor, epoch: int) -> tuple[float, int]:
+        """One optimiser step; the batch's mean loss and how many were right.
+
+        Args:
+            batch: this process' images. own: their positions. positions: everybody's.
+        """
         stream = self.stream.child("augment").child(epoch)
         images = augmented(batch.images, own, self.config.augment, stream).to(self.device)
         labels = batch.labels.to(self.device)

@@ -27,7 +27,7 @@ from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
 from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import check_radius, run_training, status_of, trace_of
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @REPAIRS.add("a5-cotraining")
@@ -74,7 +74,7 @@ class A5CoTraining(Repair):
         """Processes share its batches."""
         return True
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         context = context.child("a5-rc")
         facts: dict[str, Any] = {"recipe": "RC", "eps": self.eps, "defence": asdict(self.defence)}
         if isinstance(model, RobustifiedClassifier):

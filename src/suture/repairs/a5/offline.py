@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from suture import bounds
 from suture.bounds import Network
 from suture.certify import Certificate
+from suture.data import batch_of
 from suture.engine import Handle
 from suture.errors import ArgumentError
 from suture.models import build_from_spec, identity, register_builder
@@ -25,7 +26,7 @@ from suture.repairs.a5.prepared import KIND, prepared
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
-from suture.types import Batch, Box
+from suture.types import Batch, Box, LabelledImages
 
 _PIECE = 1000
 _DECAY, _TINY = 0.99, 1e-8
@@ -76,9 +77,9 @@ class A5Offline(Repair):
                 remedy="See the documentation of A5Offline.",
             )
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.monotonic()
-        batch = data[: self.samples] if self.samples else data
+        batch = data[: self.samples] if self.samples else batch_of(data)
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
         tried = min(self.certificates, len(batch))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from suture.data import Dataset
+from suture.data import Dataset, batch_of
 from suture.errors import ArgumentError, DataError
 from suture.models import identity
 from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
@@ -27,7 +27,7 @@ from suture.repairs.certified_training.method import (
     trained,
 )
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 Recipe = Literal["C", "P", "PC", "PRC"]
 LEARNS: dict[str, tuple[str, ...]] = {
@@ -102,8 +102,9 @@ class A5Physical(Repair):
         """Processes share its batches."""
         return True
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
-        if self.grey and not bool((data.images == data.images[:, :1]).all()):
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
+        objects = batch_of(data)
+        if self.grey and not bool((objects.images == objects.images[:, :1]).all()):
             raise DataError(
                 expected="grey objects: all channels equal",
                 got="objects with colours",
@@ -111,12 +112,12 @@ class A5Physical(Repair):
             )
         context = context.child("a5-p")
         stream = context.stream
-        trainee = self.trainee(copy.deepcopy(model), data, stream)
-        work = f"{self!r} {stream.key} {identity(model, data)}"
-        pictures = _repeated(data, self.draws), _repeated(data, self.judged)
+        trainee = self.trainee(copy.deepcopy(model), objects, stream)
+        work = f"{self!r} {stream.key} {identity(model, objects)}"
+        pictures = _repeated(objects, self.draws), _repeated(objects, self.judged)
         found = trained(trainee, self.schedule, pictures, self.eps, self.recipe, context, work)
         scene = trainee.module
-        made = self._certificates(trainee, data, stream)
+        made = self._certificates(trainee, objects, stream)
         result = scene.classifier
         if scene.robustifier is not None:
             result = defended(scene.robustifier, scene.classifier)
@@ -126,10 +127,10 @@ class A5Physical(Repair):
             "eps": self.eps,
             "defence": asdict(self.defence),
         }
-        objects = Batch(trainee.objects(), data.labels)
+        moved = Batch(trainee.objects(), objects.labels)
         tried = self.certificates if self.eps else 0
         facts |= trace_of(found) | {"certificates": {"made": len(made), "of": tried}}
-        return RepairResult(result, status_of(found), facts, made, {"robustified": objects})
+        return RepairResult(result, status_of(found), facts, made, {"robustified": moved})
 
     def trainee(self, model: nn.Module, data: Batch, stream: Stream) -> SceneTrainee:
         """Objects, camera and classifier, before training."""
@@ -138,7 +139,7 @@ class A5Physical(Repair):
             # What follows the camera moves as far as the objects do.
             seed = stream.child("weights").key
             robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
-            robustifier = robustifier.to(data.images.device)
+            robustifier = robustifier.to(data.device)
         free = data.images[:, :1] if self.grey else data.images
         scene = Scene(torch.zeros_like(free), robustifier, model)
         learns = LEARNS[self.recipe]

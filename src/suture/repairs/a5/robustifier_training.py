@@ -33,7 +33,7 @@ from suture.repairs.certified_training.method import (
 )
 from suture.repairs.certified_training.ramp import Ramp
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 AT_ONCE = Schedule(ramp=Ramp(start=1, length=0))
 """The full radius from the first step on: the classifier withstands it already."""
@@ -80,7 +80,7 @@ class A5Robustifier(Repair):
         """Processes share its batches."""
         return True
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         context = context.child("a5-r")
         both = self.untrained(model, data, context.stream)
         found = self.train(both, data, context, model)
@@ -90,16 +90,18 @@ class A5Robustifier(Repair):
         facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         return RepairResult(both, status_of(found), facts | trace_of(found), made)
 
-    def untrained(self, model: nn.Module, data: Batch, stream: Stream) -> RobustifiedClassifier:
+    def untrained(
+        self, model: nn.Module, data: LabelledImages, stream: Stream
+    ) -> RobustifiedClassifier:
         """A copy of the classifier behind a new robustifier."""
         seed = stream.child("weights").key
         robustifier = build_robustifier(self.body, data.shape, self.defence, seed=seed)
-        return defended(robustifier.to(data.images.device), copy.deepcopy(model))
+        return defended(robustifier.to(data.device), copy.deepcopy(model))
 
     def train(
         self,
         both: RobustifiedClassifier,
-        data: Batch,
+        data: LabelledImages,
         context: Context,
         base: nn.Module,
     ) -> Trained:
@@ -118,7 +120,7 @@ class A5Robustifier(Repair):
 
 def certify_held_out(
     both: RobustifiedClassifier,
-    data: Batch,
+    data: LabelledImages,
     schedule: Schedule,
     eps: float,
     count: int,
@@ -136,7 +138,9 @@ def certify_held_out(
     )
 
 
-def counted(made: tuple[Any, ...], asked: int, data: Batch, schedule: Schedule) -> dict[str, int]:
+def counted(
+    made: tuple[Any, ...], asked: int, data: LabelledImages, schedule: Schedule
+) -> dict[str, int]:
     """How many certificates there are, and how many images were tried."""
     held = validation_count(len(data), schedule.validation)
     return {"made": len(made), "of": min(asked, held)}

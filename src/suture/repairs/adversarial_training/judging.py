@@ -13,7 +13,7 @@ from suture.attacks import APGD, PGD, Attack
 from suture.engine import Share
 from suture.repairs.tuning import accuracy
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 WATCHED = 256
 """Images that are watched; a collapse is seen in fewer."""
@@ -45,8 +45,8 @@ class Judge:
         share: this process' part of the images, where several judge together.
     """
 
-    held: Batch
-    attacked: Batch
+    held: LabelledImages
+    attacked: LabelledImages
     eps: float
     steps: int
     stream: Stream
@@ -75,7 +75,7 @@ class Judge:
 
     def _attacks(self, model: nn.Module) -> list[Attack]:
         with torch.no_grad():
-            classes = model(self.attacked.images[:1]).shape[1]
+            classes = model(self.attacked[:1].images).shape[1]
         plain = APGD(eps=self.eps, steps=self.steps)
         # Cross entropy alone is far too kind to a suffix over frozen features.
         return [plain, replace(plain, loss="dlr-targeted")] if classes > 2 else [plain]
@@ -89,13 +89,13 @@ class Judge:
         return self.share.total(len(left))[0] / len(self.attacked)
 
     def _robust(self, model: nn.Module, attack: Attack, rows: Tensor, index: int) -> Tensor:
-        found = attack(
-            model,
-            self.attacked[rows],
-            generator=self.stream.child(index),
-            batch_size=self.batch_size,
-        )
-        return found.robust.cpu()
+        held = []
+        for piece in self.attacked.select(rows).split(self.batch_size):  # as one call would
+            found = attack(
+                model, piece, generator=self.stream.child(index), batch_size=self.batch_size
+            )
+            held.append(found.robust.cpu())
+        return torch.cat(held)
 
     def facts(self) -> dict[str, Any]:
         """For a trace."""

@@ -25,7 +25,7 @@ from suture.repairs.adversarial_training.steps import Steps
 from suture.repairs.adversarial_training.suffix import Suffix
 from suture.rng import Stream
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
-from suture.types import Batch
+from suture.types import LabelledImages
 
 if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
@@ -36,7 +36,7 @@ STAGE = "adversarial training"
 def train_adversarially(
     method: AdversarialTraining,
     model: nn.Module,
-    images: Batch,
+    images: LabelledImages,
     judge: Judge,
     floor: float,
     epochs: int,
@@ -44,7 +44,7 @@ def train_adversarially(
     share: Share,
 ) -> dict[str, Any]:
     """One process' training of a copy of the model; where it stands in the end, as plain data."""
-    device = share.device or images.images.device
+    device = share.device or images.device
     own = copy.deepcopy(model).to(device)  # processes share the memory of what they are given
     images, judge = images if share.device is None else images.to(device), judge.shared(share)
     return AdversarialLoop(method, own, images, judge, floor, epochs, stream, share).run().plain()
@@ -67,7 +67,7 @@ class AdversarialLoop:
 
     method: AdversarialTraining
     model: nn.Module
-    images: Batch
+    images: LabelledImages
     judge: Judge
     floor: float
     epochs: int
@@ -75,7 +75,7 @@ class AdversarialLoop:
     share: Share = field(default_factory=Share)
 
     def __post_init__(self) -> None:
-        self.part: Suffix = self.method.part(self.model, self.images.images[:2])
+        self.part: Suffix = self.method.part(self.model, self.images[:2].images)
         self.steps = Steps(self.method, self.part, self.images, self.stream, self.share)
         self.average = Average(self.model, self.method.average)
         self.progress = Standing()
@@ -120,14 +120,16 @@ class AdversarialLoop:
 
     def _trained(self, epoch: int) -> float:
         """One pass; the mean loss."""
-        device, pieces = self.images.images.device, self.steps.pieces(epoch)
+        device, pieces = self.images.device, self.steps.pieces(epoch)
         total, label = self.epochs * len(pieces), self._label(epoch)
         done, before, seconds = self.within
         sum_, began = torch.full((), before, device=device), time.perf_counter()
         single = epoch <= self.progress.warm_up
-        for index in range(done, len(pieces)):
+        own = [self.share.own(piece) for piece in pieces[done:]]
+        for index, batch in enumerate(self.images.feed(own), done):
             at = (epoch - 1) * len(pieces) + index
-            sum_ += self.steps.take(pieces[index], epoch, index, at / total, single=single)
+            given = (batch, pieces[index])
+            sum_ += self.steps.take(*given, epoch, index, at / total, single=single)
             self.average.update()
             self.share.tell(label, at + 1, total)
             if self.share.due and index + 1 < len(pieces):

@@ -31,7 +31,7 @@ from suture.repairs.adversarial_training.suffix import Layers, Suffix, part_of
 from suture.repairs.base import Context, Repair, RepairResult, Status, check_processes
 from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
-from suture.types import Batch, check_linf
+from suture.types import LabelledImages, check_linf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,7 @@ class AdversarialTraining(Repair):
         """Not where a grid is searched: its settings are items of the engine."""
         return self.grid is None
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         if self.grid is not None:
             return Searched.of(self, self.grid)._repair(model, data, context)
         started, work = time.perf_counter(), context.work(self, model, data)
@@ -209,20 +209,20 @@ class AdversarialTraining(Repair):
             share = self.samples / len(data)
             data = halves(data, share, context.stream.child("samples"))[1]
         looked, held = halves(data, self.held_out, context.stream.child("held out"))
-        with threads_for(model, looked.images[:2], self.step_images):
+        with threads_for(model, looked[:2].images, self.step_images):
             return self._trained(model, looked, held, context, work, started)
 
     def _trained(
         self,
         model: nn.Module,
-        looked: Batch,
-        held: Batch,
+        looked: LabelledImages,
+        held: LabelledImages,
         context: Context,
         work: str,
         started: float,
     ) -> RepairResult:
         check_processes(context.crew.processes, self.step_images, len(looked))
-        self._check_precision(looked.images.device)
+        self._check_precision(looked.device)
         judge = self._judge(held, context)
         before = judge(model)
         floor, stream = before.clean - self.limit / 100, context.stream
@@ -231,10 +231,10 @@ class AdversarialTraining(Repair):
         told = replace(judge, held=context.sent(held), attacked=context.sent(judge.attacked))
         given = context.sent(model), context.sent(looked), told
         body = partial(train_adversarially, self, *given, floor, run.epochs, stream)
-        progress = context.trained(body, STAGE, work, looked.images.device)
+        progress = context.trained(body, STAGE, work, looked.device)
         return self._result(model, run, Standing.of(progress), before, started)
 
-    def _judge(self, held: Batch, context: Context) -> Judge:
+    def _judge(self, held: LabelledImages, context: Context) -> Judge:
         stream, attacked = context.stream.child("judge"), held
         if self.judged < len(held):
             attacked = halves(held, self.judged / len(held), stream)[1]

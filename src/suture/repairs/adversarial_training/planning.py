@@ -21,7 +21,7 @@ def epochs_within(seconds: float, run: AdversarialLoop, started: float) -> int:
         started: when the time began, by ``time.perf_counter``.
     """
     model = copy.deepcopy(run.model)
-    part = run.method.part(model, run.images.images[:2])
+    part = run.method.part(model, run.images[:2].images)
     steps = Steps(run.method, part, run.images, run.stream)
     share, count = run.method.warm_up, len(steps.pieces(1))
     epoch = count * (1 - share) * steps.timed(0.02 * seconds)

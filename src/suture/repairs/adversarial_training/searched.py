@@ -14,7 +14,7 @@ from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.tuning import Fit, Grid, orders
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
@@ -36,7 +36,7 @@ class Searched(Tuning):
         return Searched(method=method, held_out=method.held_out, samples=method.samples, grid=grid)
 
     def fit(
-        self, model: nn.Module, looked: Batch, held: Batch, context: Context
+        self, model: nn.Module, looked: LabelledImages, held: LabelledImages, context: Context
     ) -> tuple[Fit | None, dict[str, Any]]:
         """All images; every step attacks its own."""
         method = self.method
@@ -58,7 +58,7 @@ class OnlineFit:
     """
 
     method: AdversarialTraining
-    batch: Batch
+    batch: LabelledImages
     held: Batch
     judge: PGD
     stream: Stream
@@ -66,8 +66,9 @@ class OnlineFit:
 
     def steps(self, model: nn.Module, stream: Stream, size: int) -> Iterator[dict[str, Tensor]]:
         """One pass; every step's images are attacked on the model as it stands."""
-        for index, chosen in enumerate(orders(len(self.batch), stream, size)):
-            images, labels = self.batch.images[chosen], self.batch.labels[chosen]
+        pieces = orders(len(self.batch), stream, size)
+        for index, batch in enumerate(self.batch.feed(pieces)):
+            images, labels = batch.images, batch.labels
             generator = stream.child("start").child(index).generator()
             noise = self.method.noise(tuple(images.shape), generator).to(images)
             yield gradients(self.method.batch_loss(model, images, labels, noise), model)

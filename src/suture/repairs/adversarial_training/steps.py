@@ -17,7 +17,7 @@ from suture.repairs.tuning import orders
 from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.fitting import own_random_state
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 if TYPE_CHECKING:
     from suture.repairs.adversarial_training.method import AdversarialTraining
@@ -41,14 +41,14 @@ class Steps:
         self,
         method: AdversarialTraining,
         part: Suffix,
-        images: Batch,
+        images: LabelledImages,
         stream: Stream,
         share: Share | None = None,
     ) -> None:
         self.share = share or Share()
         self.method, self.part, self.images, self.stream = method.widened, part, images, stream
         self.optimiser = method.optimiser_of(list(part.parameters))
-        self.device = images.images.device
+        self.device = images.device
 
     def pieces(self, epoch: int) -> list[Tensor]:
         """Positions of the images of each step; in none of them a process has nothing to do."""
@@ -57,11 +57,19 @@ class Steps:
         return pieces[:-1] if len(pieces[-1]) < self.share.world else pieces
 
     def take(
-        self, piece: Tensor, epoch: int, index: int, done: float, *, single: bool = False
+        self,
+        batch: Batch,
+        piece: Tensor,
+        epoch: int,
+        index: int,
+        done: float,
+        *,
+        single: bool = False,
     ) -> Tensor:
         """One step; the whole batch's mean loss, detached.
 
         Args:
+            batch: the process' own images.
             piece: the whole batch's positions, int64 ``(n,)``.
             epoch: counted from 1.
             index: of the step in the epoch.
@@ -74,11 +82,10 @@ class Steps:
         half = self.method.precision == "bf16"
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=half)
         with own_random_state(dropout, self.device), autocast:
-            return self._taken(piece, epoch, index, single)
+            return self._taken(batch, piece, epoch, index, single)
 
-    def _taken(self, piece: Tensor, epoch: int, index: int, single: bool) -> Tensor:
-        own = self.share.own(piece)
-        images, labels = self._batch(own, epoch)
+    def _taken(self, batch: Batch, piece: Tensor, epoch: int, index: int, single: bool) -> Tensor:
+        images, labels = self._augmented(batch, self.share.own(piece), epoch), batch.labels
         starts = self.stream.child("start").child(epoch).child(index).generator()
         noise = self._by_noise if single else self.method.noise
         # Drawn for the whole batch: every process takes its rows of what one would draw.
@@ -99,22 +106,22 @@ class Steps:
         The weights move; use a copy.
         """
         times, start = list[float](), time.perf_counter()
-        for index, piece in enumerate(self.pieces(1)[:20]):
+        pieces = self.pieces(1)[:20]
+        for index, batch in enumerate(self.images.feed(pieces)):
             before = time.perf_counter()
             # A number: the device has finished.
-            float(self.take(piece, 1, index, 0.5, single=single))
+            float(self.take(batch, pieces[index], 1, index, 0.5, single=single))
             times.append(time.perf_counter() - before)
             if time.perf_counter() - start > seconds:
                 break
         return sorted(times)[len(times) // 2]
 
-    def _batch(self, piece: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        where = piece.to(self.device)
-        images, labels = self.images.images[where], self.images.labels[where]
-        if self.method.augment != "none":
-            draws = self.stream.child("augment").child(epoch)
-            images = augmented(images.cpu(), piece, self.method.augment, draws).to(self.device)
-        return images, labels
+    def _augmented(self, batch: Batch, piece: Tensor, epoch: int) -> Tensor:
+        if self.method.augment == "none":
+            return batch.images
+        draws = self.stream.child("augment").child(epoch)
+        images = augmented(batch.images.cpu(), piece, self.method.augment, draws)
+        return images.to(self.device)
 
     def _attacked(self, images: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         model = self.part.model.eval()

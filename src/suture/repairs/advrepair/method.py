@@ -24,7 +24,7 @@ from suture.repairs.advrepair.repairing import RegionStatus, patch_regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.fooling import FooledImages, fooled_images
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @REPAIRS.add("advrepair")
@@ -32,7 +32,7 @@ from suture.types import Batch
 class AdvRepair(PatchSettings, Repair):
     """Repair by provable patches."""
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.monotonic()
         batch, found, tried = self.fooled(model, data, context)
         spent = time.monotonic() - started
@@ -93,7 +93,7 @@ class AdvRepair(PatchSettings, Repair):
     def fooled(
         self,
         model: nn.Module,
-        data: Batch,
+        data: LabelledImages,
         context: Context,
     ) -> tuple[Batch | None, Tensor, int]:
         """The first ``samples`` images, in an order drawn by the seed, that the model gets right

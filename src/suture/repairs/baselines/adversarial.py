@@ -13,11 +13,12 @@ from torch.nn.functional import cross_entropy
 
 from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
+from suture.data import batch_of
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.baselines.tuning import Tuning
 from suture.repairs.tuning import Fit, accuracy, orders
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @REPAIRS.add("adversarial")
@@ -43,8 +44,8 @@ class AdversarialTuning(Tuning):
     def fit(
         self,
         model: nn.Module,
-        looked: Batch,
-        held: Batch,
+        looked: LabelledImages,
+        held: LabelledImages,
         context: Context,
     ) -> tuple[Fit | None, dict[str, Any]]:
         """Attack both parts; tune on what fooled the model."""
@@ -63,7 +64,9 @@ class AdversarialTuning(Tuning):
             rows = (result.success & result.clean_right).nonzero()[:, 0]
             return Batch(result.images[rows], part.labels[rows]) if len(rows) else None
 
-        adversarial, judge = attacked(looked, "training"), attacked(held, "held-out")
+        # What an attack makes is held as a tensor: samples says how many fit.
+        adversarial = attacked(batch_of(looked), "training")
+        judge = attacked(batch_of(held), "held-out")
         facts = {
             "adversarial": 0 if adversarial is None else len(adversarial),
             "adversarial_held_out": 0 if judge is None else len(judge),

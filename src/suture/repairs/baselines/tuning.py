@@ -14,7 +14,7 @@ from torch import nn
 from suture.errors import ArgumentError
 from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.tuning import Fit, Grid, halves, search
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,13 @@ class Tuning(Repair):
     def fit(
         self,
         model: nn.Module,
-        looked: Batch,
-        held: Batch,
+        looked: LabelledImages,
+        held: LabelledImages,
         context: Context,
     ) -> tuple[Fit | None, dict[str, Any]]:
         """What is tuned, and facts for the trace; ``None`` if there is nothing to tune on."""
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.perf_counter()
         stream, work = context.stream, context.work(self, model, data)
         model = copy.deepcopy(model).eval()

@@ -23,7 +23,7 @@ from suture.rng import Stream
 from suture.training.augment import augmented
 from suture.training.config import Augment
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Trainee(Protocol):
 def train_certified(
     trainee: Trainee,
     schedule: Schedule,
-    train: Batch,
-    validation: Batch,
+    train: LabelledImages,
+    validation: LabelledImages,
     stream: Stream,
     eps: float,
     stage: str,
@@ -230,8 +230,8 @@ class Loop:
 
     trainee: Trainee
     schedule: Schedule
-    train: Batch
-    validation: Batch
+    train: LabelledImages
+    validation: LabelledImages
     stream: Stream
     eps: float
     stage: str
@@ -270,12 +270,13 @@ class Loop:
         pieces = self._pieces(epoch)
         label = self._label(epoch)
         done, *before = self.within
-        device = self.train.images.device
+        device = self.train.device
         sums = torch.tensor(before, dtype=torch.float64, device=device)
-        for index in range(done, len(pieces)):
+        own = [self.share.own(piece) for piece in pieces[done:]]
+        for index, batch in enumerate(self.train.feed(own), done):
             share = self.schedule.ramp.share(epoch, index / len(pieces))
             # Summed where they are: a step that asks for a number would wait for the device.
-            sums += self._step(pieces[index], share, epoch, index)
+            sums += self._step(batch, pieces[index], share, epoch, index)
             at = (epoch - 1) * len(pieces) + index + 1
             self.share.tell(label, at, self.schedule.epochs * len(pieces))
             if self.share.due and index + 1 < len(pieces):
@@ -296,17 +297,17 @@ class Loop:
         few = len(pieces) > 1 and len(pieces[-1]) < self.share.world
         return pieces[:-1] if few else pieces
 
-    def _step(self, batch: Tensor, share: float, epoch: int, index: int) -> Tensor:
-        """One step; float64 ``(3,)`` on the device: the sum of the whole batch's losses, and how
-        many of its images were not right, and not certified."""
-        sample = self._sample(batch, epoch)
+    def _step(self, batch: Batch, piece: Tensor, share: float, epoch: int, index: int) -> Tensor:
+        """One step on the own images of a batch; float64 ``(3,)`` on the device: the sum of the
+        whole batch's losses, and how many of its images were not right, and not certified."""
+        sample = self._sample(batch, piece, epoch)
         crown = 1.0 - share if self.schedule.crown else 0.0
         stream = self.stream.child("draws").child(epoch).child(index)
         judged = self.trainee.loss(sample, share, crown, stream)
         own, parameters = len(sample.labels), self.trainee.parameters()
         found = torch.autograd.grad(judged.loss, parameters, allow_unused=True)
         for parameter, gradient in zip(
-            parameters, self.share.mean(found, own, len(batch)), strict=True
+            parameters, self.share.mean(found, own, len(piece)), strict=True
         ):
             parameter.grad = gradient
         if self.schedule.clip:
@@ -316,18 +317,16 @@ class Loop:
         told = judged.loss.detach().double() * own, *(count.double() for count in wrong)
         return self.share.summed(torch.stack(told))
 
-    def _sample(self, batch: Tensor, epoch: int) -> Sample:
+    def _sample(self, batch: Batch, piece: Tensor, epoch: int) -> Sample:
         """The process' own images of a batch, augmented by their positions."""
-        rows = self.share.own(torch.arange(len(batch)))
-        positions = batch[rows]
-        given = self.train[positions]
+        rows = self.share.own(torch.arange(len(piece)))
         draws = self.stream.child("augment").child(epoch)
-        images = augmented(given.images, positions, self.schedule.augment, draws)
-        return Sample(images, given.labels, positions, rows)
+        images = augmented(batch.images, piece[rows], self.schedule.augment, draws)
+        return Sample(images, batch.labels, piece[rows], rows)
 
     @torch.no_grad()
     def _validated(self) -> Errors:
-        wrong = torch.zeros(2, device=self.validation.images.device)
+        wrong = torch.zeros(2, device=self.validation.device)
         for index, piece in enumerate(torch.arange(len(self.validation)).split(500)):
             # The same draws after every epoch, so that epochs can be compared.
             stream = self.stream.child("validation").child(index)

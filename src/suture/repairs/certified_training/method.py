@@ -31,7 +31,7 @@ from suture.repairs.certified_training.loop import (
 )
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @REPAIRS.add("crown-ibp")
@@ -62,7 +62,7 @@ class CrownIBP(Repair):
         """Processes share its batches; batch norm is as in eval mode."""
         return True
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         modes = {name: part.training for name, part in model.named_modules()}
         trainee = ClassifierTrainee(trained, data.shape, self.eps, self.schedule.fusion)
@@ -113,7 +113,7 @@ class ClassifierTrainee(BoundedTrainee):
 
 def run_training(
     trainee: Trainee,
-    data: Batch,
+    data: LabelledImages,
     schedule: Schedule,
     eps: float,
     stage: str,
@@ -135,7 +135,7 @@ def run_training(
 def trained(
     trainee: Trainee,
     schedule: Schedule,
-    data: tuple[Batch, Batch],
+    data: tuple[LabelledImages, LabelledImages],
     eps: float,
     stage: str,
     context: Context,
@@ -149,7 +149,7 @@ def trained(
     """
     train, validation = data
     check_processes(context.crew.processes, schedule.batch_size, len(train))
-    device, given = train.images.device, trainee
+    device, given = train.device, trainee
     if context.crew.processes > 1:
         given = copy.deepcopy(trainee).to("cpu")
     body = partial(
@@ -170,7 +170,7 @@ def trained(
     return Trained(curves, found["best"], start)
 
 
-def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
+def held_out(data: LabelledImages, share: float) -> tuple[LabelledImages, LabelledImages]:
     """Images to train on, and a stratified share to judge epochs by.
 
     The same images for every method and seed: what judges a robustifier must not have trained the
@@ -187,7 +187,7 @@ def held_out(data: Batch, share: float) -> tuple[Batch, Batch]:
             remedy="Give more training images.",
         )
     mask = stratified(data.labels.cpu(), count, Stream(0).child("certified training, held out"))
-    return data[(~mask).nonzero()[:, 0]], data[mask.nonzero()[:, 0]]
+    return data.select((~mask).nonzero()[:, 0]), data.select(mask.nonzero()[:, 0])
 
 
 def status_of(found: Trained) -> Status:

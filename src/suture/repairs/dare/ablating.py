@@ -16,7 +16,7 @@ from suture.repairs.dare.graph import Sliceable, units
 from suture.repairs.dare.regression import Watch
 from suture.repairs.dare.slicing import Slices
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 WAYS = ("key", "touched", "random", "weights", "change")
 """By summed contribution; by the number of key synapses that end or begin there; at random; by the
@@ -56,7 +56,7 @@ def ablated(graph: Sliceable, node: int, images: Tensor, off: Tensor) -> Tensor:
 
 
 def ablation(
-    slices: Slices, place: Watch, batch: Batch, label: int, count: int, *, stream: Stream
+    slices: Slices, place: Watch, batch: LabelledImages, label: int, count: int, *, stream: Stream
 ) -> list[Knockout]:
     """Accuracy with all neurons ("none"), then without ``count`` of a layer, chosen in each way.
 
@@ -85,7 +85,7 @@ def ablation(
 
 
 def _scores(
-    slices: Slices, place: Watch, batch: Batch, label: int, way: str, stream: Stream
+    slices: Slices, place: Watch, batch: LabelledImages, label: int, way: str, stream: Stream
 ) -> list[Tensor]:
     """Per set of neurons to be chosen: a score a neuron, ``(units,)``."""
     layer = next(one for one in slices.graph.layers if one.name == place.layer)
@@ -110,13 +110,14 @@ def _top(score: Tensor, count: int) -> Tensor:
 
 
 def _measured(
-    graph: Sliceable, place: Watch, batch: Batch, label: int, way: str, sets: list[Tensor]
+    graph: Sliceable, place: Watch, batch: LabelledImages, label: int, way: str, sets: list[Tensor]
 ) -> Knockout:
     own, others = 0.0, 0.0
     for off in sets:
         logits = [ablated(graph, place.node, piece.images, off) for piece in batch.split(256)]
-        right = (torch.cat(logits).argmax(1) == batch.labels).double()
-        mine = batch.labels == label
+        labels = batch.labels.to(batch.device)
+        right = (torch.cat(logits).argmax(1) == labels).double()
+        mine = labels == label
         own += float(right[mine].mean()) / len(sets)
         others += float(right[~mine].mean()) / len(sets)
     return Knockout(way, own, others)

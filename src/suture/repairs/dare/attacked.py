@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from suture.attacks import Attack
+from suture.data import batch_of
 from suture.models import untouched
 from suture.repairs.dare.collecting import Collected, collect
 from suture.repairs.dare.fitting import RegressionFit
@@ -53,7 +54,7 @@ class AttackedFit:
     def steps(self, model: nn.Module, stream: Stream, size: int) -> Iterator[dict[str, Tensor]]:
         """One pass over clean images with a tutor and attacked ones, mixed."""
         parts = [self.plain.tuning, self._taught(model, stream.child("attack"))]
-        taught = [(p.batch, p.targets) for p in parts if p.batch is not None]
+        taught = [(batch_of(p.batch), p.targets) for p in parts if p.batch is not None]
         if not taught:
             return
         batch, targets = Batch.concat([b for b, _ in taught]), torch.cat([t for _, t in taught])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from suture.repairs.dare.graph import sliceable, unit_values, values_at
 from suture.repairs.dare.memory import Remembered
 from suture.rng import Stream, bits, image_keys, integers
-from suture.types import Batch
+from suture.types import LabelledImages
 
+_PIECE = 256
 Tutors = Literal["best", "random"]
 
 
@@ -29,7 +30,7 @@ class Collected:
         rows: int64 ``(k,)``: which of the images looked at.
     """
 
-    batch: Batch | None
+    batch: LabelledImages | None
     targets: Tensor
     tutors: Tensor
     looked: int
@@ -44,7 +45,7 @@ class Collected:
 def collect(
     model: nn.Module,
     memory: Remembered,
-    data: Batch,
+    data: LabelledImages,
     node: int,
     *,
     tutors: Tutors = "best",
@@ -62,13 +63,13 @@ def collect(
         node: of the network that ``sliceable`` reads: where the targets are taken.
         stream: of the draws of "random".
     """
-    first, right = _confidence(model, data, batch_size)
+    first, right = confidences_of(model, data, batch_size)
     best = torch.where(right, first, torch.zeros_like(first))
-    tutor = torch.full_like(data.labels, -1)
+    tutor = torch.full_like(best, -1, dtype=torch.int64)
     drawn = _drawn(data, len(memory.states), stream or Stream(0))
     targets, chosen_at_random = None, drawn[1]
     for index, past in enumerate(memory.models(model)):
-        confidence, hit = _confidence(past, data, batch_size)
+        confidence, hit = confidences_of(past, data, batch_size)
         better = hit & (confidence > best)
         best = torch.where(better, confidence, best)
         tutor[better] = index
@@ -80,45 +81,51 @@ def collect(
     found = (tutor >= 0).nonzero()[:, 0]
     if tutors == "random":
         found, tutor = drawn[0][: len(found)].sort().values, chosen_at_random
-    some = data[found] if len(found) else None
+    some = data.select(found) if len(found) else None
     wrong = int((~right[found]).sum())
     return Collected(some, targets[found], tutor[found], len(data), wrong, found)
 
 
 @torch.no_grad()
 def wished(
-    model: nn.Module, found: Collected, data: Batch, node: int, batch_size: int = 256
+    model: nn.Module, found: Collected, data: LabelledImages, node: int, batch_size: int = 256
 ) -> Tensor:
     """What the watched layer should say of every image looked at, ``(n, units)``.
 
     That is the tutor's values where there is one, and the model's own where it is best itself.
     """
-    everything = torch.ones(len(data), dtype=torch.bool, device=data.labels.device)
+    everything = torch.ones(len(data), dtype=torch.bool, device=data.device)
     values = _values(model, data, node, everything, batch_size)
     values[found.rows] = found.targets
     return values
 
 
-def _drawn(data: Batch, count: int, stream: Stream) -> tuple[Tensor, Tensor]:
+def _drawn(data: LabelledImages, count: int, stream: Stream) -> tuple[Tensor, Tensor]:
     """A random order of the images, and a tutor for each, by the images' own streams."""
-    keys = image_keys(data.images, stream)
+    keys = torch.cat([image_keys(piece.images, stream) for piece in data.split(_PIECE)])
     order = bits(keys, 0).argsort(stable=True)
     return order, integers(bits(keys, 1), count)
 
 
-def _confidence(model: nn.Module, data: Batch, batch_size: int) -> tuple[Tensor, Tensor]:
+def confidences_of(
+    model: nn.Module, data: LabelledImages, batch_size: int
+) -> tuple[Tensor, Tensor]:
     """``(n,)`` softmax of the label, and whether the label is what the model says."""
-    logits = torch.cat([model(piece.images) for piece in data.split(batch_size)])
-    own = logits.softmax(1).gather(1, data.labels[:, None])[:, 0]
-    return own, logits.argmax(1) == data.labels
+    own, right = list[Tensor](), list[Tensor]()
+    for piece in data.split(batch_size):
+        logits = model(piece.images)
+        own.append(logits.softmax(1).gather(1, piece.labels[:, None])[:, 0])
+        right.append(logits.argmax(1) == piece.labels)
+    return torch.cat(own), torch.cat(right)
 
 
-def _values(model: nn.Module, data: Batch, node: int, taken: Tensor, batch_size: int) -> Tensor:
+def _values(
+    model: nn.Module, data: LabelledImages, node: int, taken: Tensor, batch_size: int
+) -> Tensor:
     """Neurons' values at a node for the taken images, ``(k, units)``."""
     network = sliceable(model, data.shape).network
-    images = data.images[taken]
-    if not len(images):
+    if not bool(taken.any()):
         width = network.nodes[node].shape[0]
-        return data.images.new_zeros(0, width)
-    pieces = images.split(batch_size)
-    return torch.cat([unit_values(values_at(network, p, {node})[node]) for p in pieces])
+        return torch.zeros(0, width, device=data.device)
+    pieces = data.select(taken).split(batch_size)
+    return torch.cat([unit_values(values_at(network, p.images, {node})[node]) for p in pieces])

@@ -38,9 +38,9 @@ class RegressionFit:
         batch = self.tuning.batch
         assert batch is not None
         regression = Regression(model, self.node, self.mask, batch.shape)
-        for chosen in orders(len(batch), stream, size):
-            targets = self.tuning.targets[chosen]
-            yield regression.gradients(batch.images[chosen], batch.labels[chosen], targets)
+        pieces = orders(len(batch), stream, size)
+        for some, chosen in zip(batch.feed(pieces), pieces, strict=True):
+            yield regression.gradients(some.images, some.labels, self.tuning.targets[chosen])
 
     def score(self, model: nn.Module) -> float:
         """Minus the mean loss over held-out collected images; with a judge, accuracy there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from suture.errors import ArgumentError, BundleError, ModelError
 from suture.repairs.base import OnProgress
 from suture.rng import Stream
 from suture.training import History, Progress, TrainConfig, train
-from suture.types import Batch
+from suture.types import LabelledImages
 
 State = dict[str, Tensor]
 
@@ -105,7 +105,7 @@ def no_history() -> ArgumentError:
 
 def retrained(
     model: nn.Module,
-    data: Batch,
+    data: LabelledImages,
     epochs: int,
     lr: float,
     stream: Stream,
@@ -132,7 +132,7 @@ def retrained(
 
 
 def _trained_on(
-    model: nn.Module, data: Batch, epochs: int, lr: float, stream: Stream, tell: OnProgress
+    model: nn.Module, data: LabelledImages, epochs: int, lr: float, stream: Stream, tell: OnProgress
 ) -> list[State]:
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(
@@ -158,13 +158,15 @@ def _trained_on(
         return [history.state(epoch) for epoch in history.epochs]
 
 
-def _dataset(data: Batch) -> Dataset:
-    """Images in memory as a data set without validation and test images."""
-    store, rows = Memory(data.images.cpu()), torch.arange(len(data))
-    labels = data.labels.cpu()
-    empty = rows[:0]
-    parts = {"train": rows, "validation": empty, "test": empty}
-    splits = {name: Split(name, labels[own], own, store, own) for name, own in parts.items()}
+def _dataset(data: LabelledImages) -> Dataset:
+    """Images as a data set without validation and test images."""
+    labels, rows = data.labels.cpu(), torch.arange(len(data))
+    whole = data if isinstance(data, Split) else None
+    if whole is None:
+        whole = Split("train", labels, rows, Memory(data.images.cpu()), rows)
+    empty = whole.select(rows[:0])
+    splits = {name: replace(empty, name=name) for name in ("validation", "test")}
+    splits["train"] = replace(whole, name="train", device=torch.device("cpu"))
     classes = int(labels.max()) + 1
     names = tuple(str(label) for label in range(classes))
     return Dataset(

@@ -21,7 +21,7 @@ from torch import nn
 
 from suture.attacks import Attack
 from suture.attacks.spread import spread
-from suture.data import Dataset
+from suture.data import Dataset, batch_of
 from suture.errors import require
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen, Status
 from suture.repairs.dare.attacked import AttackedFit
@@ -35,7 +35,7 @@ from suture.repairs.dare.variety import variety
 from suture.repairs.tuning import Grid, accuracy, halves, search
 from suture.training import History
 from suture.training.loop import fingerprint
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @REPAIRS.add("dare")
@@ -130,7 +130,7 @@ class DARE(Repair):
             return self
         return replace(self, history=str(found))
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         if self.history is None and not self.retrain:
             raise no_history()
         stream, batch_size = context.stream, context.batch_size
@@ -174,7 +174,7 @@ class DARE(Repair):
         self,
         model: nn.Module,
         memory: Remembered,
-        pairs: list[tuple[Batch, str]],
+        pairs: list[tuple[LabelledImages, str]],
         place: Watch,
         context: Context,
     ) -> list[Collected]:
@@ -197,8 +197,8 @@ class DARE(Repair):
         return made
 
     def _look(
-        self, model: nn.Module, data: Batch, context: Context, work: str
-    ) -> tuple[Batch, Batch, Remembered]:
+        self, model: nn.Module, data: LabelledImages, context: Context, work: str
+    ) -> tuple[LabelledImages, LabelledImages, Remembered]:
         """Images to look at, held-out ones, and the historical models."""
         stream = context.stream
         if self.samples is not None and self.samples < len(data):
@@ -220,7 +220,7 @@ class DARE(Repair):
         looked, held = halves(data, self.held_out, stream.child("held out"))
         return looked, held, memory
 
-    def _mask(self, model: nn.Module, looked: Batch, context: Context) -> Mask:
+    def _mask(self, model: nn.Module, looked: LabelledImages, context: Context) -> Mask:
         graph = sliceable(model, looked.shape)
         place, classes = watch(graph, self.p), units(graph.network.out_shape)
         if not self.slicing:
@@ -239,7 +239,7 @@ class DARE(Repair):
         plain: RegressionFit,
         model: nn.Module,
         memory: Remembered,
-        parts: tuple[Batch, Batch],
+        parts: tuple[LabelledImages, LabelledImages],
         place: Watch,
         context: Context,
     ) -> RegressionFit | AttackedFit:
@@ -247,6 +247,7 @@ class DARE(Repair):
         looked, held = parts
         if self.adversary is None:
             return self._judged(plain, model, held, context)
+        looked, held = batch_of(looked), batch_of(held)  # their attacked images are held too
         stream, node, wishes = context.stream.child("attacked"), place.node, None
         if self.asked == "clean":
             wishes = wished(model, plain.tuning, looked, node, context.batch_size)
@@ -256,12 +257,13 @@ class DARE(Repair):
         self,
         fit: RegressionFit,
         model: nn.Module,
-        held: Batch,
+        held: LabelledImages,
         context: Context,
     ) -> RegressionFit:
         """The fit with attacked held-out images, where an attack judges."""
         if self.judge is None:
             return fit
+        held = batch_of(held)
         attacked = spread(
             self.judge,
             model,

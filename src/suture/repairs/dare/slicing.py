@@ -34,7 +34,7 @@ from suture.repairs.dare.graph import (
     value_node,
     values_at,
 )
-from suture.types import Batch, OnDone
+from suture.types import LabelledImages, OnDone
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ def largest(values: Tensor, q: float) -> Tensor:
 
 def slice_classes(
     model: nn.Module,
-    batch: Batch,
+    batch: LabelledImages,
     *,
     q: float = 95.0,
     classes: int | None = None,
@@ -201,14 +201,18 @@ def slice_classes(
 
 @torch.no_grad()
 def profile(
-    graph: Sliceable, batch: Batch, classes: int, batch_size: int, on_done: OnDone | None = None
+    graph: Sliceable,
+    batch: LabelledImages,
+    classes: int,
+    batch_size: int,
+    on_done: OnDone | None = None,
 ) -> dict[int, Tensor]:
     """``Δy`` of all neurons that contributions ask about: node → ``(classes, units)``, float64.
 
     Raises:
         DataError: a class without images.
     """
-    counts = batch.labels.bincount(minlength=classes).to(torch.float64)
+    counts = batch.labels.cpu().bincount(minlength=classes).to(torch.float64)
     _check_counts(counts)
     wanted = _asked(graph)
     shapes = {i: units(graph.network.nodes[i].shape) for i in wanted}

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from suture.repairs.dare.collecting import confidences_of
 from suture.repairs.dare.memory import Remembered
-from suture.types import Batch
+from suture.types import LabelledImages
 
 FEW = 5.0
 """Effective tutors below which the history has little to say."""
@@ -61,7 +62,7 @@ class EpochTold:
 
 @torch.no_grad()
 def epochs_told(
-    model: nn.Module, memory: Remembered, batch: Batch, batch_size: int = 256
+    model: nn.Module, memory: Remembered, batch: LabelledImages, batch_size: int = 256
 ) -> list[EpochTold]:
     """What every remembered epoch knows of the images, oldest first.
 
@@ -71,9 +72,7 @@ def epochs_told(
     """
     rows, confidences = [], []
     for past in memory.models(model):
-        logits = torch.cat([past(piece.images) for piece in batch.split(batch_size)])
-        right = logits.argmax(1) == batch.labels
-        own = logits.softmax(1).gather(1, batch.labels[:, None])[:, 0]
+        own, right = confidences_of(past, batch, batch_size)
         rows.append(right)
         confidences.append(torch.where(right, own, torch.zeros_like(own)))
     right, confidence = torch.stack(rows), torch.stack(confidences)

@@ -30,7 +30,7 @@ from suture.repairs.defensyn.scratch import with_scratch
 from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.repairs.defensyn.to_the_end import game_attacks
 from suture.repairs.defensyn.weighted import WeightedSamples, weighted_problem_of
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 
 @REPAIRS.add("defensyn-game")
@@ -109,7 +109,7 @@ class DefEnSynGame(Repair):
         }
         require(checks, self, "See the documentation of DefEnSyn.")
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.monotonic()
         order = torch.randperm(len(data), generator=context.stream.child("samples").generator())
         clean = data[order[: self.samples]]

@@ -31,7 +31,7 @@ from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.scoring import Samples
 from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 Distribution = Literal["learned", "uniform", "random"]
 
@@ -100,7 +100,7 @@ class DefEnSyn(Repair):
         }
         require(checks, self, "See the documentation of DefEnSyn.")
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         if self.distribution == "random":
             return self._random(model)
         started = time.monotonic()
@@ -207,7 +207,7 @@ class DefEnSyn(Repair):
         describe(made.train(model.training), model, self.at)
         return RepairResult(made, Status.UNCHANGED, {"samples": 0, "features": parts.features})
 
-    def _choose(self, data: Batch, stream: Stream) -> tuple[Batch, Batch | None]:
+    def _choose(self, data: LabelledImages, stream: Stream) -> tuple[Batch, Batch | None]:
         """``samples`` images of the data, drawn by the seed, and those that rounds choose by."""
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
         rest = order[self.samples : self.samples + self.held_out]

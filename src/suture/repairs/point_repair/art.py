@@ -17,7 +17,7 @@ from suture.models import fingerprint
 from suture.repairs.base import REPAIRS, Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import Made, PointRepair
-from suture.types import Batch, Box
+from suture.types import Batch, Box, LabelledImages
 
 
 @REPAIRS.add("art")
@@ -66,7 +66,7 @@ class ART(PointRepair):
         }
 
     def _repaired(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> Made:
         assert found.clean is not None, "there is something to repair"
         made, stream = copy.deepcopy(model), context.stream.child("art")
@@ -169,7 +169,7 @@ def _epoch(
     method: ART,
     model: nn.Module,
     abstract: _Abstract,
-    data: Batch,
+    data: LabelledImages,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> None:

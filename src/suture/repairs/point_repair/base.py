@@ -16,7 +16,7 @@ from suture.certify import Certificate
 from suture.errors import require
 from suture.repairs.base import Context, Repair, RepairResult, Status
 from suture.repairs.fooling import FooledImages, fooled_images
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 Made = tuple[nn.Module, dict[str, Any], tuple[Certificate, ...]]
 
@@ -40,7 +40,7 @@ class PointRepair(Repair):
         """What must hold, in words."""
         return {"samples >= 1": self.samples >= 1}
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started = time.monotonic()
         found = fooled_images(self.attack, self.samples, model, data, context)
         facts: dict[str, Any] = {"samples": len(found.images), "tried": found.tried}
@@ -51,7 +51,7 @@ class PointRepair(Repair):
         return replace(result, trace=facts | result.trace)
 
     def of_fooled(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> RepairResult:
         """Repair inputs that somebody else has chosen.
 
@@ -77,7 +77,7 @@ class PointRepair(Repair):
 
     @abstractmethod
     def _repaired(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> Made:
         """The repaired model, facts for the trace ("ended" a ``Status``'s name, where the counts
         do not say it), and certificates."""

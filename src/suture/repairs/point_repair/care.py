@@ -18,7 +18,7 @@ from suture.repairs.point_repair.base import Made, PointRepair
 from suture.repairs.point_repair.causal import causal_effects, scaled_outputs
 from suture.repairs.weight_patch import entries, linear_layers, tail_of
 from suture.rng import Stream
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @REPAIRS.add("care")
@@ -66,7 +66,7 @@ class CARE(PointRepair):
         }
 
     def _repaired(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> Made:
         wrong, tail = found.wrong, tail_of(model)
         assert wrong is not None, "there is something to repair"

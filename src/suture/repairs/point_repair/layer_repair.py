@@ -26,7 +26,7 @@ from suture.repairs.point_repair.layer_program import (
 from suture.repairs.point_repair.sensitivity import Sensitivity
 from suture.repairs.weight_patch import entries, linear_layers, tail_of
 from suture.solvers import SOLVERS, SolverStatus
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class LayerRepair(PointRepair):
         """A copy of the model with the change of a layer (1 … L)."""
 
     def _repaired(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> Made:
         wrong, few = found.wrong, data[: self.judged]
         assert wrong is not None, "there is something to repair"

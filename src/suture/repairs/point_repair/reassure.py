@@ -20,7 +20,7 @@ from suture.repairs.point_repair.base import Made, PointRepair, right
 from suture.repairs.point_repair.linear_region import LinearRegion, linear_region, smallest_shift
 from suture.repairs.point_repair.region_patched import RegionPatched, check_chain, describe_regions
 from suture.solvers import SOLVERS, SolverStatus
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 _DOUBLINGS = 24
 
@@ -57,7 +57,7 @@ class REASSURE(PointRepair):
         }
 
     def _repaired(
-        self, model: nn.Module, found: FooledImages, data: Batch, context: Context
+        self, model: nn.Module, found: FooledImages, data: LabelledImages, context: Context
     ) -> Made:
         check_chain(model)
         wrong = found.wrong

@@ -12,7 +12,7 @@ from suture.models import attach, files_of, spec_of
 from suture.repairs.base import REPAIRS, Context, RepairResult
 from suture.repairs.smoothing.method import VotingRepair
 from suture.repairs.smoothing.paired import paired
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @REPAIRS.add("ablation")
@@ -52,7 +52,7 @@ class RandomisedAblation(VotingRepair):
         """The norm of its certificates; eight pixels are the paper's median for MNIST."""
         return {"norm": "l0", "eps": 8.0}
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         _, height, width = data.shape
         self.kind.check(height * width)
         start = paired(model, data.shape)

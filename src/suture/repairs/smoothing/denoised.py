@@ -19,7 +19,7 @@ from suture.repairs.base import REPAIRS, Context, RepairResult
 from suture.repairs.smoothing.denoiser import DenoisedClassifier, behind, build_denoiser
 from suture.repairs.smoothing.method import VotingRepair, copied
 from suture.repairs.smoothing.noise_training import NoiseTraining
-from suture.types import Batch
+from suture.types import LabelledImages
 
 Objective = Literal["mse", "stability", "mse+stability"]
 
@@ -107,8 +107,8 @@ class DenoisedSmoothing(VotingRepair):
         """The norm of its certificates; their radius is each image's own."""
         return {"norm": "l2", "eps": self.sigma}
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
-        denoiser = self._denoiser(data, context).to(data.images.device)
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
+        denoiser = self._denoiser(data, context).to(data.device)
         both: nn.Module = DenoisedClassifier(denoiser, copy.deepcopy(model)).eval()
         trace: dict[str, Any] = {}
         for stable, epochs in self.stages():
@@ -137,15 +137,15 @@ class DenoisedSmoothing(VotingRepair):
         first = (self.epochs + 1) // 2
         return [(False, first)] + [(True, self.epochs - first)] * (self.epochs > first)
 
-    def _denoiser(self, data: Batch, context: Context) -> nn.Module:
+    def _denoiser(self, data: LabelledImages, context: Context) -> nn.Module:
         if self.denoiser is None:
             seed = context.stream.child("denoiser").key
             return build_denoiser(data.shape[0], self.depth, self.width, seed=seed)
         shape = data.shape if self.denoiser.endswith(".onnx") else None
         found = models.load(self.denoiser, in_shape=shape)
         with torch.no_grad():
-            out = found(data.images[:2])
-        if out.shape != data.images[:2].shape:
+            out = found(data[:2].images)
+        if out.shape != data[:2].images.shape:
             raise ArgumentError(
                 expected=f"a denoiser from images {data.shape} to images of that shape",
                 got=f"one that makes {tuple(out.shape[1:])} of them",

@@ -18,7 +18,7 @@ from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
 from suture.repairs.smoothing.noise_training import NoiseTraining
 from suture.repairs.smoothing.smoothed import smoothed
 from suture.training.config import Augment
-from suture.types import Batch
+from suture.types import LabelledImages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Smoothing(VotingRepair):
         """The norm of its certificates; their radius is each image's own."""
         return {"norm": "l2", "eps": self.sigma}
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         if not self.epochs:
             return self.finished(copied(model), {"epochs": 0})
         trained = self.training()._repair(model, data, context)

@@ -16,7 +16,7 @@ from suture.repairs.adversarial_training.suffix import Suffix, part_of
 from suture.repairs.base import Context
 from suture.repairs.smoothing.smoothed import tallies
 from suture.rng import Stream, bits
-from suture.types import Batch
+from suture.types import LabelledImages
 
 COPIES = 8
 """Noisy copies of each held-out image that the judge classifies."""
@@ -66,7 +66,7 @@ class NoiseTraining(AdversarialTraining):
         """All that learns; its forward reads images as the voters do."""
         return part_of(model, self.layers, self.kind.whole(images))
 
-    def _judge(self, held: Batch, context: Context) -> Judge:
+    def _judge(self, held: LabelledImages, context: Context) -> Judge:
         return NoisyJudge(
             held=held,
             attacked=held[: self.judged],
@@ -100,7 +100,7 @@ class NoisyJudge(Judge):
 
     def _noisy(self, model: nn.Module) -> float:
         """Mean share of an image's copies that are classified right; the same copies always."""
-        rows = self.share.own(torch.arange(len(self.attacked), device=self.attacked.labels.device))
+        rows = self.share.own(torch.arange(len(self.attacked), device=self.attacked.device))
         some = self.attacked[rows]
         keys = bits(
             rows[:, None] + (Stream(self.stream.key).child("copies").key >> 2), torch.arange(COPIES)

@@ -28,7 +28,7 @@ from suture.repairs.weight_patch.points import Point, entries, largest, tail_of
 from suture.repairs.weight_patch.program import LayerPatch, Size, Wish
 from suture.rng import Stream
 from suture.solvers import SOLVERS, SolverStatus
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 _SOFT = 1e3
 """Cost of missing the demand of an input to be repaired, where it may be missed at all."""
@@ -111,7 +111,7 @@ class WeightPatch(Repair):
         }
         require(checks, self, "See the guide on weight patches.")
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         started, batch_size = time.monotonic(), context.batch_size
         chosen, kept = self._choose(data, context.stream)
         wrong = self._wrong(model, chosen, context)
@@ -168,7 +168,7 @@ class WeightPatch(Repair):
                 break
         return repaired, table
 
-    def _choose(self, data: Batch, stream: Stream) -> tuple[Batch, Batch]:
+    def _choose(self, data: LabelledImages, stream: Stream) -> tuple[Batch, Batch]:
         """Images to look at, and others to keep."""
         order = torch.randperm(len(data), generator=stream.child("samples").generator())
         rest = order[self.samples : self.samples + self.keep]

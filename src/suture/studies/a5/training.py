@@ -33,7 +33,7 @@ from suture.repairs.certified_training.method import (
 from suture.rng import Stream
 from suture.studies import shelf
 from suture.studies.networks import here
-from suture.types import Batch
+from suture.types import Batch, LabelledImages
 
 if TYPE_CHECKING:
     from suture.studies.a5.cells import A5Mnist
@@ -107,7 +107,7 @@ class Natural(Repair):
 
     schedule: Schedule
 
-    def _repair(self, model: nn.Module, data: Batch, context: Context) -> RepairResult:
+    def _repair(self, model: nn.Module, data: LabelledImages, context: Context) -> RepairResult:
         trained = copy.deepcopy(model)
         trainee = ClassifierTrainee(trained, data.shape, 0.0)
         work = context.work(self, model, data)

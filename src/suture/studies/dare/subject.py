@@ -136,7 +136,7 @@ def prepared(plan: DarePlan) -> Prepared:
     other = found.validation.batch(half, shuffle_stream=plan.stream.child("other half"))
     looked, count = other, plan.size(study.looked)
     if count < len(other):
-        looked = halves(other, count / len(other), plan.stream.child("looked"))[1]
+        looked = halves(other, count / len(other), plan.stream.child("looked"))[1][:]
     seconds = sum(curve.seconds for curve in result.curves)
     return Prepared(found, result.model, looked, folder, seconds)
 
