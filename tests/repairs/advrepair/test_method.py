@@ -229,3 +229,10 @@ def test_one_patch_for_all_has_to_read_its_input():
     constant = replace(METHODS["one for all"], patch="constant", rounds=1)
     control = repair(trained(), digits().train.batch(200), constant, generator=1)
     assert control.trace["proved"] < 6
+
+
+def test_what_a_constant_proves_stays_a_constant():
+    method = replace(METHODS["property"], start=1.0, quiet=0.0)
+    result = repair(trained(), digits().train.batch(200), method, generator=1)
+    assert result.trace["proved"] == method.samples and result.trace["epochs"] == 0
+    assert not result.model.bank.weights[-1].any() and result.model.bank.biases[-1].any()

@@ -25,7 +25,7 @@ HIDDEN: dict[str, tuple[int, ...]] = {
 }
 """Hidden layers of the paper's two sizes (appendix B); a constant patch is a bias and nothing
 else: the control."""
-_QUIET = 0.01
+QUIET = 0.01
 """Factor on the first weights of the last layer: a new patch is nearly constant."""
 _SPARSE = 0.5
 """Share of pairs of patch and input below which the pairs are run one patch at a time."""
@@ -222,7 +222,13 @@ def network(layers: Layers) -> Network:
 
 
 def initial(
-    count: int, inputs: int, hidden: Sequence[int], classes: int, stream: Stream, shared: int = 0
+    count: int,
+    inputs: int,
+    hidden: Sequence[int],
+    classes: int,
+    stream: Stream,
+    shared: int = 0,
+    quiet: float = QUIET,
 ) -> Layers:
     """First weights: uniform in ``± 1/sqrt(fan-in)`` as ``nn.Linear`` draws them, a last layer
     that is nearly silent, biases 0. Layers that patches share are drawn alike, once.
@@ -233,6 +239,6 @@ def initial(
         draws = torch.rand(*own, out, width, generator=stream.child(depth).generator())
         scale = 1 / math.sqrt(width)
         if depth == len(hidden):
-            scale *= _QUIET if hidden else 0.0
+            scale *= quiet if hidden else 0.0
         layers.append((scale * (2 * draws - 1), torch.zeros(*own, out)))
     return layers

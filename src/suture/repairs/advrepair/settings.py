@@ -8,7 +8,7 @@ from typing import Literal
 from suture.attacks import PGD, Attack
 from suture.bounds import Method
 from suture.errors import require
-from suture.repairs.advrepair.bank import HIDDEN
+from suture.repairs.advrepair.bank import HIDDEN, QUIET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class PatchSettings:
         learning_rate: of the optimiser; the patch's outputs are in units of the gap that it has
             to close (with "gd": in logits; the paper's is 10).
         start: share of the gap that the first bias closes; 0 for the paper's start.
+        quiet: factor on the first weights of the last layer; 0 begins with a constant, and what
+            ``start=1`` proves at once stays one.
         cuts: boxes that a region is cut into before training, where N alone is not proved: smaller
             boxes have smaller gaps. 1, the paper's, leaves regions whole.
         margin: by how much every logit must be beaten in the proof; the paper's 0 allows ties.
@@ -54,6 +56,7 @@ class PatchSettings:
     optimiser: Literal["adam", "gd"] = "adam"
     learning_rate: float = 0.03
     start: float = 0.9
+    quiet: float = QUIET
     cuts: int = 1
     margin: float = 1e-3
     most: int = 10
@@ -72,7 +75,7 @@ class PatchSettings:
             "rounds, epochs, split >= 1": min(self.rounds, self.epochs, self.split) >= 1,
             'optimiser "adam" or "gd"': self.optimiser in ("adam", "gd"),
             "learning_rate > 0": self.learning_rate > 0,
-            "start in [0, 1]": 0 <= self.start <= 1,
+            "start, quiet in [0, 1]": 0 <= self.start <= 1 and 0 <= self.quiet <= 1,
             "cuts >= 1": self.cuts >= 1,
             "margin > 0": self.margin > 0,
             "most, feature_samples >= 1": min(self.most, self.feature_samples) >= 1,

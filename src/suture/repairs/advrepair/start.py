@@ -77,6 +77,7 @@ def begin(
             regions.rows.shape[2],
             context.stream.child("patches"),
             settings.common,
+            settings.quiet,
         ),
         settings.closed
         * closing_bias(gap, regions.rows[_first(owner)], regions.clause)

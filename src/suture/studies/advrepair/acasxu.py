@@ -80,7 +80,7 @@ def _measure(study: AdvRepairAcasXu, a: int, b: int, stream: Stream) -> list[Row
             facts | {"patch": patch} | _row(study, model, given, wrong, how, stream)
             for patch, how in (
                 ("AdvRepair", method),
-                ("AdvRepair, start = 1", replace(method, start=1.0)),
+                ("AdvRepair from a constant", replace(method, start=1.0, quiet=0.0)),
                 ("constant patch", replace(method, patch="constant")),
             )
         ]
