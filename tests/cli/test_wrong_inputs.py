@@ -23,7 +23,7 @@ TABLE: list[tuple[str, tuple[str, ...]]] = [
     ("audit own.py:number --data digits --trust-code", ("an nn.Module", "got int")),
     ("audit digits --data mixed", ("pictures of one size", "--size 32")),
     ("audit digits --data mixed --size big", ("--size", "'big'", "--size 32")),
-    ("audit digits --data digits --size 16", ("only for a folder of pictures", "Leave it out")),
+    ("audit digits --data digits --size 16", ("only for pictures", "Leave it out")),
     ("audit digits --data flat", ("class subfolders", "no subfolders", "subfolder named")),
     ("audit digits --data folder", ("class subfolders", "no subfolders")),
     ("audit digits --data many.npz", ("labels from 0 to 9", "got the label 1")),

@@ -144,11 +144,11 @@ def test_a_collapse_ends_the_warm_up(monkeypatch):
     began: dict[int, dict] = {}
     original = Steps.take
 
-    def spy(self, piece, epoch, *rest, **more):
+    def spy(self, batch, piece, epoch, *rest, **more):
         if epoch not in single:
             began[epoch] = {k: v.clone() for k, v in self.part.model.state_dict().items()}
         single[epoch] = more["single"]
-        return original(self, piece, epoch, *rest, **more)
+        return original(self, batch, piece, epoch, *rest, **more)
 
     monkeypatch.setattr(Steps, "take", spy)
     way = replace(METHOD, epochs=6, warm_up=0.7)
@@ -178,10 +178,10 @@ def test_trained_at_the_widened_radius():
     model.register_forward_pre_hook(
         lambda _, args: far.append(float((args[0] - clean).detach().abs().max()))
     )
-    steps.take(piece, 1, 0, 0.5)
+    steps.take(batch[piece], piece, 1, 0, 0.5)
     assert max(far) == pytest.approx(0.15, abs=1e-6)
     far.clear()
-    steps.take(piece, 1, 0, 0.5, single=True)
+    steps.take(batch[piece], piece, 1, 0, 0.5, single=True)
     assert 0.4 < max(far) <= 0.45 + 1e-6, "noise of twice the radius, and a step of it"
 
 

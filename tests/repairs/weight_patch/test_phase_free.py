@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import nn
@@ -52,6 +52,7 @@ def by_enumeration(tail: Tail, entry: np.ndarray, point: Point) -> float:
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000))
+@example(220)
 def test_the_smallest_in_any_phases_is_that_of_enumeration(seed: int):
     tail, random = small(seed)
     entry = random.normal(size=4)

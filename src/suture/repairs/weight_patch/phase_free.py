@@ -65,7 +65,10 @@ def smallest_patch(tail: Tail, layer: int, points: Sequence[Point], wish: Wish) 
     if first.status.found and not best.status.found:
         best = _kept(first, best, reaches[0])
     seconds = time.perf_counter() - started
-    return dataclasses.replace(best, seconds=seconds, programs=programs)
+    # What a patch attains bounds the smallest one; a solver's bound may lie a tolerance above.
+    attained = best.status.found and wish.size == "linf"
+    bound = min(best.bound, best.largest) if attained else best.bound
+    return dataclasses.replace(best, bound=bound, seconds=seconds, programs=programs)
 
 
 def _kept(first: LayerPatch, failed: LayerPatch, size: float) -> LayerPatch:

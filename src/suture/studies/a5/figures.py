@@ -36,7 +36,8 @@ def drawings(rows: list[Row]) -> list[Drawing]:
         made += [images(shown), over_radius([r for r in own if r["eps_d"] in (None, widest)])]
         if len({r["eps_d"] for r in moved}) > 1:
             made.append(over_defence(own))
-        made.append(curves([r for r in own if r["eps_d"] in (None, widest) and r["curves"]]))
+        learnt = [r for r in own if r["eps_d"] in (None, widest) and r["curves"]]
+        made += [curves(learnt)] if learnt else []
     return made
 
 
