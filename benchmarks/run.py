@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE))
 import harness  # noqa: E402
 from suture.storage import write_json  # noqa: E402
 
-NOT_BENCHMARKS = {"run", "harness", "trial", "a5_full"}
+NOT_BENCHMARKS = {"run", "harness", "trial", "a5_full", "a5_before"}
 
 
 def names() -> list[str]:
