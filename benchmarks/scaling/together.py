@@ -7,6 +7,7 @@ certification the command's own clock, the start of its workers included.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -108,3 +109,17 @@ class _Work:
             text=True,
         )
         return out, json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """The rows alone: ``python benchmarks/scaling/together.py --images 2048``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=Sizes.images)
+    parser.add_argument("--certified", type=int, default=Sizes.certified)
+    given = parser.parse_args()
+    for row in rows(Sizes(images=given.images, certified=given.certified)):
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
