@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from suture.engine import sharing
 from suture.engine.outcomes import Outcome
-from suture.engine.share import Body, Crew, Heard, alone
+from suture.engine.share import Body, Crew, Heard, Keep, alone
 from suture.engine.sharing import Handle
 from suture.engine.together import launch
 from suture.errors import EngineError, require
@@ -156,7 +156,7 @@ class Engine(ABC):
         device: str = "cpu",
         point: Any = None,
         tell: Heard,
-        keep: Callable[[Any], None],
+        keep: Keep,
     ) -> Any:
         """``body(share)`` in processes that train together; the first one's plain result.
 
@@ -173,6 +173,12 @@ class Engine(ABC):
         """
         if crew.processes == 1:
             return alone(body, crew, point, tell, keep)
+        return self._several(body, crew, device=device, point=point, tell=tell, keep=keep)
+
+    def _several(
+        self, body: Body, crew: Crew, *, device: str, point: Any, tell: Heard, keep: Keep
+    ) -> Any:
+        """``together`` in more than one process: of this machine, unless an engine has others."""
         return launch(body, crew, device=device, point=point, tell=tell, keep=keep)
 
     @abstractmethod

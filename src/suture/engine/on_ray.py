@@ -21,7 +21,7 @@ from suture.engine.outcomes import Failure, Outcome, lost_worker, out_of_memory,
 from suture.engine.packing import pack, unpack
 from suture.engine.ray_crew import RayCrew
 from suture.engine.remote import answer, parts_of
-from suture.engine.share import Body, Crew, Heard, alone
+from suture.engine.share import Body, Crew, Heard, Keep
 from suture.engine.threads import available_cores
 from suture.errors import DependencyError, EngineError
 
@@ -175,18 +175,9 @@ class Ray(Engine):
         # A limit is counted from the submission: nothing may queue then.
         return self.workers if self._wanted or self.seconds else 2 * self.workers
 
-    def together(
-        self,
-        body: Body,
-        crew: Crew,
-        *,
-        device: str = "cpu",
-        point: Any = None,
-        tell: Heard,
-        keep: Callable[[Any], None],
+    def _several(
+        self, body: Body, crew: Crew, *, device: str, point: Any, tell: Heard, keep: Keep
     ) -> Any:
-        if crew.processes == 1:
-            return alone(body, crew, point, tell, keep)
         self._connect()
         return RayCrew(_ray(), crew, self._threads, device, self.retries, tell, keep, point).run(
             body

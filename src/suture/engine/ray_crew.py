@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,7 @@ from suture.engine.calling import call
 from suture.engine.outcomes import Outcome
 from suture.engine.packing import pack, unpack, unpack_apart
 from suture.engine.remote import parts_of
-from suture.engine.share import Body, Crew, Heard, Share
+from suture.engine.share import Body, Crew, Heard, Keep, Share
 from suture.engine.threads import set_threads
 from suture.engine.worker import packed
 from suture.errors import EngineError, SutureError
@@ -116,7 +115,7 @@ class RayCrew:
     device: str
     retries: int
     tell: Heard
-    keep: Callable[[Any], None]
+    keep: Keep
     point: Any = None
     losses: int = 0
     _members: list[Any] = field(default_factory=list)

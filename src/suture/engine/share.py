@@ -163,9 +163,10 @@ class Share:
 Body = Callable[[Share], Any]
 """What every process does; the first one's plain result counts."""
 Heard = Callable[..., None]
+Keep = Callable[[Any], None]
 
 
-def alone(body: Body, crew: Crew, point: Any, tell: Heard, keep: Callable[[Any], None]) -> Any:
+def alone(body: Body, crew: Crew, point: Any, tell: Heard, keep: Keep) -> Any:
     """The body in this process."""
 
     def post(kind: str, value: Any) -> None:

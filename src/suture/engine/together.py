@@ -6,7 +6,6 @@ import importlib
 import os
 import threading
 import warnings
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from suture.engine.packing import pack, unpack
-from suture.engine.share import Body, Crew, Heard, Share
+from suture.engine.share import Body, Crew, Heard, Keep, Share
 from suture.engine.threads import available_cores
 from suture.errors import DependencyError, EngineError, SutureError
 
@@ -27,7 +26,7 @@ def launch(
     device: torch.device | str = "cpu",
     point: Any = None,
     tell: Heard,
-    keep: Callable[[Any], None],
+    keep: Keep,
 ) -> Any:
     """Run ``body(share)`` in all processes of the crew: the first one's result.
 
@@ -87,7 +86,7 @@ def _post(told: Any, kind: str, value: Any) -> None:
     told.put(pack((kind, value)))
 
 
-def _listen(told: Any, tell: Heard, keep: Callable[[Any], None], errors: list[Exception]) -> None:
+def _listen(told: Any, tell: Heard, keep: Keep, errors: list[Exception]) -> None:
     """Pass on what the first process reports, until ``None``."""
     while True:
         try:

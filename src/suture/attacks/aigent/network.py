@@ -8,6 +8,7 @@ smooth activation is replaced by its tangent there, and max pooling by the entry
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ class LayeredNetwork:
         if self._dense is not None:
             self.forwards += len(images)
             return outputs(self._dense, images)
-        room = max(1, _PIECE // images[0].size)
+        room = max(1, _PIECE // math.prod(images.shape[1:]))
         with torch.no_grad():
             parts = [self._forward(part) for part in torch.from_numpy(images).split(room)]
         return torch.cat(parts).numpy()
