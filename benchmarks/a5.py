@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import harness
 from suture import models
 from suture.repairs.a5 import Defence, build_robustifier, defended
-from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.method import ClassifierTrainee
+from suture.repairs.certified_training.trainee import Sample
 from suture.rng import Stream
 
 SHAPE, EPS = (1, 28, 28), 0.3
