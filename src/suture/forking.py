@@ -1,0 +1,57 @@
+"""Where worker processes come from: forks of a small server that has imported what they need.
+
+Importing torch takes seconds of processor time. A worker that is spawned pays them before its first
+item; here a server process pays them once, while the session still opens its model and data, and a
+worker is a fork of it. The server computes nothing and has no threads of its own (torch's and
+Numba's teams start with the first parallel work), so that its forks inherit none: a fork of the
+session itself could deadlock. This module imports no torch, to be called before that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+WORKER = "suture.engine.worker"
+"""What every worker runs."""
+
+
+def prepare(modules: Sequence[str] = ()) -> None:
+    """Start the server, if there is none, and let it import these modules in the background.
+
+    Nothing happens where workers are spawned: on systems other than Linux.
+    """
+    if sys.platform == "linux":
+        forkserver.set_forkserver_preload([WORKER, *modules])
+        with _own_path():
+            forkserver.ensure_running()
+
+
+def context() -> BaseContext:
+    """What starts workers: forks of the server, or ``spawn`` where there can be none."""
+    if sys.platform != "linux":
+        return get_context("spawn")
+    try:
+        prepare()
+    except ChildProcessError:  # this process is a fork itself: the server is its parent's
+        return get_context("spawn")
+    return get_context("forkserver")
+
+
+@contextmanager
+def _own_path() -> Iterator[None]:
+    """Let a new interpreter find modules where this one does; not all versions pass that on."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
