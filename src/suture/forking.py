@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 WORKER = "suture.engine.worker"
 """What every worker runs."""
@@ -41,6 +43,42 @@ def context() -> BaseContext:
     except ChildProcessError:  # this process is a fork itself: the server is its parent's
         return get_context("spawn")
     return get_context("forkserver")
+
+
+def bare_context() -> BaseContext | None:
+    """Starts processes that never see the session's script, or ``None`` where there is no server.
+
+    They run suture's own code alone, so a script needs no guard (``if __name__ == "__main__"``).
+    """
+    return BareContext() if context().get_start_method() == "forkserver" else None
+
+
+if sys.platform == "linux":
+    from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+    class BareProcess(ForkServerProcess):
+        """Starts without the session's script."""
+
+        @staticmethod
+        def _Popen(process_obj: Any) -> Any:
+            with _without_script():
+                return ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
+
+    class BareContext(ForkServerContext):
+        """Of such processes."""
+
+        Process = BareProcess  # type: ignore[assignment]
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """What is started meanwhile is not told where the session's script lies."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager
