@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import ModuleType
@@ -68,6 +69,21 @@ if sys.platform == "linux":
         """Of such processes."""
 
         Process = BareProcess  # type: ignore[assignment]
+
+
+def end_with_session(*_: Any) -> None:
+    """In a worker: end it, whatever it does, when the session that asked for it is gone.
+
+    The server lives as long as one of its forks, so that to look for a new parent is no help.
+    """
+    threading.Thread(target=_watch_session, daemon=True).start()
+
+
+def _watch_session() -> None:
+    session = parent_process()
+    if session is not None:
+        session.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,36 @@ def test_a_script_needs_no_guard(folder: Path, tmp_path: Path) -> None:
         [sys.executable, script, folder], env=env, check=True, capture_output=True, text=True
     )
     assert done.stdout == "24\n", "once, and not once for each process"
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from suture import data
+from suture.data import stores
+
+stores.CACHE_BYTES = 0
+batches = data.load(sys.argv[1], validation=0).train.batches(5)
+next(batches)
+mine = f"PPid:\\t{os.getpid()}"
+statuses = [p for p in Path("/proc").glob("[0-9]*/status") if mine in p.read_text()]
+servers = [p.parent.name for p in statuses if "forkserver" in (p.parent / "cmdline").read_text()]
+print(servers[0], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_who_decodes_ends_with_a_session_that_is_killed(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    env = os.environ | {WORKERS: "1"}
+    # Its output ends when the last process that has it ends.
+    done = subprocess.run(
+        [sys.executable, script, folder], env=env, stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    server = int(done.stdout)
+    end = time.monotonic() + 30
+    while Path(f"/proc/{server}").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{server}").exists()

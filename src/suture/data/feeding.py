@@ -46,6 +46,7 @@ def fed(store: Images, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         prefetch_factor=_AHEAD,
         multiprocessing_context=_context(store),
         collate_fn=_as_it_is,
+        worker_init_fn=forking.end_with_session,
         generator=torch.Generator(),  # else it draws a seed from everybody's
     )
     for stored in loader:
