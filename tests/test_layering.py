@@ -16,6 +16,7 @@ ORDER = [
     "registry",
     "settings",
     "memory",
+    "forking",
     "rng_kernels",
     "rng",
     "types",

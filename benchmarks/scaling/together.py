@@ -33,7 +33,7 @@ class Sizes:
     images: int = 4_096
     epochs: int = 3
     arch: str = "conv_cifar"
-    certified: int = 256
+    certified: int = 2_048
     reader: str = "a5_small"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +151,79 @@ def test_statistics_are_those_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> N
     found = dataset.channel_statistics(digits().train)
     assert found[0] == pytest.approx(expected[0], abs=1e-12)
     assert found[1] == pytest.approx(expected[1], abs=1e-12)
+
+
+class Weighing(stores.Memory):
+    """Gives how much memory of its own the process has that is asked, in megabytes."""
+
+    slow = True
+    portable = True
+
+    def take(self, rows: Tensor) -> Tensor:
+        told = Path("/proc/self/smaps_rollup").read_text().split("Anonymous:")[1]
+        return torch.tensor([int(told.split()[0]) // 1024])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_who_decodes_holds_nothing_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "1")
+    store, pieces = Weighing(torch.zeros(4, 1, 2, 2)), list(torch.arange(4).split(2))
+    held = torch.ones(400 * 2**18)  # 400 MB that were written
+    with_it = max(int(told) for told in fed(store, pieces))
+    monkeypatch.setattr(Weighing, "portable", False)
+    forked = max(int(told) for told in fed(store, pieces))
+    assert held.numel() and with_it < forked - 300
+
+
+SCRIPT = """
+import sys
+from suture import data
+from suture.data import stores
+
+stores.CACHE_BYTES = 0
+split = data.load(sys.argv[1], validation=0).train
+print(sum(len(batch) for batch in split.batches(5)))
+"""
+
+
+def test_a_script_needs_no_guard(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    env = os.environ | {WORKERS: "2"}
+    done = subprocess.run(
+        [sys.executable, script, folder], env=env, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "24\n", "once, and not once for each process"
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from suture import data
+from suture.data import stores
+
+stores.CACHE_BYTES = 0
+batches = data.load(sys.argv[1], validation=0).train.batches(5)
+next(batches)
+mine = f"PPid:\\t{os.getpid()}"
+statuses = [p for p in Path("/proc").glob("[0-9]*/status") if mine in p.read_text()]
+servers = [p.parent.name for p in statuses if "forkserver" in (p.parent / "cmdline").read_text()]
+print(servers[0], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are spawned")
+def test_who_decodes_ends_with_a_session_that_is_killed(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    env = os.environ | {WORKERS: "1"}
+    # Its output ends when the last process that has it ends.
+    done = subprocess.run(
+        [sys.executable, script, folder], env=env, stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    server = int(done.stdout)
+    end = time.monotonic() + 30
+    while Path(f"/proc/{server}").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{server}").exists()

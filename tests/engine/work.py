@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,15 @@ def fail_at_three(item: int) -> int:
 
 def own_pid(_: int) -> int:
     return os.getpid()
+
+
+def about_this_process(_: int) -> dict[str, object]:
+    """Its parent, its threads of torch, and whether the attacks were there before it began."""
+    return {
+        "parent": os.getppid(),
+        "threads": torch.get_num_threads(),
+        "attacks": "suture.attacks" in sys.modules,
+    }
 
 
 def threads_in_use(_: int) -> int:

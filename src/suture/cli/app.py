@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
-from suture import __version__
+from suture import __version__, forking
 from suture.cli import stopping
 from suture.cli.commands import Commands
 from suture.cli.usage import is_help, is_usage, told
 from suture.errors import SutureError
 
 _INTERRUPTED = 130
+_PROCESSES = (("--engine", "processes"), ("--engine=processes",))
+_WORK = ("suture.certify", "suture.evaluate", "suture.repairs")
+"""What items of most commands run."""
 
 app = typer.Typer(
     name="suture",
@@ -44,6 +47,7 @@ def top(
 def main() -> None:
     """Run a command; 2 for an error the user can mend, 1 for a defect of suture, 130 for Ctrl-C."""
     stopping.working_on(None)
+    _prepare(sys.argv[1:])
     try:
         status = app(standalone_mode=False)
         if status == _INTERRUPTED:  # typer turns Ctrl-C into it
@@ -72,6 +76,13 @@ def main() -> None:
             "This is a defect of suture: please report it, with what SUTURE_DEBUG=1 prints."
         )
         sys.exit(1)
+
+
+def _prepare(arguments: list[str]) -> None:
+    """Let workers' modules be imported while this process imports its own."""
+    given = " ".join(arguments)
+    if any(" ".join(words) in given for words in _PROCESSES):
+        forking.prepare(_WORK)
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from suture import forking
 from suture.data.stores import Images
 from suture.engine.threads import available_cores
 from suture.errors import SutureError
@@ -42,7 +44,9 @@ def fed(store: Images, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         batch_sampler=_PieceOrder(pieces),  # type: ignore[arg-type]
         num_workers=workers,
         prefetch_factor=_AHEAD,
+        multiprocessing_context=_context(store),
         collate_fn=_as_it_is,
+        worker_init_fn=forking.end_with_session,
         generator=torch.Generator(),  # else it draws a seed from everybody's
     )
     for stored in loader:
@@ -58,6 +62,15 @@ def _workers(store: Images, pieces: int) -> int:
     told = os.environ.get(WORKERS, "")
     wanted = int(told) if told.isdecimal() else max(1, available_cores() // 2)
     return min(wanted, pieces, _MOST_WORKERS)
+
+
+def _context(store: Images) -> BaseContext | None:
+    """What starts the processes; ``None`` for forks of this one, as data of others may need.
+
+    A fork holds all memory that this process had: where pages change later, the old ones stay with
+    the fork. A model's activations change all the time, so that would count them twice.
+    """
+    return forking.bare_context() if getattr(store, "portable", False) else None
 
 
 class _PieceOrder:

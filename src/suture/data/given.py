@@ -25,9 +25,9 @@ Data = Any
 """``(images, labels)``, a data loader, a torch or Hugging Face data set, a mapping of these, a
 ``Batch``, a ``Dataset``, or the name or path of one."""
 
-_IMAGES = ("image", "img", "images", "pixel_values", "x")
-_LABELS = ("label", "labels", "fine_label", "target", "y")
-_PARTS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
+IMAGE_NAMES = ("image", "img", "images", "pixel_values", "x")
+LABEL_NAMES = ("label", "labels", "fine_label", "target", "y")
+PART_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
 _FORMS = "images with labels: (images, labels), a data loader, a torch or Hugging Face data set"
 
 
@@ -90,7 +90,7 @@ def batch_of(data: Data, *, split: str = "test") -> Batch:
 
 
 def _parted(data: Mapping[str, Any]) -> dict[str, Any]:
-    found = {_PARTS[name]: held for name, held in data.items() if name in _PARTS}
+    found = {PART_NAMES[name]: held for name, held in data.items() if name in PART_NAMES}
     if found:
         return found
     keys = _keys(data)
@@ -156,7 +156,7 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 
 def _keys(item: Mapping[str, Any]) -> tuple[str, str] | None:
-    found = [next((n for n in names if n in item), None) for names in (_IMAGES, _LABELS)]
+    found = [next((n for n in names if n in item), None) for names in (IMAGE_NAMES, LABEL_NAMES)]
     return None if None in found else (found[0], found[1])  # type: ignore[return-value]
 
 

@@ -50,20 +50,23 @@ class PictureKind:
 class FolderImages(Decoded):
     """Pictures in files, decoded one by one."""
 
+    portable = True
+
     def __init__(self, files: Sequence[Path], kind: PictureKind) -> None:
         super().__init__((len(files), 1 if kind.grey else 3, *kind.size))
-        self._files, self._kind = files, kind
+        self._files, self._kind = list(map(str, files)), kind  # a path takes seven times as much
 
     def known(self, rows: Tensor) -> str:
         """SHA-256 of the files' bytes, and of how they are decoded."""
         found = hashlib.sha256(repr((self._kind, *self._shape[1:], len(rows))).encode())
         for row in rows.tolist():
-            with reading(self._files[row], "a picture"):
-                found.update(hashlib.sha256(self._files[row].read_bytes()).digest())
+            path = Path(self._files[row])
+            with reading(path, "a picture"):
+                found.update(hashlib.sha256(path.read_bytes()).digest())
         return f"files {found.hexdigest()}"
 
     def _decode(self, row: int) -> np.ndarray:
-        path = self._files[row]
+        path = Path(self._files[row])
         with reading(path, "a picture"):
             return pixels_of(path, self._kind)
 

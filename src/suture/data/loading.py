@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from suture.data.arrow import is_arrow, read_arrow
 from suture.data.dataset import Dataset
 from suture.data.given import Data, content_of, is_given
 from suture.data.idx import is_idx_folder, read_idx_folder
@@ -30,8 +31,10 @@ def load(
 
     Args:
         name_or_path: a name out of ``catalogue()``; or an ``.npz`` file, a ``.tar`` file or a
-            folder of them (WebDataset), a folder of IDX files, ``tiny-imagenet-200``, or another
-            folder of pictures. A name wins over a path; write ``./mnist`` for a folder ``mnist``.
+            folder of them (WebDataset), a ``.parquet`` file, a folder of them, or what
+            ``save_to_disk`` of a Hugging Face data set wrote, a folder of IDX files,
+            ``tiny-imagenet-200``, or another folder of pictures. A name wins over a path; write
+            ``./mnist`` for a folder ``mnist``.
             Or ``(images, labels)``, a data loader, a torch or Hugging Face data set (or a mapping
             of these: train, validation, test).
         seed: chooses the validation images; the test images never depend on it.
@@ -66,7 +69,9 @@ def _find(
         return content_of(name_or_path)
     path = Path(name_or_path).expanduser()
     named = isinstance(name_or_path, str) and name_or_path in KNOWN
-    if size is not None and (named or not (is_shards(path) or _is_pictures(path))):
+    if size is not None and (
+        named or not (is_shards(path) or is_arrow(path) or _is_pictures(path))
+    ):
         raise _no_size(size, str(name_or_path))
     return find(str(name_or_path), download=download) if named else _from_path(path, size)
 
@@ -77,7 +82,7 @@ def _is_pictures(path: Path) -> bool:
 
 def _no_size(size: object, where: str) -> ArgumentError:
     return ArgumentError(
-        expected="size only for pictures: a folder of them, or shards",
+        expected="size only for pictures: a folder of them, shards, or Parquet and Arrow files",
         got=f"size={size!r} for {where}",
         remedy="Leave it out.",
     )
@@ -86,6 +91,8 @@ def _no_size(size: object, where: str) -> ArgumentError:
 def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
     if path.exists() and is_shards(path):
         return read_shards(path, size)
+    if path.exists() and is_arrow(path):
+        return read_arrow(path, size)
     if path.is_dir():
         if is_idx_folder(path):
             return read_idx_folder(path)
@@ -95,7 +102,7 @@ def _from_path(path: Path, size: int | tuple[int, int] | None) -> SourceContent:
         if path.suffix == ".npz":
             return read_npz(path)
         raise DataError(
-            expected="an .npz or .tar file, a folder of IDX files, or a folder of pictures",
+            expected="an .npz, .tar or .parquet file, a folder of IDX files or of pictures",
             got=f"the file {path}",
             remedy="Give the folder that holds it, or save the arrays with numpy.savez.",
         )

@@ -53,6 +53,8 @@ class _Place:
 class ShardImages(Decoded):
     """Pictures in tar files, decoded one by one."""
 
+    portable = True
+
     def __init__(self, places: list[_Place], kind: PictureKind) -> None:
         super().__init__((len(places), 1 if kind.grey else 3, *kind.size))
         self._places, self._kind = places, kind

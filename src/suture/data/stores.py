@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -140,7 +140,13 @@ class Deferred(_Quick, ABC):
 
 
 class Decoded(ABC):
-    """Images that are decoded one by one, only where asked for, and remembered as uint8."""
+    """Images that are decoded one by one, only where asked for, and remembered as uint8.
+
+    Attributes:
+        portable: can be sent to a process that knows nothing of this one, at little cost.
+    """
+
+    portable: ClassVar[bool] = False
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, reduction
 from typing import Any
 
+from suture import forking
 from suture.engine.base import Calls, Engine, Result, require_idle
 from suture.engine.calling import final, readable
 from suture.engine.outcomes import Failure, Outcome, lost_worker, out_of_time
@@ -56,9 +56,10 @@ class _Worker:
 class Processes(Engine):
     """Runs items in a pool of processes, one per available core unless told otherwise.
 
-    Workers are spawned, not forked: a fork of a process that has started threads (torch has) can
-    deadlock. They live until ``close``, so that start-up is paid once. One that dies costs its own
-    item an attempt, and is replaced.
+    Workers are no forks of this process: a fork of one that has started threads (torch has) can
+    deadlock. On Linux they are forks of a server without threads that has imported what they need
+    (``suture.forking``), elsewhere they are spawned. They live until ``close``. One that dies costs
+    its own item an attempt, and is replaced.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Processes(Engine):
         self._pool: list[_Worker] = []
         self._segments: dict[str, Segment] = {}
         self._failed_starts = 0
+        self._context = forking.context()
 
     def run(self, fn: Callable[..., Result], calls: Calls) -> Generator[Outcome[Result]]:
         require_idle(any(worker.job for worker in self._pool))
@@ -173,9 +175,8 @@ class Processes(Engine):
             )
 
     def _started(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
+        ours, theirs = self._context.Pipe()
+        process: Any = self._context.Process(  # type: ignore[attr-defined]
             target=serve, args=(theirs, self._threads, self.seconds), daemon=True
         )
         process.start()

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from suture import memory
 from suture.engine.calling import call
 from suture.engine.outcomes import Outcome
 from suture.engine.packing import pack, unpack, unpack_apart
@@ -69,6 +70,7 @@ class Member:
     ) -> Any:
         import torch
 
+        memory.keep()
         place = torch.device(device)
         if place.type == "cuda":
             torch.cuda.set_device(place)

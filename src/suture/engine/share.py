@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from suture import memory
 from suture.errors import require
 
 MINUTES = 5.0
@@ -172,4 +173,5 @@ def alone(body: Body, crew: Crew, point: Any, tell: Heard, keep: Keep) -> Any:
     def post(kind: str, value: Any) -> None:
         tell(*value) if kind == "tell" else keep(value)
 
+    memory.keep()
     return body(Share(point=point, minutes=crew.minutes, post=post))

@@ -27,8 +27,8 @@ def set_threads(count: int) -> None:
 
     global _aside
     _aside = 1
-    torch.set_num_threads(count)
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(count)  # last: Numba's team, when it starts, may resize torch's
 
 
 SMALL = 20_000_000

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from suture import memory
 from suture.engine.packing import pack, unpack
 from suture.engine.share import Body, Crew, Heard, Keep, Share
 from suture.engine.threads import available_cores
@@ -75,6 +76,7 @@ def _process(fabric: Any, body: Body, minutes: float, start: bytes, told: Any, p
     warnings.filterwarnings("ignore", "Grad strides do not match")
     rank, world = fabric.global_rank, fabric.world_size
     torch.set_num_threads(max(1, available_cores() // world))
+    memory.keep()  # a fresh process would fetch a step's activations from the system every time
     share = Share(rank, world, fabric.device, unpack(start), minutes, partial(_post, told))
     result = body(share)
     if rank == 0:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 from functools import partial
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
 
+from suture import forking
 from suture.engine import sharing
 from suture.engine.calling import call
 from suture.engine.outcomes import Failure, Outcome
@@ -22,7 +20,7 @@ from suture.errors import EngineError, SutureError
 def serve(pipe: Connection, threads: int, seconds: float | None) -> None:
     """The life of a worker; it ends with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch_parent, daemon=True).start()
+    forking.end_with_session()
     set_threads(threads)
     pipe.send_bytes(b"ready")
     while True:
@@ -85,11 +83,3 @@ def _unsendable(outcome: Outcome[Any], error: Exception) -> Outcome[Any]:
         told = RuntimeError(f"{type(outcome.failure.error).__name__}: {outcome.failure.error}")
     failure = Failure(told, outcome.attempts, outcome.seconds)
     return Outcome(outcome.index, None, failure, outcome.attempts, outcome.seconds)
-
-
-def _watch_parent() -> None:
-    """A worker in the middle of an item must not outlive a session that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
