@@ -16,9 +16,9 @@ from suture.attacks.aigent import SearchOutcome
 from suture.attacks.aigent import imitate as imitating
 from suture.attacks.aigent.bounding import middle_rows
 from suture.attacks.aigent.network import LayeredNetwork
-from suture.attacks.aigent.program import InputProgram, PixelMoves, smallest_change
+from suture.attacks.aigent.program import InputProgram, PixelMoves, SmallestChange
 from suture.attacks.aigent.region import property_rows, step
-from suture.attacks.aigent.tail import read_tail
+from suture.attacks.aigent.tail import read_chain, read_tail
 from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import fewer, smaller
 from suture.errors import ArgumentError, ModelError
@@ -180,9 +180,11 @@ def test_the_smallest_largest_change_has_a_closed_form():
     clean = np.full((1, 1, 2), 0.5)
     gradients = np.array([[[[3.0, -1.0]]]])
     moves = PixelMoves.of(clean, gradients[0], 1.0, True)
-    parts = [(gradients, np.zeros(1), np.array([0.8]))]
-    image = smallest_change(moves, clean, np.ones((1, 1, 2), bool), parts, "highs", None)
-    assert image == pytest.approx(np.array([[[0.7, 0.3]]]))
+    program = SmallestChange(moves, clean, np.ones((1, 1, 2), bool), "highs")
+    program.add(gradients, np.zeros(1), np.array([0.8]))
+    assert program.solved(None) == pytest.approx(np.array([[[0.7, 0.3]]]))
+    program.add(np.array([[[[0.0, 1.0]]]]), np.zeros(1), np.array([-0.1]))
+    assert program.solved(None) == pytest.approx(np.array([[[0.5 + 0.7 / 3, 0.4]]]))
 
 
 def test_rows_are_derivatives_in_the_phases_of_the_point():
@@ -201,9 +203,42 @@ def test_rows_are_derivatives_in_the_phases_of_the_point():
         for place in ((0, 1, 1), (1, 2, 3)):
             moved = point.copy()
             moved[place] += step_
-            after = getattr(network.look(moved), name).numpy()
+            after = here.values(getattr(network.at(moved), name))
             slope = (after - here.values(of))[:3] / step_
             assert rows[(slice(None), *place)] == pytest.approx(slope, abs=1e-4)
+
+
+def test_a_chain_is_followed_as_hooks_see_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 6), nn.ReLU(),
+        nn.Linear(6, 3),
+    )  # fmt: skip
+    network, image = LayeredNetwork(model), np.random.default_rng(0).uniform(size=(2, 5, 5))
+    assert network._chain is not None
+    fast = network.at(image)
+    network._chain = None
+    slow = network.at(image)
+    for name in ("logits", "units", "first", "entry"):
+        ours, theirs = getattr(fast, name), getattr(slow, name)
+        assert torch.equal(ours, theirs), name
+        if name != "entry":
+            weights = np.random.default_rng(1).normal(size=(2, len(ours)))
+            assert np.array_equal(fast.rows(ours, weights), slow.rows(theirs, weights)), name
+    assert network.rough(image[None])[0] == pytest.approx(slow.values(slow.logits), abs=1e-5)
+
+
+def test_a_model_that_is_no_plain_chain_is_watched():
+    class Doubled(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(images)
+
+    hooked = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert read_chain(hooked) is not None
+    hooked[1].register_forward_hook(lambda *_: None)
+    hidden = nn.Sequential(nn.Flatten(), nn.TransformerEncoderLayer(4, 1, 4, activation=nn.ReLU()))
+    for model in (hooked, hidden, Doubled(nn.ReLU()), nn.ReLU()):
+        assert read_chain(model) is None
 
 
 def test_the_tail_is_read_to_the_first_layer_that_is_not_linear():

@@ -95,7 +95,7 @@ class AIGENT(Attack):
     repairs: int = 8
     polish: int = 4
     candidates: int = 48
-    enough: int = 8
+    enough: int = 6
     bounds: float = 0.0
     salient: int = 0
     solver: str = "highs"

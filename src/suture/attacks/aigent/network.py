@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.attacks.aigent.dense import DenseLinearised, is_dense, outputs
-from suture.attacks.aigent.tail import read_tail
+from suture.attacks.aigent.tail import PHASED, read_chain, read_tail
 from suture.errors import ModelError
 
 
@@ -39,11 +39,13 @@ class LayeredNetwork:
         for parameter in copied.parameters():
             parameter.requires_grad_(False)
         self._model, self._noise = copied, noise
+        self._chain = read_chain(copied) if noise is None else None
         self.tail = read_tail(copied) if noise is None else None
         self._dense = self.tail if is_dense(copied, self.tail) else None
         self.forwards = 0
         self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
+        self._single: nn.Module | None = None
 
     def leaking(self) -> LayeredNetwork:
         """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
@@ -68,11 +70,17 @@ class LayeredNetwork:
             parts = [self._forward(part) for part in torch.from_numpy(images).split(room)]
         return torch.cat(parts).numpy()
 
-    def look(self, image: np.ndarray) -> Reading:
-        """The values at one image ``(c, h, w)``, without derivatives."""
-        if self._dense is not None:
-            return self.at(image)
-        return self._watched(torch.from_numpy(image)[None])
+    def rough(self, images: np.ndarray) -> np.ndarray:
+        """``logits`` by a copy in float32 (of a randomised model: the same), as float64."""
+        if self._dense is not None or self._noise is not None:
+            return self.logits(images.astype(np.float32).astype(np.float64))
+        if self._single is None:
+            self._single = copy.deepcopy(self._model).float()
+        room = max(1, _PIECE // math.prod(images.shape[1:]))
+        with torch.no_grad():
+            parts = torch.from_numpy(images.astype(np.float32)).split(room)
+            self.forwards += len(images)
+            return torch.cat([self._single(part) for part in parts]).double().numpy()
 
     def at(self, image: np.ndarray) -> Reading:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
@@ -82,10 +90,27 @@ class LayeredNetwork:
         return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
 
     def _watched(self, point: Tensor) -> Linearised:
+        if self._chain is not None:
+            return self._followed(self._chain, point)
         watch = _LayerWatch(self._model, self.tail.first if self.tail else None)
         with torch.set_grad_enabled(point.requires_grad), watch:
             logits = self._forward(point)
         return Linearised(point, logits[0], watch.units(), watch.entry, watch.value)
+
+    def _followed(self, chain: list[nn.Module], point: Tensor) -> Linearised:
+        """``_watched`` of a chain, module by module: hooks cost as much as small layers."""
+        self.forwards += 1
+        seen, entry, first, value = list[Tensor](), None, None, point
+        start = None if self.tail is None else self.tail.first
+        for module in chain:
+            if isinstance(module, PHASED):
+                seen.append(value[0].flatten())
+                value = value.clone() if getattr(module, "inplace", False) else value
+            before, value = value, module.forward(value)
+            if module is start:
+                entry, first = before[0], value[0]
+        units = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.float64)
+        return Linearised(point, value[0], units, entry, first)
 
     def _forward(self, images: Tensor) -> Tensor:
         self.forwards += len(images)
@@ -180,8 +205,6 @@ _PIECE = 4_000_000
 
 Reading = Linearised | DenseLinearised
 
-_PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
-
 
 class _LayerWatch:
     """Notes what enters every ReLU, and what enters and leaves one linear layer."""
@@ -198,7 +221,7 @@ class _LayerWatch:
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
     def __enter__(self) -> _LayerWatch:
-        phased = [m for m in self._model.modules() if isinstance(m, _PHASED)]
+        phased = [m for m in self._model.modules() if isinstance(m, PHASED)]
         self._hooks = [m.register_forward_pre_hook(self._unit) for m in phased]
         if self._first is not None:
             self._hooks.append(self._first.register_forward_hook(self._layer))

@@ -6,6 +6,7 @@ import numpy as np
 
 from suture.attacks.aigent.region import property_rows
 from suture.attacks.aigent.task import TargetSearch
+from suture.solvers.ordering import largest
 
 
 def one_by_one(task: TargetSearch, most: float) -> np.ndarray | None:
@@ -15,19 +16,26 @@ def one_by_one(task: TargetSearch, most: float) -> np.ndarray | None:
     ``candidates`` best columns are moved in turn, and the network itself says which helps most.
     ``None`` if the network still agrees with the label in the end.
     """
-    image, margin = task.clean, float(task.margins(task.clean[None])[0])
+    image, margin = task.clean, task.margin(task.clean)
     while task.count(image) < most and not task.late:
-        gradients, _ = property_rows(task, task.network.at(image))
-        tries = _tries(task, image, gradients[0])
-        margins = task.margins(tries)
+        tries = _tries(task, image, _slope(task, image))
         task.programs += 1
-        best = int(margins.argmax())
-        if margins[best] <= margin:
+        best, before = tries[int(task.guessed(tries).argmax())], margin
+        margin = task.margin(best)
+        if margin <= before:
             return None
-        image, margin = tries[best], float(margins[best])
-        if margin >= task.settings.margin / 2:
+        image = best
+        if margin >= task.least_margin:
             return image
     return None
+
+
+def _slope(task: TargetSearch, image: np.ndarray) -> np.ndarray:
+    """The property's gradient; where every path is inactive, that of the leaking copy."""
+    gradient = property_rows(task, task.reading(image))[0][0]
+    if gradient.any():
+        return gradient
+    return property_rows(task, task.network.leaking().at(image))[0][0]
 
 
 def _tries(task: TargetSearch, image: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -37,7 +45,7 @@ def _tries(task: TargetSearch, image: np.ndarray, gradient: np.ndarray) -> np.nd
     gains = [gradient * (corner - image) for corner in corners]
     if task.settings.together:
         gains = [gain.sum(0, keepdims=True) for gain in gains]
-    order = np.argsort(-np.stack(gains).ravel())[: task.settings.candidates]
+    order = largest(np.stack(gains).ravel(), task.settings.candidates)
     tries = np.repeat(image[None], len(order), axis=0)
     for row, place in enumerate(order):
         side, channel, y, x = np.unravel_index(place, (2, *gains[0].shape))
