@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,20 +22,29 @@ from suture.attacks.aigent.tail import PHASED, read_chain, read_tail
 from suture.errors import ModelError
 
 
+Precision = Literal["double", "single"]
+
+
 class LayeredNetwork:
-    """A float64 copy of a classifier, in eval mode, without gradients of its own.
+    """A copy of a classifier in float64, in eval mode, without gradients of its own.
 
     Args:
         model: images to logits; not changed.
         noise: int64 ``(draws,)`` for a randomised model: its logits are averaged over these draws.
+        precision: "single" computes values and derivatives in float32; arrays are float64 all the
+            same. For large images, where float64 takes several times as long.
 
     Attributes:
         tail: the fully connected layers it ends with, ``None`` if it does not end with some.
         forwards: images that went through the copy so far.
     """
 
-    def __init__(self, model: nn.Module, noise: Tensor | None = None) -> None:
-        copied = copy.deepcopy(model).cpu().double().eval()
+    def __init__(
+        self, model: nn.Module, noise: Tensor | None = None, precision: Precision = "double"
+    ) -> None:
+        self._precision: Precision = precision
+        self._dtype = torch.float64 if precision == "double" else torch.float32
+        copied = copy.deepcopy(model).cpu().to(self._dtype).eval()
         for parameter in copied.parameters():
             parameter.requires_grad_(False)
         self._model, self._noise = copied, noise
@@ -45,19 +54,22 @@ class LayeredNetwork:
         self.forwards = 0
         self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
-        self._single: nn.Module | None = None
+        self._single: nn.Module | None = None if precision == "double" else copied
 
     def leaking(self) -> LayeredNetwork:
         """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
         if self._leaking is None:
-            self._leaking = LayeredNetwork(_leaky(copy.deepcopy(self._model)), self._noise)
+            self._leaking = LayeredNetwork(
+                _leaky(copy.deepcopy(self._model)), self._noise, self._precision
+            )
         return self._leaking
 
     def readable(self, in_shape: tuple[int, ...]) -> bounds.Network:
         """The same network as ``suture.bounds`` reads it."""
         if self._readable is None:
             channels, height, width = in_shape
-            self._readable = bounds.read(self._model, (channels, height, width))
+            double = copy.deepcopy(self._model).double()
+            self._readable = bounds.read(double, (channels, height, width))
         return self._readable
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -67,8 +79,9 @@ class LayeredNetwork:
             return outputs(self._dense, images)
         room = max(1, _PIECE // math.prod(images.shape[1:]))
         with torch.no_grad():
-            parts = [self._forward(part) for part in torch.from_numpy(images).split(room)]
-        return torch.cat(parts).numpy()
+            given = torch.from_numpy(images).to(self._dtype)
+            parts = [self._forward(part) for part in given.split(room)]
+        return torch.cat(parts).double().numpy()
 
     def rough(self, images: np.ndarray) -> np.ndarray:
         """``logits`` by a copy in float32 (of a randomised model: the same), as float64."""
@@ -82,12 +95,19 @@ class LayeredNetwork:
             self.forwards += len(images)
             return torch.cat([self._single(part) for part in parts]).double().numpy()
 
+    def look(self, image: np.ndarray) -> Reading:
+        """The values at one image ``(c, h, w)``, without derivatives."""
+        if self._dense is not None:
+            return self.at(image)
+        return self._watched(torch.tensor(image, dtype=self._dtype)[None])
+
     def at(self, image: np.ndarray) -> Reading:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
         if self._dense is not None:
             self.forwards += 1
             return DenseLinearised(self._dense, image)
-        return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
+        point = torch.tensor(image, dtype=self._dtype)[None]
+        return self._watched(point.requires_grad_(True))
 
     def _watched(self, point: Tensor) -> Linearised:
         if self._chain is not None:
@@ -109,7 +129,7 @@ class LayeredNetwork:
             before, value = value, module.forward(value)
             if module is start:
                 entry, first = before[0], value[0]
-        units = torch.cat(seen) if seen else torch.zeros(0, dtype=torch.float64)
+        units = torch.cat(seen) if seen else torch.zeros(0, dtype=point.dtype)
         return Linearised(point, value[0], units, entry, first)
 
     def _forward(self, images: Tensor) -> Tensor:
@@ -140,7 +160,7 @@ class Linearised:
     """Values at one image, and the derivative of each of them, in the phases of that image.
 
     Attributes:
-        point: ``(1, c, h, w)``, float64.
+        point: ``(1, c, h, w)``.
         logits: ``(classes,)``.
         units: ``(units,)``, all values before a ReLU.
         entry: ``(width,)``, what enters the first fully connected layer of the tail.
@@ -156,11 +176,11 @@ class Linearised:
     @property
     def base(self) -> np.ndarray:
         """The image at which the values were taken, ``(c, h, w)``."""
-        return self.point[0].detach().numpy()
+        return self.point[0].detach().double().numpy()
 
     def values(self, of: Any) -> np.ndarray:
         """The values as an array."""
-        return of.detach().numpy()
+        return of.detach().double().numpy()
 
     def rows(self, of: Any, weights: np.ndarray) -> np.ndarray:
         """Derivative of ``weights @ of`` with respect to the image, ``(k, c, h, w)``.
@@ -171,13 +191,14 @@ class Linearised:
         """
         if not of.requires_grad or not len(weights):
             return np.zeros((len(weights), *self.point.shape[1:]))
-        vectors = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        vectors = torch.tensor(weights, dtype=self.point.dtype)
         if len(vectors) > 1:
             try:
-                return self._derivative(of, vectors, True)[:, 0].numpy()
+                return self._derivative(of, vectors, True)[:, 0].double().numpy()
             except RuntimeError:  # an operation that cannot be batched
                 pass
-        return torch.cat([self._derivative(of, vector, False) for vector in vectors]).numpy()
+        found = [self._derivative(of, vector, False) for vector in vectors]
+        return torch.cat(found).double().numpy()
 
     def _derivative(self, of: Tensor, vector: Tensor, batched: bool) -> Tensor:
         found = torch.autograd.grad(

@@ -101,10 +101,10 @@ def step(
             break
         now = task.reading(image)
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
-        chosen = largest(wrong, FEW)
-        chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
+        broken = (wrong > 0).nonzero()[0]
+        if not 0 < len(broken) <= TOO_MANY:
             break
+        chosen = broken[largest(wrong[broken], FEW)]
         free[chosen] = False
         flipped = signs[chosen]
         program.add(

@@ -11,6 +11,7 @@ from suture.attacks.aigent.task import FEW, TargetSearch
 from suture.solvers.ordering import largest
 
 _GRID = 32
+_SHARES = 16
 _MANY = 150
 """Changed pixels above which trying each of them costs more than another program."""
 
@@ -42,8 +43,10 @@ def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """Pixels that are not needed go back, the least needed first.
 
     First with the changed pixels pushed to the corners of their range, which makes room for more
-    to go back; what keeps fewer pixels wins. Nothing is tried where very many are changed.
+    to go back; what keeps fewer pixels wins. Where very many are changed, they go back in the order
+    of the gradient, and no more is tried if very many are left.
     """
+    image = _thinned(task, image)
     if task.count(image) > _MANY:
         return image
     plain = _dropped(task, image)
@@ -52,6 +55,27 @@ def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
         return plain
     pushed = _dropped(task, pushed)
     return pushed if task.count(pushed) < task.count(plain) else plain
+
+
+def _thinned(task: TargetSearch, image: np.ndarray) -> np.ndarray:
+    """Where very many pixels are changed: those restored that the gradient says help least.
+
+    As many as the network bears, out of a grid of shares, and again.
+    """
+    while task.count(image) > _MANY and not task.late:
+        gradients, _ = property_rows(task, task.reading(image))
+        effect = gradients[0] * (image - task.clean)
+        if task.settings.together:
+            effect = effect.sum(0, keepdims=True)
+        changed = (image != task.clean).any(0, keepdims=True) | np.zeros(effect.shape, dtype=bool)
+        ranked = np.sort(effect[changed])
+        ends = ranked[(np.arange(1, _SHARES) * len(ranked)) // _SHARES]
+        tries = np.stack([np.where(effect <= end, task.clean, image) for end in ends])
+        fewest = _last(task, tries, task.guessed(tries))
+        if fewest is None or task.count(fewest) >= task.count(image):
+            return image
+        image = fewest
+    return image
 
 
 def _dropped(task: TargetSearch, image: np.ndarray) -> np.ndarray:
@@ -157,10 +181,10 @@ def _least_change(task: TargetSearch, image: np.ndarray) -> np.ndarray | None:
             return found
         now = task.reading(found)
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
-        chosen = largest(wrong, FEW)
-        chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
+        broken = (wrong > 0).nonzero()[0]
+        if not 0 < len(broken) <= TOO_MANY:
             return None
+        chosen = broken[largest(wrong[broken], FEW)]
         free[chosen] = False
         side = signs[chosen]
         rows = side[:, None, None, None] * here.unit_rows(chosen)
