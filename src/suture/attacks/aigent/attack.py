@@ -163,6 +163,7 @@ class AIGENT(Attack):
         batch: Batch,
         *,
         targets: Tensor | None = None,
+        references: Batch | None = None,
         engine: Engine | None = None,
         on_progress: OnDone | None = None,
     ) -> list[Finding]:
@@ -174,12 +175,22 @@ class AIGENT(Attack):
             model: images to logits; not randomised.
             batch: images and their classes.
             targets: int64 ``(n,)``, classes to reach, ``None`` for untargeted.
+            references: images of the classes: with ``bounds`` one set of linear bounds a class,
+                round the mean of its images, takes the place of one round each image.
             engine: spreads the images; ``workers`` processes if left out.
             on_progress: called as ``on_progress(finished, n)``.
         """
         goals = (batch.labels if targets is None else targets).tolist()
         return self._search(
-            model, batch.images, goals, targets is not None, None, self.margin, engine, on_progress
+            model,
+            batch.images,
+            goals,
+            targets is not None,
+            None,
+            self.margin,
+            engine,
+            on_progress,
+            _centres(references),
         )
 
     def _search(
@@ -192,10 +203,13 @@ class AIGENT(Attack):
         margin: float,
         engine: Engine | None = None,
         on_progress: OnDone | None = None,
+        centres: dict[int, np.ndarray] | None = None,
     ) -> list[Finding]:
         arrays = images.detach().cpu().double().numpy()
         settings = self._settings(margin)
         network = None if noise else LayeredNetwork(model, precision=self.precision)
+        if network is not None:
+            network.centres |= centres or {}
         work = partial(_one, network, model, targeted, self.classes, self.precision, settings)
         items = list(zip(arrays, goals, noise or repeat(None, len(goals)), strict=True))
         if engine is not None:
@@ -234,6 +248,14 @@ class AIGENT(Attack):
             torch.stack([bits(oracle.keys[row], _DRAWS, d) for d in range(self.eot)]).cpu()
             for row in rows
         ]
+
+
+def _centres(references: Batch | None) -> dict[int, np.ndarray]:
+    """The mean image of every class, float64."""
+    if references is None:
+        return {}
+    images, labels = references.images.cpu().double(), references.labels.cpu()
+    return {int(c): images[labels == c].mean(0).numpy() for c in labels.unique()}
 
 
 def _one(

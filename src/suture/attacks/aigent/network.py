@@ -21,7 +21,6 @@ from suture.attacks.aigent.dense import DenseLinearised, is_dense, outputs
 from suture.attacks.aigent.tail import PHASED, read_chain, read_tail
 from suture.errors import ModelError
 
-
 Precision = Literal["double", "single"]
 
 
@@ -37,6 +36,9 @@ class LayeredNetwork:
     Attributes:
         tail: the fully connected layers it ends with, ``None`` if it does not end with some.
         forwards: images that went through the copy so far.
+        centres: class → image ``(c, h, w)`` round which its linear bounds are made; empty for
+            bounds round each image.
+        forms: what was made of them.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class LayeredNetwork:
         self.tail = read_tail(copied) if noise is None else None
         self._dense = self.tail if is_dense(copied, self.tail) else None
         self.forwards = 0
+        self.centres: dict[int, np.ndarray] = {}
+        self.forms: dict[tuple[int, float, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
         self._single: nn.Module | None = None if precision == "double" else copied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from suture.attacks.aigent.bounding import middle_rows
+from suture.attacks.aigent.bounding import class_rows, middle_rows
 from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, TargetSearch
@@ -146,4 +146,7 @@ def _linear_forms(
         return property_rows(task, here)
     classes = len(here.logits)
     others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
-    return middle_rows(network, here.base, radius, _against(task, others, classes))
+    against = _against(task, others, classes)
+    if task.label in network.centres:
+        return class_rows(network, task.label, radius, against, here.base)
+    return middle_rows(network, here.base, radius, against)
