@@ -11,11 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from suture import data
 from suture.attacks import AIGENT
 from suture.attacks.aigent import SearchOutcome
 from suture.attacks.aigent import imitate as imitating
-from suture.attacks.aigent.bounding import middle_rows
+from suture.attacks.aigent.bounding import class_rows, middle_rows
 from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.pixelwise import many_at_once
 from suture.attacks.aigent.program import InputProgram, PixelMoves, SmallestChange
 from suture.attacks.aigent.region import property_rows, step
 from suture.attacks.aigent.tail import read_chain, read_tail
@@ -23,6 +25,7 @@ from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import fewer, smaller
 from suture.errors import ArgumentError, ModelError
 from suture.solvers import SolverStatus
+from suture.testing.small import trained
 from suture.types import Batch
 
 
@@ -380,3 +383,71 @@ def test_only_salient_pixels_move(patches: bool):
         assert bool(few.success.all()) is found
         moved = few.images[0].flatten().nonzero()[:, 0].tolist()
         assert set(moved) <= {1, 3, 4, 5, 2} and len(moved) <= salient
+
+
+def wide_model() -> nn.Sequential:
+    """Two classes of 400 pixels: the second wins once 230 of them are white."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([torch.zeros(400), torch.ones(400)]))
+        model[1].bias.copy_(torch.tensor([229.5, 0.0]))
+    return model
+
+
+def test_many_pixels_at_once_double_until_the_network_gives_in():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    image = many_at_once(task, 400.0)
+    assert image is not None and task.fooled(image) and task.count(image) == 256
+    assert many_at_once(task, 200.0) is None
+
+
+def test_very_many_pixels_go_back_by_shares():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    image = np.where(np.arange(400).reshape(1, 20, 20) < 390, 1.0, 0.0)
+    image.flat[:100] = 0.1
+    thinned = fewer(task, image)
+    assert task.fooled(thinned) and 230 <= task.count(thinned) < 390
+    assert not (thinned.flat[:100] == 0.1).all()
+
+
+def test_single_precision_finds_what_double_finds():
+    model, batch = trained(), data.load("digits").test.batch(6)
+    double = AIGENT()(model, batch)
+    single = AIGENT(precision="single")(model, batch)
+    assert torch.equal(double.success, single.success) and bool(single.success.any())
+
+
+def test_bounds_a_class_are_made_once():
+    model, digits = trained(), data.load("digits")
+    attack = AIGENT(patches=False, bounds=0.05)
+    batch = digits.test.batch(6)
+    found = attack.findings(model, batch, references=digits.train.batch(200))
+    assert all(one.outcome is SearchOutcome.FOUND for one in found)
+    network = LayeredNetwork(model)
+    network.centres[3] = np.full(digits.in_shape, 0.5)
+    weights = np.eye(10)[:1] - np.eye(10)[3:4]
+    base = digits.test.images[0].double().numpy()
+    once = class_rows(network, 3, 0.05, weights, base)
+    again = class_rows(network, 3, 0.05, weights, base)
+    assert once[0] is again[0] and len(network.forms) == 1
+    gradients, values = middle_rows(network, network.centres[3], 0.05, weights)
+    moved = values + np.tensordot(gradients, base - network.centres[3], axes=3)
+    assert np.allclose(once[1], moved)
+
+
+def test_a_time_limit_ends_guesses_too():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings(seconds=1e-9))
+    assert task.late and (task.guessed(np.zeros((3, 1, 20, 20))) == -np.inf).all()
+    rich = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings(seconds=1e9))
+    free = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    images = np.random.default_rng(0).uniform(size=(19, 1, 20, 20))
+    assert rich.guessed(images) == pytest.approx(free.guessed(images))
+
+
+def test_a_search_that_runs_out_of_time_says_so():
+    model, batch = trained(), data.load("digits").test.batch(2)
+    found = AIGENT(seconds=1e-6).findings(model, batch)
+    assert {one.outcome for one in found} == {SearchOutcome.OUT_OF_TIME}
