@@ -108,7 +108,7 @@ def _one(task: TargetSearch) -> Finding:
         image, origin = settle(task, image), "phases"
     if image is None and task.settings.candidates:
         most = min(task.settings.limit, float(task.clean.size))
-        image = many_at_once(task, most)
+        image = many_at_once(task, most) if task.settings.salient else None
         image = one_by_one(task, most) if image is None else image
     if image is not None:
         image = polish(task, image)
