@@ -19,8 +19,8 @@ from torch import nn
 from suture.repairs import A5Offline, CrownIBP
 from suture.repairs.a5 import Defence, build_robustifier, defended
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.certified_training.loop import Sample, Trainee
 from suture.repairs.certified_training.method import ClassifierTrainee, held_out
+from suture.repairs.certified_training.trainee import Sample, Trainee
 from suture.rng import Stream
 from suture.studies.a5 import training
 from suture.studies.a5.cells import A5Mnist

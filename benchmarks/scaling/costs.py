@@ -30,8 +30,8 @@ from suture.loading import load
 from suture.repairs import PGDTraining
 from suture.repairs.adversarial_training.steps import Steps
 from suture.repairs.adversarial_training.suffix import part_of
-from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.method import ClassifierTrainee
+from suture.repairs.certified_training.trainee import Sample
 from suture.rng import Stream
 from suture.types import Batch
 

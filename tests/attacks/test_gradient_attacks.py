@@ -213,12 +213,33 @@ def test_apgds_checkpoints_are_the_papers():
     assert periods == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
-def test_targeted_dlr_runs_through_the_classes():
+@pytest.mark.parametrize("loss", ["dlr-targeted", "margin-targeted"])
+def test_targeted_losses_run_through_the_classes(loss):
     model = ExactLinear((1, 3, 3), classes=5)
     images = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(3))
     batch = Batch(images, model(images).argmax(1))
-    result = APGD(eps=1e-6, loss="dlr-targeted", steps=3, classes=2)(model, batch)
+    result = APGD(eps=1e-6, loss=loss, steps=3, classes=2)(model, batch)
     assert (result.queries == 1 + 2 * 4).all()
+
+
+def test_bare_differences_go_to_the_border_between_two_classes():
+    # A linear model: the slope of z_t - z_y is a constant, so one step of 2 eps along its sign ends
+    # in the corner of the ball that is best for t, unless the box is in the way.
+    draw = torch.Generator().manual_seed(3)
+    weights, images = torch.randn(3, 9, generator=draw), torch.rand(60, 1, 3, 3, generator=draw)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
+    images = 0.4 + 0.2 * images
+    with torch.no_grad():
+        model[1].weight.copy_(weights)
+        model[1].bias.copy_(-weights.sum(1) / 2)
+    batch = Batch(images, model(images).argmax(1))
+    for eps in (0.002, 0.01, 0.03):
+        result = APGD(eps=eps, loss="margin-targeted", steps=30, classes=2)(model, batch)
+        logits, own = model(images), batch.labels[:, None]
+        slopes = weights[None] - weights[batch.labels][:, None]
+        best = (logits - logits.gather(1, own) + eps * slopes.abs().sum(2)).scatter(1, own, -9.0)
+        assert torch.equal(result.success, best.max(1).values > 0)
+        assert 0 < int(result.success.sum()) < 60
 
 
 def test_averaging_losses_differs_from_averaging_logits():

@@ -168,7 +168,7 @@ def test_losses_in_closed_form_are_those_of_the_graph(name, odds, seed, ties):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ["ce", "dlr", "dlr-targeted"])
+@pytest.mark.parametrize("name", ["ce", "dlr", "dlr-targeted", "margin-targeted"])
 def test_attacks_on_draws(norm, name, plainly):
     model, batch = Mixed(), classified_batch(ExactLinear((1, 6, 6)), (1, 6, 6), 12, seed=0)
     for of in ("logits", "losses"):

@@ -48,6 +48,7 @@ ATTACKS: list[Attack] = [
     APGD(norm="linf", eps=0.05, steps=12),
     APGD(norm="l2", eps=0.5, steps=12, loss="dlr", restarts=2),
     APGD(norm="linf", eps=0.03, steps=12, loss="dlr-targeted", eot=2, eot_of="losses"),
+    APGD(norm="l2", eps=0.3, steps=12, loss="margin-targeted", classes=2),
     JSMA(),
     JSMA(eps=12, theta=-0.5, gamma=0.5),
     SPSA(norm="linf", eps=0.05, steps=4, samples=6),

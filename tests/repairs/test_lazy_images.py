@@ -14,8 +14,8 @@ from suture.data.feeding import WORKERS
 from suture.errors import ArgumentError
 from suture.models import fingerprint
 from suture.repairs import REPAIRS, RepairResult
-from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.ramp import Ramp
+from suture.repairs.certified_training.schedule import Schedule
 from suture.repairs.dare import slice_classes
 from suture.repairs.tuning import Grid, halves
 from suture.rng import Stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,11 +15,17 @@ from suture.attacks.apgd_l1 import ascend_l1
 from suture.attacks.ascent import LossOf, ask, drop, remember
 from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
 from suture.attacks.geometry import column, distance
-from suture.attacks.losses import LOSSES, dlr_towards, negated
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.losses import LOSSES, ahead, dlr_towards, negated
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, steepest
 from suture.rng import normal, uniform
 from suture.types import Norm
+
+_TOWARDS: Mapping[str, Callable[[Tensor], Loss]] = {
+    "dlr-targeted": dlr_towards,
+    "margin-targeted": ahead,
+}
 
 
 @ATTACKS.add("apgd")
@@ -31,16 +38,17 @@ class APGD(Attack):
 
     Args:
         loss: "ce", "dlr" (difference of logits ratio, Eq. 6), or "dlr-targeted": a run towards
-            each of the ``classes`` most likely wrong classes (Eq. 7). With targets given, every
-            loss is its version towards the target.
+            each of the ``classes`` most likely wrong classes (Eq. 7); "margin-targeted": the same
+            with the bare difference of two logits (MultiTargeted, Gowal et al. 2019,
+            arXiv:1910.09338). With targets given, every loss is its version towards the target.
         steps: gradient steps per start; each start asks for one gradient more.
         restarts: independent starts; later ones only for images that still hold.
         rho: share of steps that must raise the loss, else the step is halved (paper: 0.75).
-        classes: target classes of "dlr-targeted" (authors: 9; 5 in L1).
+        classes: target classes of the targeted losses (authors: 9; 5 in L1).
         decreasing: L1 only: begin with three times the radius, then twice (authors' "large eps").
     """
 
-    loss: Literal["ce", "dlr", "dlr-targeted"] = "ce"
+    loss: Literal["ce", "dlr", "dlr-targeted", "margin-targeted"] = "ce"
     steps: int = 100
     restarts: int = 1
     rho: float = 0.75
@@ -52,8 +60,9 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_finite_eps(self.eps, "APGD")
-        known = self.loss in (*LOSSES, "dlr-targeted")
-        require(known, 'loss "ce", "dlr" or "dlr-targeted"', f"loss={self.loss!r}")
+        known = self.loss in (*LOSSES, *_TOWARDS)
+        named = 'loss "ce", "dlr", "dlr-targeted" or "margin-targeted"'
+        require(known, named, f"loss={self.loss!r}")
         require(self.steps >= 1, "steps >= 1", f"steps={self.steps!r}")
         require(self.restarts >= 1, "restarts >= 1", f"restarts={self.restarts!r}")
         require(0 < self.rho <= 1, "rho in (0, 1]", f"rho={self.rho!r}")
@@ -72,16 +81,18 @@ class APGD(Attack):
 
     def _losses(self, oracle: Oracle, left: Rows) -> list[LossOf]:
         """The loss of every start, given the images that take part in it."""
-        if self.loss != "dlr-targeted":
+        if self.loss not in _TOWARDS:
             plain = LOSSES[self.loss]
             chosen = negated(plain) if oracle.targeted else plain
             return [lambda _: chosen] * self.restarts
         if oracle.targeted:
-            return [lambda _: negated(LOSSES["dlr"])] * self.restarts
+            alone = LOSSES[self.loss.removesuffix("-targeted")]
+            return [lambda _: negated(alone)] * self.restarts
         ranked = oracle.logits(left.clean, left.rows).argsort(dim=1, descending=True, stable=True)
         left.ranked = ranked
         ranks = range(1, min(self.classes, ranked.shape[1] - 1) + 1)
-        return [_towards(rank) for rank in ranks for _ in range(self.restarts)]
+        pull = _TOWARDS[self.loss]
+        return [_towards(rank, pull) for rank in ranks for _ in range(self.restarts)]
 
     def _ascend(
         self, oracle: Oracle, left: Rows, start: int, loss_of: LossOf
@@ -159,8 +170,8 @@ class _StepSizes:
         self._period, self._since = max(self._period - self._shrink, self._least), 0
 
 
-def _towards(rank: int) -> LossOf:
-    return lambda state: dlr_towards(state.ranked[:, rank])
+def _towards(rank: int, pull: Callable[[Tensor], Loss]) -> LossOf:
+    return lambda state: pull(state.ranked[:, rank])
 
 
 def _border(

@@ -54,7 +54,7 @@ class Tier:
         if finite:
             # APGD-T is a part of it.
             versions = [self.ensemble, *versions]
-            made = self.gradients(norm, eps, 0, draws)
+            made = [*self.gradients(norm, eps, 0, draws), knowing(self._bare(norm, eps), draws)]
         whole = [AutoAttack(norm=norm, eps=eps, version=version) for version in versions]
         return [*made, square, *(knowing(attack, draws) for attack in whole)]
 
@@ -75,6 +75,13 @@ class Tier:
         if self.targets and classes >= LEAST_CLASSES:
             steps = 100 if self.ensemble else self.steps
             yield APGD(norm=norm, eps=eps, steps=steps, loss="dlr-targeted", classes=self.targets)
+
+    def _bare(self, norm: Norm, eps: float) -> APGD:
+        """Towards every class by the bare difference of two logits, beside AutoAttack's ratio.
+
+        Of networks with large logits it finds images that one start of the ratio leaves.
+        """
+        return APGD(norm=norm, eps=eps, loss="margin-targeted", classes=max(1, self.targets))
 
     def white(self, norm: Norm, eps: float) -> PGD:
         """PGD over all losses; in L1 it is SLIDE."""

@@ -15,7 +15,7 @@ from suture.repairs import A5CoTraining, A5Offline, A5Robustifier
 from suture.repairs.a5 import Defence
 from suture.repairs.a5.robustifier import build_robustifier, defended
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.certified_training.loop import Sample
+from suture.repairs.certified_training.trainee import Sample
 from suture.rng import Stream
 from suture.testing.small import digits, trained
 from tests.repairs.a5.robust import EPS, SHORT, robust

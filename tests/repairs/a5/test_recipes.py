@@ -193,7 +193,7 @@ def test_the_gradient_reaches_the_robustifier_through_the_bound():
     """Against finite differences of the worst-case loss, in float64."""
     from suture.repairs.a5 import build_robustifier, defended
     from suture.repairs.a5.trainees import RobustifiedTrainee
-    from suture.repairs.certified_training.loop import Sample
+    from suture.repairs.certified_training.trainee import Sample
     from suture.rng import Stream
 
     body = build_robustifier("small", (1, 8, 8), DEFENCE, seed=1).double()

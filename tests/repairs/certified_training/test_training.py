@@ -17,7 +17,7 @@ from suture.engine.ledger import Ledger
 from suture.errors import ArgumentError, DataError
 from suture.repairs import CrownIBP
 from suture.repairs.certified_training import Curve, Ramp, Schedule
-from suture.repairs.certified_training.loop import best_of
+from suture.repairs.certified_training.curves import best_of
 from suture.repairs.certified_training.loss import (
     FUSED_FROM,
     certified_loss,

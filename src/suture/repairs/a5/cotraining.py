@@ -25,8 +25,8 @@ from suture.repairs.a5.robustifier_training import (
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
-from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import check_radius, run_training, status_of, trace_of
+from suture.repairs.certified_training.schedule import Schedule
 from suture.types import LabelledImages
 
 

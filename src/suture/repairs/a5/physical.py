@@ -19,13 +19,13 @@ from suture.repairs.a5.robustifier import Body, build_robustifier, defended
 from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
 from suture.repairs.a5.trainees import Scene, SceneTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
-from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import (
     check_radius,
     status_of,
     trace_of,
     trained,
 )
+from suture.repairs.certified_training.schedule import Schedule
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages
 

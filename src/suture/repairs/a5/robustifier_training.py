@@ -23,7 +23,7 @@ from suture.repairs.a5.robustifier import (
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
-from suture.repairs.certified_training.loop import Schedule, Trained
+from suture.repairs.certified_training.curves import Trained
 from suture.repairs.certified_training.method import (
     check_radius,
     held_out,
@@ -32,6 +32,7 @@ from suture.repairs.certified_training.method import (
     trace_of,
 )
 from suture.repairs.certified_training.ramp import Ramp
+from suture.repairs.certified_training.schedule import Schedule
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages
 

@@ -10,8 +10,8 @@ from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
 from suture.repairs.certified_training.bounded import BoundedTrainee
-from suture.repairs.certified_training.loop import Sample
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
+from suture.repairs.certified_training.trainee import Sample
 from suture.rng import Stream
 from suture.types import Batch
 

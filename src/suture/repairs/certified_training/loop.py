@@ -8,130 +8,22 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suture.data.splits import permutation
 from suture.engine import Share
-from suture.errors import ModelError, require
-from suture.repairs.certified_training.loss import Judged
-from suture.repairs.certified_training.ramp import Ramp
+from suture.errors import ModelError
+from suture.repairs.certified_training.curves import Curve, Errors, Trained, best_of
+from suture.repairs.certified_training.schedule import Schedule
+from suture.repairs.certified_training.trainee import Sample, Trainee
 from suture.rng import Stream
 from suture.training.augment import augmented
-from suture.training.config import Augment
 from suture.training.weights import model_tensors, optimiser_tensors, restore_optimiser
 from suture.types import Batch, LabelledImages
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How to train; the defaults are those of the authors' code (see docs/a5.md for what differs).
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images per step.
-        optimiser: "rmsprop" or "adam".
-        lr: learning rate at the start.
-        step_at: epochs, counted from 1, after which it is multiplied by ``step_factor``.
-        step_factor: by how much.
-        ramp: how the radius grows.
-        crown: bound by CROWN-IBP while the radius grows; otherwise by intervals alone.
-        fusion: bound the loss as a whole, by one row, in place of a margin a class (Xu et al.
-            2020); ``None`` where there are twenty classes or more.
-        clip: largest norm of a gradient; 0 for none.
-        augment: "crop-rotate" (MNIST), "flip-crop" (CIFAR-10), "shift" or "none".
-        validation: share of the training images that judges the epochs.
-
-    Raises:
-        ArgumentError: a value out of range, or no epoch at the full radius.
-    """
-
-    epochs: int = 100
-    batch_size: int = 100
-    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
-    lr: float = 1e-3
-    step_at: tuple[int, ...] = (25, 42)
-    step_factor: float = 0.1
-    ramp: Ramp = Ramp()  # noqa: RUF009 - frozen
-    crown: bool = True
-    fusion: bool | None = None
-    clip: float = 8.0
-    augment: Augment = "none"
-    validation: float = 0.1
-
-    def __post_init__(self) -> None:
-        checks = {
-            "epochs, batch_size >= 1": min(self.epochs, self.batch_size) >= 1,
-            'optimiser "rmsprop" or "adam"': self.optimiser in ("rmsprop", "adam"),
-            "lr > 0": 0 < self.lr < math.inf,
-            "step_at: epochs from 1 on": all(at >= 1 for at in self.step_at),
-            "step_factor in (0, 1]": 0 < self.step_factor <= 1,
-            "clip >= 0": self.clip >= 0,
-            f"augment out of {', '.join(get_args(Augment))}": self.augment in get_args(Augment),
-            "validation in (0, 0.5]": 0 < self.validation <= 0.5,
-            "a ramp that ends before the last epoch": self.ramp.full_from <= self.epochs,
-        }
-        require(checks, self, "See the documentation of Schedule.")
-
-    def shortened(self, epochs: int) -> Schedule:
-        """The same in so many epochs: ramp and steps keep their share of the time."""
-        share = epochs / self.epochs
-        start = max(1, round(self.ramp.start * share)) if self.ramp.length else 1
-        length = min(round(self.ramp.length * share), epochs - start)
-        steps = tuple(sorted({max(1, round(at * share)) for at in self.step_at}))
-        ramp = replace(self.ramp, start=start, length=max(0, length))
-        return replace(self, epochs=epochs, step_at=steps, ramp=ramp)
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate in an epoch, counted from 1."""
-        return self.lr * self.step_factor ** sum(at < epoch for at in self.step_at)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Some of the images.
-
-    Attributes:
-        images: ``(n, c, h, w)``, augmented where they are trained on.
-        labels: int64 ``(n,)``.
-        positions: int64 ``(n,)``, where they stand in the training or validation images.
-        rows: int64 ``(n,)``, where they stand in the batch that all processes share; ``None`` for
-            one after the other.
-    """
-
-    images: Tensor
-    labels: Tensor
-    positions: Tensor
-    rows: Tensor | None = None
-
-
-class Trainee(Protocol):
-    """What is trained."""
-
-    @property
-    def module(self) -> nn.Module:
-        """Holds all weights that are trained, and all that decides what it computes."""
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Those that are trained."""
-
-    def loss(self, sample: Sample, share: float, crown: float, stream: Stream) -> Judged:
-        """Of a batch.
-
-        Args:
-            share: of the full radius.
-            crown: share of CROWN-IBP in the bounds, and of the natural loss.
-            stream: for what is drawn at random.
-        """
-
-    def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
-        """Which images are right, and which are certified by intervals at the full radius."""
-
-    def to(self, device: torch.device | str) -> Trainee:
-        """Itself, moved in place."""
 
 
 def train_certified(
@@ -158,59 +50,6 @@ def train_certified(
     curves = [asdict(curve) for curve in found.curves]
     weights = model_tensors(trainee.module)
     return {"weights": weights, "curves": curves, "best": found.best_epoch, "start": found.start}
-
-
-Errors = tuple[float, float]
-"""Shares of images in [0, 1]: classified wrong, and not certified."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One epoch in numbers; errors are shares in [0, 1].
-
-    Attributes:
-        epoch: counted from 1.
-        share: of the full radius, at the epoch's end.
-        loss: mean over the batches.
-        clean_error, certified_error: on the training batches, as they were trained on.
-        validation_clean_error, validation_certified_error: after the epoch, by intervals at the
-            full radius.
-    """
-
-    epoch: int
-    share: float
-    loss: float
-    clean_error: float
-    certified_error: float
-    validation_clean_error: float
-    validation_certified_error: float
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """How a training went; the trainee has the best epoch's weights.
-
-    Attributes:
-        curves: one entry per epoch.
-        best_epoch: the one with the least certified error on the validation images among those
-            trained at the full radius; of equals the one with less clean error, then the earlier.
-            0 if the weights that training began with are the best, and may be.
-        start: errors on the validation images before the first epoch, clean and certified, where
-            those weights may be the best.
-    """
-
-    curves: tuple[Curve, ...]
-    best_epoch: int
-    start: Errors | None = None
-
-    @property
-    def errors(self) -> Errors:
-        """Of the best epoch on the validation images, clean and certified."""
-        if self.best_epoch == 0:
-            assert self.start is not None
-            return self.start
-        best = self.curves[self.best_epoch - 1]
-        return best.validation_clean_error, best.validation_certified_error
 
 
 @dataclass
@@ -369,22 +208,6 @@ class Loop:
 
 _AT_START = (0, 0.0, 0.0, 0.0)
 """Batches of an epoch that are done; sums of loss, and of images not right and not certified."""
-
-
-def best_of(curves: tuple[Curve, ...], ramp: Ramp, start: Errors | None = None) -> int:
-    """The best epoch among those trained at the full radius; the last one while there is none.
-
-    Args:
-        start: errors of what is to be beaten, clean and certified; if nothing does, 0.
-    """
-    full = {
-        c.epoch: (c.validation_certified_error, c.validation_clean_error)
-        for c in curves
-        if c.epoch >= ramp.full_from
-    }
-    if start is not None:
-        full = {0: (start[1], start[0])} | full
-    return min(full, key=lambda epoch: full[epoch]) if full else curves[-1].epoch
 
 
 def _optimiser(parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:

@@ -21,15 +21,11 @@ from suture.repairs.base import (
     check_processes,
 )
 from suture.repairs.certified_training.bounded import BoundedTrainee
-from suture.repairs.certified_training.loop import (
-    Curve,
-    Sample,
-    Schedule,
-    Trained,
-    Trainee,
-    train_certified,
-)
+from suture.repairs.certified_training.curves import Curve, Trained
+from suture.repairs.certified_training.loop import train_certified
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
+from suture.repairs.certified_training.schedule import Schedule
+from suture.repairs.certified_training.trainee import Sample, Trainee
 from suture.rng import Stream
 from suture.types import LabelledImages
 

@@ -23,13 +23,13 @@ from suture.repairs import (
     RepairResult,
 )
 from suture.repairs.a5 import Defence
-from suture.repairs.certified_training.loop import Schedule
 from suture.repairs.certified_training.method import (
     ClassifierTrainee,
     run_training,
     status_of,
     trace_of,
 )
+from suture.repairs.certified_training.schedule import Schedule
 from suture.rng import Stream
 from suture.studies import shelf
 from suture.studies.networks import here
