@@ -115,7 +115,7 @@ class TargetSearch:
         """By how much each image ``(n, c, h, w)`` is what the attacker wants, ``(n,)``.
 
         In float32, in which a batch takes a fraction of the time: whatever is chosen by these
-        margins is asked for its ``margin`` afterwards. What a time limit leaves no time for is -inf.
+        margins is asked for its ``margin`` afterwards. -inf where a time limit leaves no time.
         """
         if self.settings.seconds is None:
             return self._margins(self.network.rough(images))
