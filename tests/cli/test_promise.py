@@ -26,7 +26,8 @@ from suture.certify.keeping import covered
 from suture.certify.promise import FILE
 from suture.engine import Run
 from suture.errors import ArgumentError, BundleError
-from suture.repairs import AdvRepair
+from suture.repairs import A5Offline, AdvRepair
+from suture.repairs.a5 import Defence
 from suture.testing.small import digits, trained
 
 EPS = 0.1
@@ -295,3 +296,20 @@ def test_unproved_balls_are_counted_and_not_promised():
     assert isinstance(promise, Promise) and bool(promise.proved.all())
     some = Promise.of(promise.centre, EPS, promise.label, promise.network, [])
     assert some.text() == "6 balls of radius 0.1: 0 proved, 6 not"
+
+
+def test_a5_promises_all_images_that_were_tried(suture, tmp_path):
+    method = A5Offline(eps=0.01, defence=Defence(eps=0.1), samples=12, steps=2, certificates=12)
+    with Run.create(tmp_path / "a5", kind="repair", title="", command="", seed=0) as made:
+        pipeline.repair(trained(), digits(), method, made)
+        made.finish()
+    promise = load_promise(tmp_path / "a5" / "artifacts" / "model")
+    assert promise is not None and len(promise) == 12
+    assert 0 < int(promise.proved.sum()) == len(files_in(tmp_path / "a5/artifacts/certificates"))
+    answer = suture("certify", tmp_path / "a5", "--promise", promise.digest)
+    assert answer.status == 0 and "the promise is kept" in answer.out
+    gone = first(tmp_path / "a5")
+    ball = load_certificate(gone).note["region"]
+    gone.unlink()
+    answer = suture("certify", tmp_path / "a5")
+    assert answer.status == 1 and f"ball {ball}: 1 of its 1 certificates are missing" in answer.out

@@ -19,6 +19,8 @@ from suture.attacks import (
     AutoAttack,
     Backdoor,
     DeepFool,
+    DeepXplore,
+    DLFuzz,
     HopSkipJump,
     OnePixel,
     Pixle,
@@ -77,6 +79,9 @@ ATTACKS: list[Attack] = [
     AutoAttack(norm="l2", eps=0.3, steps=8, queries=40, version="plus"),
     AutoAttack(norm="l1", eps=2.0, steps=8, queries=40),
     AutoAttack(norm="linf", eps=0.03, steps=5, version="rand", eot=3),
+    DLFuzz(norm="linf", eps=0.05, steps=5),
+    DLFuzz(norm="l2", eps=0.5, steps=4, eot=2),
+    DeepXplore(norm="linf", eps=0.05, steps=5),
 ]
 known = {type(attack) for attack in ATTACKS}
 ATTACKS += [kind() for kind in package.ATTACKS.values() if kind not in known]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from suture.solvers import Growing, PricedProgram, SolverStatus, cheapest_cover
+from suture.solvers import Growing, PricedProgram, SolverStatus, cheapest_cover, highs
+from suture.solvers.ordering import largest, smallest
 
 
 def reference(cost, rows, least, most):
@@ -80,3 +81,28 @@ def test_another_solver_gets_the_whole_program(monkeypatch):
     program = Growing(np.ones(2), np.zeros(2), np.full(2, 9.0), solver="scip")
     program.add(np.ones((1, 2)), np.array([4.0]), np.array([np.inf]))
     assert program.solve().incumbent == pytest.approx(4.0)
+
+
+def test_an_emptied_model_answers_as_a_fresh_one():
+    random = np.random.default_rng(3)
+    for _ in range(5):
+        cost, matrix = random.uniform(0.1, 1, size=30), random.normal(size=(8, 30))
+        answers = []
+        for fresh in (False, True):
+            if fresh:
+                highs._FREE._models.clear()
+            program = Growing(cost, np.zeros(30), np.ones(30))
+            program.add(matrix, np.full(8, 1.0), np.full(8, np.inf))
+            program.solve(1e-9 if fresh else 5.0)
+            answers.append(program.solve(60.0).x)
+            del program
+        assert np.array_equal(*answers)
+        assert len(highs._FREE._models) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-5, 5), max_size=12), st.integers(0, 14))
+def test_the_few_smallest_are_those_that_sorting_finds(values: list[int], count: int):
+    array = np.array(values, dtype=float)
+    assert array[smallest(array, count)].tolist() == sorted(array.tolist())[:count]
+    assert array[largest(array, count)].tolist() == sorted(array.tolist(), reverse=True)[:count]

@@ -14,6 +14,8 @@ from suture.attacks.base import ATTACKS, Attack, AttackResult
 from suture.attacks.bpda import BPDA
 from suture.attacks.cw import CW
 from suture.attacks.deepfool import DeepFool
+from suture.attacks.deepxplore import DeepXplore
+from suture.attacks.dlfuzz import DLFuzz
 from suture.attacks.fab import FAB
 from suture.attacks.hop_skip_jump import HopSkipJump
 from suture.attacks.jsma import JSMA

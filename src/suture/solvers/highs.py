@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+import weakref
 
 import highspy
 import numpy as np
@@ -38,6 +41,34 @@ def solve(problem: Problem, limits: Limits) -> Solution:
     )
 
 
+class _FreeModels(threading.local):
+    """Emptied models of a thread: making one costs five times what a small program does."""
+
+    def __init__(self) -> None:
+        self._models = list[highspy.Highs]()
+
+    def taken(self) -> highspy.Highs:
+        """An empty model: silent, on one thread, without presolve."""
+        if self._models:
+            return self._models.pop()
+        model = highspy.Highs()
+        model.setOptionValue("output_flag", False)
+        model.setOptionValue("threads", 1)
+        model.setOptionValue("presolve", "off")
+        return model
+
+    def given_back(self, model: highspy.Highs) -> None:
+        """Emptied for whoever asks next."""
+        model.clearModel()
+        model.setOptionValue("time_limit", math.inf)
+        if len(self._models) < _SPARE:
+            self._models.append(model)
+
+
+_SPARE = 8
+_FREE = _FreeModels()
+
+
 class KeptModel:
     """A linear program that HiGHS keeps: rows are added, costs change, the basis stays.
 
@@ -46,10 +77,8 @@ class KeptModel:
     """
 
     def __init__(self, cost: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
-        self._n, self._model = len(cost), highspy.Highs()
-        self._model.setOptionValue("output_flag", False)
-        self._model.setOptionValue("threads", 1)
-        self._model.setOptionValue("presolve", "off")
+        self._n, self._model = len(cost), _FREE.taken()
+        weakref.finalize(self, _FREE.given_back, self._model)
         self._columns = np.arange(self._n, dtype=np.int32)
         lp = highspy.HighsLp()
         lp.num_col_, lp.num_row_ = self._n, 0

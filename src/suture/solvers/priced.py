@@ -8,11 +8,13 @@ left in the end is the optimum of the whole program.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
 from suture.solvers.highs import KeptModel
 from suture.solvers.limits import Limits
+from suture.solvers.ordering import largest, smallest
 from suture.solvers.solution import Solution, SolverStatus, nothing
 
 _AT_ONCE = 64
@@ -47,8 +49,8 @@ class PricedProgram:
         """Rows ``lower <= matrix @ x <= upper``, matrix dense ``(k, n)``."""
         self._matrix = np.concatenate([self._matrix, matrix])
         self._model.add(matrix[:, self._order], lower, upper)
-        largest = np.argsort(-np.abs(matrix), axis=1)[:, : _AT_ONCE // 8]
-        self._enter(np.unique(largest))
+        each = [largest(row, _AT_ONCE // 8) for row in np.abs(matrix)]
+        self._enter(np.unique(np.concatenate([np.zeros(0, dtype=int), *each])))
 
     def solve(self, seconds: float | None = None) -> Solution:
         """The optimum over all columns.
@@ -68,7 +70,7 @@ class PricedProgram:
                 return nothing(found.status, n, spent, found.solver, -np.inf)
             reduced = self._cost - found.duals @ self._matrix
             reduced[self._inside] = 0.0
-            cheap = np.argsort(reduced)[:_AT_ONCE]
+            cheap = smallest(reduced, _AT_ONCE)
             cheap = cheap[reduced[cheap] < -_CHEAPER]
             if not len(cheap):
                 x = np.zeros(n)
@@ -95,7 +97,7 @@ def cheapest_cover(
     [0.0, 1.0, 0.5]
     """
     x, left, room = np.zeros(len(gains)), need, limit
-    for column in np.argsort(-gains, kind="stable"):
+    for column in _falling(gains):
         gain = gains[column]
         if left <= 0 or room <= 0 or gain * price <= 1.0:
             break
@@ -103,3 +105,11 @@ def cheapest_cover(
         left -= gain * x[column]
         room -= x[column]
     return x, max(0.0, left)
+
+
+def _falling(values: np.ndarray) -> Iterator[int]:
+    """Indices from the largest value to the smallest, sorted as far as somebody asks."""
+    few = largest(values, _AT_ONCE)
+    yield from few
+    rest = np.delete(np.arange(len(values)), few)
+    yield from rest[np.argsort(-values[rest], kind="stable")]

@@ -11,18 +11,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from suture import data
 from suture.attacks import AIGENT
 from suture.attacks.aigent import SearchOutcome
 from suture.attacks.aigent import imitate as imitating
-from suture.attacks.aigent.bounding import middle_rows
+from suture.attacks.aigent.bounding import class_rows, middle_rows
 from suture.attacks.aigent.network import LayeredNetwork
-from suture.attacks.aigent.program import InputProgram, PixelMoves, smallest_change
+from suture.attacks.aigent.pixelwise import many_at_once
+from suture.attacks.aigent.program import InputProgram, PixelMoves, SmallestChange
 from suture.attacks.aigent.region import property_rows, step
-from suture.attacks.aigent.tail import read_tail
+from suture.attacks.aigent.tail import read_chain, read_tail
 from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import fewer, smaller
 from suture.errors import ArgumentError, ModelError
 from suture.solvers import SolverStatus
+from suture.testing.small import trained
 from suture.types import Batch
 
 
@@ -180,9 +183,11 @@ def test_the_smallest_largest_change_has_a_closed_form():
     clean = np.full((1, 1, 2), 0.5)
     gradients = np.array([[[[3.0, -1.0]]]])
     moves = PixelMoves.of(clean, gradients[0], 1.0, True)
-    parts = [(gradients, np.zeros(1), np.array([0.8]))]
-    image = smallest_change(moves, clean, np.ones((1, 1, 2), bool), parts, "highs", None)
-    assert image == pytest.approx(np.array([[[0.7, 0.3]]]))
+    program = SmallestChange(moves, clean, np.ones((1, 1, 2), bool), "highs")
+    program.add(gradients, np.zeros(1), np.array([0.8]))
+    assert program.solved(None) == pytest.approx(np.array([[[0.7, 0.3]]]))
+    program.add(np.array([[[[0.0, 1.0]]]]), np.zeros(1), np.array([-0.1]))
+    assert program.solved(None) == pytest.approx(np.array([[[0.5 + 0.7 / 3, 0.4]]]))
 
 
 def test_rows_are_derivatives_in_the_phases_of_the_point():
@@ -204,6 +209,39 @@ def test_rows_are_derivatives_in_the_phases_of_the_point():
             after = getattr(network.look(moved), name).numpy()
             slope = (after - here.values(of))[:3] / step_
             assert rows[(slice(None), *place)] == pytest.approx(slope, abs=1e-4)
+
+
+def test_a_chain_is_followed_as_hooks_see_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 6), nn.ReLU(),
+        nn.Linear(6, 3),
+    )  # fmt: skip
+    network, image = LayeredNetwork(model), np.random.default_rng(0).uniform(size=(2, 5, 5))
+    assert network._chain is not None
+    fast = network.at(image)
+    network._chain = None
+    slow = network.at(image)
+    for name in ("logits", "units", "first", "entry"):
+        ours, theirs = getattr(fast, name), getattr(slow, name)
+        assert torch.equal(ours, theirs), name
+        if name != "entry":
+            weights = np.random.default_rng(1).normal(size=(2, len(ours)))
+            assert np.array_equal(fast.rows(ours, weights), slow.rows(theirs, weights)), name
+    assert network.rough(image[None])[0] == pytest.approx(slow.values(slow.logits), abs=1e-5)
+
+
+def test_a_model_that_is_no_plain_chain_is_watched():
+    class Doubled(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(images)
+
+    hooked = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert read_chain(hooked) is not None
+    hooked[1].register_forward_hook(lambda *_: None)
+    hidden = nn.Sequential(nn.Flatten(), nn.TransformerEncoderLayer(4, 1, 4, activation=nn.ReLU()))
+    for model in (hooked, hidden, Doubled(nn.ReLU()), nn.ReLU()):
+        assert read_chain(model) is None
 
 
 def test_the_tail_is_read_to_the_first_layer_that_is_not_linear():
@@ -345,3 +383,71 @@ def test_only_salient_pixels_move(patches: bool):
         assert bool(few.success.all()) is found
         moved = few.images[0].flatten().nonzero()[:, 0].tolist()
         assert set(moved) <= {1, 3, 4, 5, 2} and len(moved) <= salient
+
+
+def wide_model() -> nn.Sequential:
+    """Two classes of 400 pixels: the second wins once 230 of them are white."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(400, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([torch.zeros(400), torch.ones(400)]))
+        model[1].bias.copy_(torch.tensor([229.5, 0.0]))
+    return model
+
+
+def test_many_pixels_at_once_double_until_the_network_gives_in():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    image = many_at_once(task, 400.0)
+    assert image is not None and task.fooled(image) and task.count(image) == 256
+    assert many_at_once(task, 200.0) is None
+
+
+def test_very_many_pixels_go_back_by_shares():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    image = np.where(np.arange(400).reshape(1, 20, 20) < 390, 1.0, 0.0)
+    image.flat[:100] = 0.1
+    thinned = fewer(task, image)
+    assert task.fooled(thinned) and 230 <= task.count(thinned) < 390
+    assert not (thinned.flat[:100] == 0.1).all()
+
+
+def test_single_precision_finds_what_double_finds():
+    model, batch = trained(), data.load("digits").test.batch(6)
+    double = AIGENT()(model, batch)
+    single = AIGENT(precision="single")(model, batch)
+    assert torch.equal(double.success, single.success) and bool(single.success.any())
+
+
+def test_bounds_a_class_are_made_once():
+    model, digits = trained(), data.load("digits")
+    attack = AIGENT(patches=False, bounds=0.05)
+    batch = digits.test.batch(6)
+    found = attack.findings(model, batch, references=digits.train.batch(200))
+    assert all(one.outcome is SearchOutcome.FOUND for one in found)
+    network = LayeredNetwork(model)
+    network.centres[3] = np.full(digits.in_shape, 0.5)
+    weights = np.eye(10)[:1] - np.eye(10)[3:4]
+    base = digits.test.images[0].double().numpy()
+    once = class_rows(network, 3, 0.05, weights, base)
+    again = class_rows(network, 3, 0.05, weights, base)
+    assert once[0] is again[0] and len(network.forms) == 1
+    gradients, values = middle_rows(network, network.centres[3], 0.05, weights)
+    moved = values + np.tensordot(gradients, base - network.centres[3], axes=3)
+    assert np.allclose(once[1], moved)
+
+
+def test_a_time_limit_ends_guesses_too():
+    clean = np.zeros((1, 20, 20))
+    task = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings(seconds=1e-9))
+    assert task.late and (task.guessed(np.zeros((3, 1, 20, 20))) == -np.inf).all()
+    rich = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings(seconds=1e9))
+    free = TargetSearch(LayeredNetwork(wide_model()), clean, 0, 1, True, Settings())
+    images = np.random.default_rng(0).uniform(size=(19, 1, 20, 20))
+    assert rich.guessed(images) == pytest.approx(free.guessed(images))
+
+
+def test_a_search_that_runs_out_of_time_says_so():
+    model, batch = trained(), data.load("digits").test.batch(2)
+    found = AIGENT(seconds=1e-6).findings(model, batch)
+    assert {one.outcome for one in found} == {SearchOutcome.OUT_OF_TIME}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from suture.attacks.aigent.goals import Marking
 from suture.attacks.aigent.imitate import summary
-from suture.attacks.aigent.network import LayeredNetwork
+from suture.attacks.aigent.network import LayeredNetwork, Precision
 from suture.attacks.aigent.search import Finding, SearchOutcome, search
 from suture.attacks.aigent.task import Settings
 from suture.attacks.base import ATTACKS, Attack, require
@@ -76,6 +76,8 @@ class AIGENT(Attack):
             of phases in the programs on the whole network; 0 for phases.
         salient: pixels that may move, at most: those that help most by the gradient at the image;
             0 for all. For large images, of which a few thousand pixels are enough.
+        precision: of values and derivatives; "single" for large images, where it takes a fraction
+            of the time. Programs are solved in float64 either way.
         solver: "highs", "gurobi" or "scip".
         workers: processes that share the images; results do not depend on it.
     """
@@ -95,9 +97,10 @@ class AIGENT(Attack):
     repairs: int = 8
     polish: int = 4
     candidates: int = 48
-    enough: int = 8
+    enough: int = 6
     bounds: float = 0.0
     salient: int = 0
+    precision: Precision = "double"
     solver: str = "highs"
     workers: int = 1
 
@@ -113,6 +116,8 @@ class AIGENT(Attack):
         require(self.chain in chains, 'chain "joint", "own" or "paper"', f"{self.chain!r}")
         require(self.marking in marks, 'marking "split", "sign" or "off"', f"{self.marking!r}")
         require(self.solver in SOLVERS, f"a solver out of {', '.join(SOLVERS)}", self.solver)
+        precise = self.precision in ("double", "single")
+        require(precise, 'precision "double" or "single"', f"{self.precision!r}")
         require(self.margin > 0, "margin > 0", f"margin={self.margin!r}")
         require(0 < self.max_change <= 1, "max_change in (0, 1]", f"{self.max_change!r}")
         require(0 <= self.bounds <= 1, "bounds in [0, 1]", f"bounds={self.bounds!r}")
@@ -158,6 +163,7 @@ class AIGENT(Attack):
         batch: Batch,
         *,
         targets: Tensor | None = None,
+        references: Batch | None = None,
         engine: Engine | None = None,
         on_progress: OnDone | None = None,
     ) -> list[Finding]:
@@ -169,12 +175,22 @@ class AIGENT(Attack):
             model: images to logits; not randomised.
             batch: images and their classes.
             targets: int64 ``(n,)``, classes to reach, ``None`` for untargeted.
+            references: images of the classes: with ``bounds`` one set of linear bounds a class,
+                round the mean of its images, takes the place of one round each image.
             engine: spreads the images; ``workers`` processes if left out.
             on_progress: called as ``on_progress(finished, n)``.
         """
         goals = (batch.labels if targets is None else targets).tolist()
         return self._search(
-            model, batch.images, goals, targets is not None, None, self.margin, engine, on_progress
+            model,
+            batch.images,
+            goals,
+            targets is not None,
+            None,
+            self.margin,
+            engine,
+            on_progress,
+            _centres(references),
         )
 
     def _search(
@@ -187,11 +203,14 @@ class AIGENT(Attack):
         margin: float,
         engine: Engine | None = None,
         on_progress: OnDone | None = None,
+        centres: dict[int, np.ndarray] | None = None,
     ) -> list[Finding]:
         arrays = images.detach().cpu().double().numpy()
         settings = self._settings(margin)
-        network = None if noise else LayeredNetwork(model)
-        work = partial(_one, network, model, targeted, self.classes, settings)
+        network = None if noise else LayeredNetwork(model, precision=self.precision)
+        if network is not None:
+            network.centres |= centres or {}
+        work = partial(_one, network, model, targeted, self.classes, self.precision, settings)
         items = list(zip(arrays, goals, noise or repeat(None, len(goals)), strict=True))
         if engine is not None:
             return engine.map(work, items, on_done=on_progress)
@@ -231,16 +250,25 @@ class AIGENT(Attack):
         ]
 
 
+def _centres(references: Batch | None) -> dict[int, np.ndarray]:
+    """The mean image of every class, float64."""
+    if references is None:
+        return {}
+    images, labels = references.images.cpu().double(), references.labels.cpu()
+    return {int(c): images[labels == c].mean(0).numpy() for c in labels.unique()}
+
+
 def _one(
     network: LayeredNetwork | None,
     model: nn.Module,
     targeted: bool,
     classes: int,
+    precision: Precision,
     settings: Settings,
     item: tuple[np.ndarray, int, Tensor | None],
 ) -> Finding:
     image, goal, noise = item
-    net = network or LayeredNetwork(model, noise)
+    net = network or LayeredNetwork(model, noise, precision)
     if targeted:
         label = int(net.logits(image[None])[0].argmax())
         return search(net, image, label, [goal], False, settings)

@@ -12,6 +12,19 @@ from suture.bounds.coefficients import Patches
 from suture.types import Box
 
 
+def class_rows(
+    network: LayeredNetwork, label: int, radius: float, weights: np.ndarray, base: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``middle_rows`` of the box round the class' centre, made once; values at ``base``."""
+    key = label, radius, weights.tobytes()
+    if key not in network.forms:
+        centre = network.centres[label]
+        gradients, values = middle_rows(network, centre, radius, weights)
+        network.forms[key] = gradients, values - np.tensordot(gradients, centre, axes=3)
+    gradients, constants = network.forms[key]
+    return gradients, constants + np.tensordot(gradients, base, axes=3)
+
+
 def middle_rows(
     network: LayeredNetwork, base: np.ndarray, radius: float, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from suture.attacks.aigent.tail import Tail
@@ -36,14 +37,16 @@ def is_dense(model: nn.Module, tail: Tail | None) -> bool:
 
 
 def outputs(tail: Tail, images: np.ndarray) -> np.ndarray:
-    """Logits ``(n, classes)`` of images ``(n, c, h, w)``."""
-    values = images.reshape(len(images), -1)
+    """Logits ``(n, classes)`` of images ``(n, c, h, w)``.
+
+    Products by torch: it keeps to the number of threads that it was given.
+    """
+    values = torch.from_numpy(images.reshape(len(images), -1))
     last = len(tail) - 1
     for index, (weight, bias) in enumerate(zip(tail.weights, tail.biases, strict=True)):
-        values = values @ weight.T + bias
-        if index < last:
-            values = np.maximum(values, 0.0)
-    return values
+        values = torch.addmm(torch.from_numpy(bias), values, torch.from_numpy(weight).T)
+        values = values.relu_() if index < last else values
+    return values.numpy()
 
 
 @dataclass(eq=False)

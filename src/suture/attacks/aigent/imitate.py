@@ -24,6 +24,7 @@ from suture.attacks.aigent.step import EdgeLayerPatch
 from suture.attacks.aigent.tail import Tail
 from suture.attacks.aigent.task import FEW, TargetSearch
 from suture.solvers import SolverStatus
+from suture.solvers.ordering import largest
 
 _AS_GOOD = 1e-6
 """By how much a value may miss its target and still count as imitated, over its size."""
@@ -82,7 +83,7 @@ def imitate(task: TargetSearch) -> np.ndarray | None:
     tail = task.network.tail
     if not task.settings.patches or tail is None:
         return None
-    here = task.network.at(task.clean)
+    here = task.reading(task.clean)
     assert here.entry is not None
     entry, goal = here.values(here.entry), _goal(task, len(here.logits))
     made, own = _chain(task, tail, entry, goal)
@@ -242,10 +243,10 @@ def _met_by_pixels(
         image = task.solved(program)
         if image is None:
             break
-        fooled, now = task.looked(image)
-        if fooled:
+        if task.fooled(image):
             return image, True
+        now = task.reading(image)
         left = least - matrix @ (now.values(now.first) - before)
-        todo = np.argsort(-np.where(missing, left, -np.inf))[:FEW]
+        todo = largest(np.where(missing, left, -np.inf), FEW)
         todo = todo[missing[todo] & (left[todo] > room)]
     return image, False

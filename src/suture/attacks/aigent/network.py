@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,44 +18,62 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.attacks.aigent.dense import DenseLinearised, is_dense, outputs
-from suture.attacks.aigent.tail import read_tail
+from suture.attacks.aigent.tail import PHASED, read_chain, read_tail
 from suture.errors import ModelError
+
+Precision = Literal["double", "single"]
 
 
 class LayeredNetwork:
-    """A float64 copy of a classifier, in eval mode, without gradients of its own.
+    """A copy of a classifier in float64, in eval mode, without gradients of its own.
 
     Args:
         model: images to logits; not changed.
         noise: int64 ``(draws,)`` for a randomised model: its logits are averaged over these draws.
+        precision: "single" computes values and derivatives in float32; arrays are float64 all the
+            same. For large images, where float64 takes several times as long.
 
     Attributes:
         tail: the fully connected layers it ends with, ``None`` if it does not end with some.
         forwards: images that went through the copy so far.
+        centres: class → image ``(c, h, w)`` round which its linear bounds are made; empty for
+            bounds round each image.
+        forms: what was made of them.
     """
 
-    def __init__(self, model: nn.Module, noise: Tensor | None = None) -> None:
-        copied = copy.deepcopy(model).cpu().double().eval()
+    def __init__(
+        self, model: nn.Module, noise: Tensor | None = None, precision: Precision = "double"
+    ) -> None:
+        self._precision: Precision = precision
+        self._dtype = torch.float64 if precision == "double" else torch.float32
+        copied = copy.deepcopy(model).cpu().to(self._dtype).eval()
         for parameter in copied.parameters():
             parameter.requires_grad_(False)
         self._model, self._noise = copied, noise
+        self._chain = read_chain(copied) if noise is None else None
         self.tail = read_tail(copied) if noise is None else None
         self._dense = self.tail if is_dense(copied, self.tail) else None
         self.forwards = 0
+        self.centres: dict[int, np.ndarray] = {}
+        self.forms: dict[tuple[int, float, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._leaking: LayeredNetwork | None = None
         self._readable: bounds.Network | None = None
+        self._single: nn.Module | None = None if precision == "double" else copied
 
     def leaking(self) -> LayeredNetwork:
         """The same network with a slope of a tenth for inactive ReLUs (``nn.ReLU`` modules)."""
         if self._leaking is None:
-            self._leaking = LayeredNetwork(_leaky(copy.deepcopy(self._model)), self._noise)
+            self._leaking = LayeredNetwork(
+                _leaky(copy.deepcopy(self._model)), self._noise, self._precision
+            )
         return self._leaking
 
     def readable(self, in_shape: tuple[int, ...]) -> bounds.Network:
         """The same network as ``suture.bounds`` reads it."""
         if self._readable is None:
             channels, height, width = in_shape
-            self._readable = bounds.read(self._model, (channels, height, width))
+            double = copy.deepcopy(self._model).double()
+            self._readable = bounds.read(double, (channels, height, width))
         return self._readable
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -65,27 +83,58 @@ class LayeredNetwork:
             return outputs(self._dense, images)
         room = max(1, _PIECE // math.prod(images.shape[1:]))
         with torch.no_grad():
-            parts = [self._forward(part) for part in torch.from_numpy(images).split(room)]
-        return torch.cat(parts).numpy()
+            given = torch.from_numpy(images).to(self._dtype)
+            parts = [self._forward(part) for part in given.split(room)]
+        return torch.cat(parts).double().numpy()
+
+    def rough(self, images: np.ndarray) -> np.ndarray:
+        """``logits`` by a copy in float32 (of a randomised model: the same), as float64."""
+        if self._dense is not None or self._noise is not None:
+            return self.logits(images.astype(np.float32).astype(np.float64))
+        if self._single is None:
+            self._single = copy.deepcopy(self._model).float()
+        room = max(1, _PIECE // math.prod(images.shape[1:]))
+        with torch.no_grad():
+            parts = torch.from_numpy(images.astype(np.float32)).split(room)
+            self.forwards += len(images)
+            return torch.cat([self._single(part) for part in parts]).double().numpy()
 
     def look(self, image: np.ndarray) -> Reading:
         """The values at one image ``(c, h, w)``, without derivatives."""
         if self._dense is not None:
             return self.at(image)
-        return self._watched(torch.from_numpy(image)[None])
+        return self._watched(torch.tensor(image, dtype=self._dtype)[None])
 
     def at(self, image: np.ndarray) -> Reading:
         """The network's affine map in the phases of one image ``(c, h, w)``."""
         if self._dense is not None:
             self.forwards += 1
             return DenseLinearised(self._dense, image)
-        return self._watched(torch.from_numpy(image)[None].clone().requires_grad_(True))
+        point = torch.tensor(image, dtype=self._dtype)[None]
+        return self._watched(point.requires_grad_(True))
 
     def _watched(self, point: Tensor) -> Linearised:
+        if self._chain is not None:
+            return self._followed(self._chain, point)
         watch = _LayerWatch(self._model, self.tail.first if self.tail else None)
         with torch.set_grad_enabled(point.requires_grad), watch:
             logits = self._forward(point)
         return Linearised(point, logits[0], watch.units(), watch.entry, watch.value)
+
+    def _followed(self, chain: list[nn.Module], point: Tensor) -> Linearised:
+        """``_watched`` of a chain, module by module: hooks cost as much as small layers."""
+        self.forwards += 1
+        seen, entry, first, value = list[Tensor](), None, None, point
+        start = None if self.tail is None else self.tail.first
+        for module in chain:
+            if isinstance(module, PHASED):
+                seen.append(value[0].flatten())
+                value = value.clone() if getattr(module, "inplace", False) else value
+            before, value = value, module.forward(value)
+            if module is start:
+                entry, first = before[0], value[0]
+        units = torch.cat(seen) if seen else torch.zeros(0, dtype=point.dtype)
+        return Linearised(point, value[0], units, entry, first)
 
     def _forward(self, images: Tensor) -> Tensor:
         self.forwards += len(images)
@@ -115,7 +164,7 @@ class Linearised:
     """Values at one image, and the derivative of each of them, in the phases of that image.
 
     Attributes:
-        point: ``(1, c, h, w)``, float64.
+        point: ``(1, c, h, w)``.
         logits: ``(classes,)``.
         units: ``(units,)``, all values before a ReLU.
         entry: ``(width,)``, what enters the first fully connected layer of the tail.
@@ -131,11 +180,11 @@ class Linearised:
     @property
     def base(self) -> np.ndarray:
         """The image at which the values were taken, ``(c, h, w)``."""
-        return self.point[0].detach().numpy()
+        return self.point[0].detach().double().numpy()
 
     def values(self, of: Any) -> np.ndarray:
         """The values as an array."""
-        return of.detach().numpy()
+        return of.detach().double().numpy()
 
     def rows(self, of: Any, weights: np.ndarray) -> np.ndarray:
         """Derivative of ``weights @ of`` with respect to the image, ``(k, c, h, w)``.
@@ -146,13 +195,14 @@ class Linearised:
         """
         if not of.requires_grad or not len(weights):
             return np.zeros((len(weights), *self.point.shape[1:]))
-        vectors = torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float64))
+        vectors = torch.tensor(weights, dtype=self.point.dtype)
         if len(vectors) > 1:
             try:
-                return self._derivative(of, vectors, True)[:, 0].numpy()
+                return self._derivative(of, vectors, True)[:, 0].double().numpy()
             except RuntimeError:  # an operation that cannot be batched
                 pass
-        return torch.cat([self._derivative(of, vector, False) for vector in vectors]).numpy()
+        found = [self._derivative(of, vector, False) for vector in vectors]
+        return torch.cat(found).double().numpy()
 
     def _derivative(self, of: Tensor, vector: Tensor, batched: bool) -> Tensor:
         found = torch.autograd.grad(
@@ -180,8 +230,6 @@ _PIECE = 4_000_000
 
 Reading = Linearised | DenseLinearised
 
-_PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
-
 
 class _LayerWatch:
     """Notes what enters every ReLU, and what enters and leaves one linear layer."""
@@ -198,7 +246,7 @@ class _LayerWatch:
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
     def __enter__(self) -> _LayerWatch:
-        phased = [m for m in self._model.modules() if isinstance(m, _PHASED)]
+        phased = [m for m in self._model.modules() if isinstance(m, PHASED)]
         self._hooks = [m.register_forward_pre_hook(self._unit) for m in phased]
         if self._first is not None:
             self._hooks.append(self._first.register_forward_hook(self._layer))

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from suture.solvers import (
+    Growing,
     PricedProgram,
     Problem,
     Solution,
@@ -28,6 +29,7 @@ from suture.solvers import (
     solve,
 )
 from suture.solvers.choosing import TOLERANCE
+from suture.solvers.ordering import largest
 
 _SLACK = 1e4
 """Cost of missing the property by one logit, in pixels: it is missed only where it must be."""
@@ -150,7 +152,7 @@ class InputProgram:
         n = 2 * self.moves.pixels
         if self._priced is None:
             cost, most = np.append(np.ones(n), _SLACK), np.append(np.ones(n), np.inf)
-            best = np.argsort(-self._columns[0].max(0))[:_BEGIN]
+            best = largest(self._columns[0].max(0), _BEGIN)
             self._priced = PricedProgram(cost, most, np.append(best, n))
             if np.isfinite(self.limit):
                 counted = np.append(np.ones(n), 0.0)[None]
@@ -210,42 +212,44 @@ class InputProgram:
         return Problem(cost, np.zeros(len(cost)), upper, *rows(*parts), integer)
 
 
-def smallest_change(
-    moves: PixelMoves,
-    base: np.ndarray,
-    changed: np.ndarray,
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    solver: str,
-    seconds: float | None,
-) -> np.ndarray | None:
+class SmallestChange:
     """The least ``max |δ|`` (then ``Σ|δ|`` at a thousandth of its weight) on the changed channels.
+
+    Variables (δ⁺, δ⁻, max). Rows can be added; the solver keeps its model.
 
     Args:
         moves: for the clean image and its room.
-        base: where gradients and values were taken.
+        base: where gradients and values are taken.
         changed: bool ``(c, h, w)``.
-        parts: ``(gradients, values, least)`` as in ``InputProgram.add``.
-
-    Returns:
-        The image, or ``None`` if the rows cannot be met.
+        solver: its name.
     """
-    clean, n = moves.clean, int(changed.sum())
-    gradients = np.concatenate([part[0] for part in parts])
-    least = np.concatenate([part[2] - part[1] for part in parts])
-    least = least - np.tensordot(gradients, clean - base, axes=3)
-    inner = gradients[:, changed]
-    ones = -np.ones((n, 1))
-    up = np.maximum(moves.towards, moves.away)[changed]
-    down = -np.minimum(moves.towards, moves.away)[changed]
-    block = rows(
-        (np.hstack([inner, -inner, np.zeros((len(inner), 1))]), least, np.inf),
-        (np.hstack([np.eye(n), np.eye(n), ones]), -np.inf, 0.0),
-    )
-    cost = np.append(np.full(2 * n, 1e-3), 1.0)
-    problem = Problem(cost, np.zeros(2 * n + 1), np.concatenate([up, down, [np.inf]]), *block)
-    found = solve(problem, solver=solver, seconds=seconds)
-    if not found.status.found:
-        return None
-    image = clean.copy()
-    image[changed] = np.clip(clean[changed] + found.x[:n] - found.x[n : 2 * n], 0.0, 1.0)
-    return image
+
+    def __init__(
+        self, moves: PixelMoves, base: np.ndarray, changed: np.ndarray, solver: str
+    ) -> None:
+        self._clean, self._shift, self._changed = moves.clean, moves.clean - base, changed
+        self._n = n = int(changed.sum())
+        up = np.maximum(moves.towards, moves.away)[changed]
+        down = -np.minimum(moves.towards, moves.away)[changed]
+        upper = np.concatenate([up, down, [np.inf]])
+        cost = np.append(np.full(2 * n, 1e-3), 1.0)
+        self._program = Growing(cost, np.zeros(2 * n + 1), upper, solver=solver)
+        most = np.hstack([np.eye(n), np.eye(n), -np.ones((n, 1))])
+        self._program.add(most, np.full(n, -np.inf), np.zeros(n))
+
+    def add(self, gradients: np.ndarray, values: np.ndarray, least: np.ndarray) -> None:
+        """More rows, as in ``InputProgram.add``."""
+        least = least - values - np.tensordot(gradients, self._shift, axes=3)
+        inner = gradients[:, self._changed]
+        rows = np.hstack([inner, -inner, np.zeros((len(inner), 1))])
+        self._program.add(rows, least, np.full(len(least), np.inf))
+
+    def solved(self, seconds: float | None) -> np.ndarray | None:
+        """The image, or ``None`` if the rows cannot be met."""
+        found = self._program.solve(seconds)
+        if not found.status.found:
+            return None
+        image, changed, n = self._clean.copy(), self._changed, self._n
+        moved = self._clean[changed] + found.x[:n] - found.x[n : 2 * n]
+        image[changed] = np.clip(moved, 0.0, 1.0)
+        return image

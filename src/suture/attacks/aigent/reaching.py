@@ -18,6 +18,7 @@ from suture.attacks.aigent.encoding import encode
 from suture.attacks.aigent.goals import EXACT, Goal
 from suture.attacks.aigent.tail import Tail
 from suture.solvers import Growing, Problem, SolverStatus, rows, solve
+from suture.solvers.ordering import largest
 
 _SLACK = 1e4
 _FEW = 25
@@ -197,7 +198,7 @@ class _Region:
     def tighten(self, values: np.ndarray) -> bool:
         """The most broken phases become rows; whether there were any."""
         broken = np.where(self._free, self.span.least - self.span.phases @ values, -np.inf)
-        chosen = np.argsort(-broken)[:_FEW]
+        chosen = largest(broken, _FEW)
         chosen = chosen[broken[chosen] > EXACT]
         if len(chosen):
             self.hold(chosen)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from suture.attacks.aigent.bounding import middle_rows
+from suture.attacks.aigent.bounding import class_rows, middle_rows
 from suture.attacks.aigent.network import LayeredNetwork, Reading
 from suture.attacks.aigent.program import InputProgram
 from suture.attacks.aigent.task import FEW, TargetSearch
+from suture.solvers.ordering import largest
 
 TOO_MANY = 40
 """Broken phases above which the next input's phases are worth more than rows for these."""
@@ -30,7 +31,8 @@ def _chase(task: TargetSearch, base: np.ndarray, network: LayeredNetwork) -> np.
     for _ in range(task.settings.phases):
         if task.late:
             return None
-        image = step(task, base, network=network)
+        leaking = None if network is task.network else network
+        image = step(task, base, network=leaking)
         if image is None or np.array_equal(image, base):
             return None
         if task.fooled(image):
@@ -41,7 +43,7 @@ def _chase(task: TargetSearch, base: np.ndarray, network: LayeredNetwork) -> np.
 
 def _grow(task: TargetSearch) -> np.ndarray | None:
     """At most 2, 4, 8, … pixels; each program starts in the phases of the best input so far."""
-    base, best = task.clean, float(task.margins(task.clean[None])[0])
+    base, best = task.clean, task.margin(task.clean)
     most = min(task.settings.limit, float(task.settings.salient or task.clean[0].size))
     allowed = 1.0
     while allowed < most and not task.late:
@@ -50,7 +52,7 @@ def _grow(task: TargetSearch) -> np.ndarray | None:
             image = step(task, base, limit=allowed, repairs=1)
             if image is None or task.fooled(image):
                 break
-            margin = float(task.margins(image[None])[0])
+            margin = task.margin(image)
             if margin <= best:
                 break
             base, best = image, margin
@@ -79,10 +81,10 @@ def step(
         limit: most pixels; the task's own if left out.
         repairs: programs at most; the settings' number if left out.
     """
-    here = (network or task.network).at(base)
+    here = network.at(base) if network is not None else task.reading(base)
     gradients, values = _linear_forms(task, here, network or task.network)
     most = task.settings.limit if limit is None else limit
-    program = InputProgram(task.moves(gradients[0]), base, most)
+    program = InputProgram(task.moves(gradients[0]), here.base, most)
     program.add(gradients, values, np.full(len(values), task.settings.margin), soft=True)
     units = here.values(here.units)
     signs, free = np.where(units >= 0, 1.0, -1.0), np.ones(len(units), dtype=bool)
@@ -95,14 +97,14 @@ def step(
         if image is None:
             break
         best = image
-        fooled, now = task.looked(image)
-        if fooled:
+        if task.fooled(image):
             break
+        now = task.reading(image)
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
-        chosen = np.argsort(-wrong)[:FEW]
-        chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
+        broken = (wrong > 0).nonzero()[0]
+        if not 0 < len(broken) <= TOO_MANY:
             break
+        chosen = broken[largest(wrong[broken], FEW)]
         free[chosen] = False
         flipped = signs[chosen]
         program.add(
@@ -144,4 +146,7 @@ def _linear_forms(
         return property_rows(task, here)
     classes = len(here.logits)
     others = [task.label] if task.any_class else [c for c in range(classes) if c != task.target]
-    return middle_rows(network, here.base, radius, _against(task, others, classes))
+    against = _against(task, others, classes)
+    if task.label in network.centres:
+        return class_rows(network, task.label, radius, against, here.base)
+    return middle_rows(network, here.base, radius, against)

@@ -11,7 +11,7 @@ import numpy as np
 
 from suture.attacks.aigent.imitate import ChainFacts, imitate
 from suture.attacks.aigent.network import LayeredNetwork
-from suture.attacks.aigent.pixelwise import one_by_one
+from suture.attacks.aigent.pixelwise import many_at_once, one_by_one
 from suture.attacks.aigent.region import settle
 from suture.attacks.aigent.task import Settings, TargetSearch
 from suture.attacks.aigent.tidy import polish
@@ -107,7 +107,9 @@ def _one(task: TargetSearch) -> Finding:
     else:
         image, origin = settle(task, image), "phases"
     if image is None and task.settings.candidates:
-        image = one_by_one(task, min(task.settings.limit, float(task.clean.size)))
+        most = min(task.settings.limit, float(task.clean.size))
+        image = many_at_once(task, most) if task.settings.salient else None
+        image = one_by_one(task, most) if image is None else image
     if image is not None:
         image = polish(task, image)
         if origin == "patches" and task.count(image) > _MANY:

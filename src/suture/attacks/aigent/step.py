@@ -18,6 +18,7 @@ from suture.attacks.aigent.affine import Span
 from suture.attacks.aigent.goals import EXACT, Goal
 from suture.attacks.aigent.tail import Tail
 from suture.solvers import Growing, Solution, SolverStatus
+from suture.solvers.ordering import largest
 
 _SLACK = 1e4
 """Cost of missing a row by one, against a largest change of one."""
@@ -222,7 +223,7 @@ class LazyRows:
             if not found.status.found:
                 return found
             broken = self._right - wide(self._matrix) @ found.x
-            add = np.argsort(-np.where(self._used, -np.inf, broken))[:_AT_ONCE]
+            add = largest(np.where(self._used, -np.inf, broken), _AT_ONCE)
             add = add[~self._used[add] & (broken[add] > EXACT)]
             if not len(add):
                 return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Flatten)
 
 
@@ -52,6 +53,24 @@ def read_tail(model: nn.Module) -> Tail | None:
         return None
     weights = tuple(layer.weight.detach().double().numpy().copy() for layer in layers)
     return Tail(weights, tuple(_bias(layer) for layer in layers), layers[0])
+
+
+def read_chain(model: nn.Module) -> list[nn.Module] | None:
+    """The modules of a chain whose forwards, one after another, are the model's and all its ReLUs.
+
+    ``None`` for any other model, and where somebody has put hooks on a module.
+    """
+    found, hooks = leaves(model), ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    plain = all(
+        not any(getattr(m, hook) for hook in hooks)
+        and (not isinstance(m, nn.Sequential) or type(m).forward is nn.Sequential.forward)
+        for m in model.modules()
+    )
+    inside = sum(isinstance(m, PHASED) for m in model.modules())
+    outside = {id(m) for m in found if isinstance(m, PHASED)}
+    if not plain or not isinstance(model, nn.Sequential) or inside != len(outside):
+        return None
+    return found
 
 
 def leaves(model: nn.Module) -> list[nn.Module]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from suture.attacks.aigent.pixelwise import one_by_one
-from suture.attacks.aigent.program import smallest_change
+from suture.attacks.aigent.program import SmallestChange
 from suture.attacks.aigent.region import TOO_MANY, property_rows, step
 from suture.attacks.aigent.task import FEW, TargetSearch
+from suture.solvers.ordering import largest
 
 _GRID = 32
+_SHARES = 16
 _MANY = 150
 """Changed pixels above which trying each of them costs more than another program."""
 
@@ -41,8 +43,10 @@ def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """Pixels that are not needed go back, the least needed first.
 
     First with the changed pixels pushed to the corners of their range, which makes room for more
-    to go back; what keeps fewer pixels wins. Nothing is tried where very many are changed.
+    to go back; what keeps fewer pixels wins. Where very many are changed, they go back in the order
+    of the gradient, and no more is tried if very many are left.
     """
+    image = _thinned(task, image)
     if task.count(image) > _MANY:
         return image
     plain = _dropped(task, image)
@@ -53,25 +57,53 @@ def fewer(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     return pushed if task.count(pushed) < task.count(plain) else plain
 
 
+def _thinned(task: TargetSearch, image: np.ndarray) -> np.ndarray:
+    """Where very many pixels are changed: those restored that the gradient says help least.
+
+    As many as the network bears, out of a grid of shares, and again.
+    """
+    while task.count(image) > _MANY and not task.late:
+        gradients, _ = property_rows(task, task.reading(image))
+        effect = gradients[0] * (image - task.clean)
+        if task.settings.together:
+            effect = effect.sum(0, keepdims=True)
+        changed = (image != task.clean).any(0, keepdims=True) | np.zeros(effect.shape, dtype=bool)
+        ranked = np.sort(effect[changed])
+        ends = ranked[(np.arange(1, _SHARES) * len(ranked)) // _SHARES]
+        tries = np.stack([np.where(effect <= end, task.clean, image) for end in ends])
+        fewest = _last(task, tries, task.guessed(tries))
+        if fewest is None or task.count(fewest) >= task.count(image):
+            return image
+        image = fewest
+    return image
+
+
 def _dropped(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """Pixels restored, in the order of the margin that each leaves, as many as the network bears.
 
     Again and again, until not even the one that leaves the largest margin can go.
     """
-    least = task.settings.margin / 2
     while not task.late:
         places = _places(task, image)
         if len(places) < 2:
             return image
-        alone = task.margins(np.where(places, task.clean, image))
-        if alone.max() < least:
+        alone = task.guessed(np.where(places, task.clean, image))
+        if alone.max() < task.least_margin:
             return image
         order = np.argsort(-alone, kind="stable")
         gone = np.logical_or.accumulate(places[order], axis=0)
         tries = np.where(gone, task.clean, image)
-        good = np.append(True, task.margins(tries[1:]) >= least).nonzero()[0]
-        image = tries[int(good[-1])]
+        fewest = _last(task, tries, np.append(alone[order[0]], task.guessed(tries[1:])))
+        if fewest is None:
+            return image
+        image = fewest
     return image
+
+
+def _last(task: TargetSearch, tries: np.ndarray, margins: np.ndarray) -> np.ndarray | None:
+    """The last of the tries that is adversarial by guess and by the network; ``None`` if none."""
+    good = (tries[place] for place in (margins >= task.least_margin).nonzero()[0][::-1])
+    return next((one for one in good if task.fooled(one)), None)
 
 
 def _places(task: TargetSearch, image: np.ndarray) -> np.ndarray:
@@ -91,7 +123,7 @@ def _places(task: TargetSearch, image: np.ndarray) -> np.ndarray:
 
 def _corners(task: TargetSearch, image: np.ndarray) -> np.ndarray:
     """The changed pixels at the corner that the property's gradient at the image points to."""
-    gradients, _ = property_rows(task, task.network.at(image))
+    gradients, _ = property_rows(task, task.reading(image))
     moves = task.moves(gradients[0])
     differ = image != task.clean
     changed = differ.any(0, keepdims=True) if task.settings.together else differ
@@ -123,36 +155,38 @@ def _shrunk(task: TargetSearch, image: np.ndarray) -> np.ndarray:
         scale = factors.reshape(-1, *([1] * image.ndim))
         moved = task.clean + scale * (image - task.clean)
         tries = np.where(image != task.clean, moved, image)
-        good = (task.margins(tries) >= task.settings.margin / 2).nonzero()[0]
-        if len(good):
-            high, best = float(factors[good[0]]), tries[good[0]]
-        low = high - (high - low) / _GRID if not len(good) else high - 1.0 / _GRID
+        good = (task.guessed(tries) >= task.least_margin).nonzero()[0]
+        least = next((place for place in good if task.fooled(tries[place])), None)
+        if least is not None:
+            high, best = float(factors[least]), tries[least]
+        low = high - (high - low) / _GRID if least is None else high - 1.0 / _GRID
     return best
 
 
 def _least_change(task: TargetSearch, image: np.ndarray) -> np.ndarray | None:
     """The program on the changed pixels in the phases of ``image``, its rows added as needed."""
-    here = task.network.at(image)
+    here = task.reading(image)
     gradients, values = property_rows(task, here)
-    parts = [(gradients, values, np.full(len(values), task.settings.margin))]
+    moves, changed = task.moves(gradients[0]), image != task.clean
+    program = SmallestChange(moves, here.base, changed, task.settings.solver)
+    program.add(gradients, values, np.full(len(values), task.settings.margin))
     units = here.values(here.units)
     signs, free = np.where(units >= 0, 1.0, -1.0), np.ones(len(units), dtype=bool)
-    moves, changed = task.moves(gradients[0]), image != task.clean
     for _ in range(task.settings.repairs):
         task.programs += 1
-        found = smallest_change(moves, image, changed, parts, task.settings.solver, task.left)
+        found = program.solved(task.left)
         if found is None or task.late:
             return found
-        fooled, now = task.looked(found)
-        if fooled:
+        if task.fooled(found):
             return found
+        now = task.reading(found)
         wrong = np.where(free, -signs * now.values(now.units), -np.inf)
-        chosen = np.argsort(-wrong)[:FEW]
-        chosen = chosen[wrong[chosen] > 0]
-        if not len(chosen) or (wrong > 0).sum() > TOO_MANY:
+        broken = (wrong > 0).nonzero()[0]
+        if not 0 < len(broken) <= TOO_MANY:
             return None
+        chosen = broken[largest(wrong[broken], FEW)]
         free[chosen] = False
         side = signs[chosen]
         rows = side[:, None, None, None] * here.unit_rows(chosen)
-        parts.append((rows, side * units[chosen], np.zeros(len(chosen))))
+        program.add(rows, side * units[chosen], np.zeros(len(chosen)))
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from suture.bounds import Method, margin_rows
-from suture.certify import Certificate, network64, prove
+from suture.certify import Certificate, Promise, network64, prove
 from suture.models import fingerprint
 from suture.types import Batch, Box
 
@@ -14,6 +16,27 @@ METHODS: tuple[Method, ...] = ("ibp", "crown-ibp", "crown")
 """Tried one after another: what intervals prove needs no tighter bound."""
 THREAT = "attack after robustification"
 _TOGETHER = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Vouched:
+    """What is proved of robustified images, and the promise: all that were tried.
+
+    Attributes:
+        certificates: one an image whose class provably stays.
+        promise: every image's ball, proved or not; ``None`` where none was tried.
+    """
+
+    certificates: tuple[Certificate, ...] = ()
+    promise: Promise | None = None
+
+
+def vouched(classifier: nn.Module, robustified: Batch, eps: float, *, repair: str) -> Vouched:
+    """``certificates_of``, and the promise about all the images; the centres are the images as
+    stored."""
+    made = certificates_of(classifier, robustified, eps, repair=repair)
+    network = fingerprint(classifier)
+    return Vouched(made, Promise.of(robustified.images, eps, robustified.labels, network, made))
 
 
 def certificates_of(
@@ -46,6 +69,7 @@ def certificates_of(
             {
                 "repair": repair,
                 "image": i,
+                "region": i,
                 "label": int(robustified.labels[i]),
                 "threat": THREAT,
                 "tried": len(robustified),

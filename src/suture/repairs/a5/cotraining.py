@@ -107,7 +107,13 @@ class A5CoTraining(Repair):
         made = certify_held_out(both, data, self.schedule, eps, self.certificates, "RC")
         facts["certificates"] = counted(made, self.certificates, data, self.schedule)
         both.train(model.training)
-        return RepairResult(both, status_of(found), facts | trace_of(found), made)
+        return RepairResult(
+            both,
+            status_of(found),
+            facts | trace_of(found),
+            made.certificates,
+            promise=made.promise,
+        )
 
     def _check(self, given: Defence) -> None:
         """The robustifier moves images in a ball of its own, whatever is said here."""

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from suture import bounds
 from suture.bounds import Network
-from suture.certify import Certificate
 from suture.data import batch_of
 from suture.engine import Handle
 from suture.errors import ArgumentError
 from suture.models import build_from_spec, identity, register_builder
-from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.certifying import Vouched, vouched
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.prepared import KIND, prepared
 from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
@@ -83,7 +82,7 @@ class A5Offline(Repair):
         found = self.robustify(model, batch, context)
         kept = copy.deepcopy(model)
         tried = min(self.certificates, len(batch))
-        made = self._certified(kept.eval(), found.batch[:tried]) if tried else ()
+        made = self._vouched(kept.eval(), found.batch[:tried]) if tried else Vouched()
         kept.train(model.training)
         certified = int(found.certified.sum())
         trace = {
@@ -91,7 +90,7 @@ class A5Offline(Repair):
             "samples": len(batch),
             "certified_after_the_move": certified,
             "bound": self.bound,
-            "certificates": {"made": len(made), "of": tried},
+            "certificates": {"made": len(made.certificates), "of": tried},
             "steps": found.steps.double().mean().item(),
             "eps": self.eps,
             "defence": asdict(self.defence),
@@ -99,10 +98,11 @@ class A5Offline(Repair):
         }
         status = _status(certified, len(batch))
         reader = prepared(kept, self.moved, asdict(self))
-        return RepairResult(reader, status, trace, made, {"robustified": found.batch})
+        images = {"robustified": found.batch}
+        return RepairResult(reader, status, trace, made.certificates, images, promise=made.promise)
 
-    def _certified(self, reader: nn.Module, batch: Batch) -> tuple[Certificate, ...]:
-        return certificates_of(reader, batch, self.eps, repair="A5/O")
+    def _vouched(self, reader: nn.Module, batch: Batch) -> Vouched:
+        return vouched(reader, batch, self.eps, repair="A5/O")
 
     def moved(self, classifier: nn.Module, batch: Batch) -> Tensor:
         """The robustified images alone: what ``prepared`` calls."""

@@ -13,7 +13,7 @@ from suture.data import Dataset, batch_of
 from suture.errors import ArgumentError, DataError
 from suture.models import identity
 from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
-from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.certifying import Vouched, vouched
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
 from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
@@ -117,7 +117,7 @@ class A5Physical(Repair):
         pictures = _repeated(objects, self.draws), _repeated(objects, self.judged)
         found = trained(trainee, self.schedule, pictures, self.eps, self.recipe, context, work)
         scene = trainee.module
-        made = self._certificates(trainee, objects, stream)
+        made = self._vouched(trainee, objects, stream)
         result = scene.classifier
         if scene.robustifier is not None:
             result = defended(scene.robustifier, scene.classifier)
@@ -129,8 +129,15 @@ class A5Physical(Repair):
         }
         moved = Batch(trainee.objects(), objects.labels)
         tried = self.certificates if self.eps else 0
-        facts |= trace_of(found) | {"certificates": {"made": len(made), "of": tried}}
-        return RepairResult(result, status_of(found), facts, made, {"robustified": moved})
+        facts |= trace_of(found) | {"certificates": {"made": len(made.certificates), "of": tried}}
+        return RepairResult(
+            result,
+            status_of(found),
+            facts,
+            made.certificates,
+            {"robustified": moved},
+            promise=made.promise,
+        )
 
     def trainee(self, model: nn.Module, data: Batch, stream: Stream) -> SceneTrainee:
         """Objects, camera and classifier, before training."""
@@ -155,15 +162,13 @@ class A5Physical(Repair):
             grey=self.grey,
         )
 
-    def _certificates(self, trainee: SceneTrainee, data: Batch, stream: Stream) -> tuple[Any, ...]:
+    def _vouched(self, trainee: SceneTrainee, data: Batch, stream: Stream) -> Vouched:
         if not self.certificates or not self.eps:
-            return ()
+            return Vouched()
         which = torch.arange(self.certificates) % len(data)
         seen = trainee.acquired(which, stream.child("certificates"))
         batch = Batch(seen, data.labels[which])
-        return certificates_of(
-            trainee.module.classifier, batch, self.eps, repair=f"A5/{self.recipe}"
-        )
+        return vouched(trainee.module.classifier, batch, self.eps, repair=f"A5/{self.recipe}")
 
 
 def acquisitions(

@@ -13,7 +13,7 @@ from suture.attacks import PGD
 from suture.data.splits import validation_count
 from suture.errors import ArgumentError
 from suture.models import identity
-from suture.repairs.a5.certifying import certificates_of
+from suture.repairs.a5.certifying import Vouched, vouched
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import (
     Body,
@@ -89,7 +89,13 @@ class A5Robustifier(Repair):
         both.train(model.training)
         facts: dict[str, Any] = {"recipe": "R", "eps": self.eps, "defence": asdict(self.defence)}
         facts["certificates"] = counted(made, self.certificates, data, self.schedule)
-        return RepairResult(both, status_of(found), facts | trace_of(found), made)
+        return RepairResult(
+            both,
+            status_of(found),
+            facts | trace_of(found),
+            made.certificates,
+            promise=made.promise,
+        )
 
     def untrained(
         self, model: nn.Module, data: LabelledImages, stream: Stream
@@ -126,25 +132,21 @@ def certify_held_out(
     eps: float,
     count: int,
     recipe: str,
-) -> tuple[Any, ...]:
-    """Certificates of the first validation images, as R would store them."""
+) -> Vouched:
+    """Certificates of the first validation images, as R would store them, and their promise."""
     if not count:
-        return ()
+        return Vouched()
     _, validation = held_out(data, schedule.validation)
     chosen = validation[:count]
     with torch.no_grad():
         stored = both.eval().robustifier(chosen.images)
-    return certificates_of(
-        both.classifier, Batch(stored, chosen.labels), eps, repair=f"A5/{recipe}"
-    )
+    return vouched(both.classifier, Batch(stored, chosen.labels), eps, repair=f"A5/{recipe}")
 
 
-def counted(
-    made: tuple[Any, ...], asked: int, data: LabelledImages, schedule: Schedule
-) -> dict[str, int]:
+def counted(made: Vouched, asked: int, data: LabelledImages, schedule: Schedule) -> dict[str, int]:
     """How many certificates there are, and how many images were tried."""
     held = validation_count(len(data), schedule.validation)
-    return {"made": len(made), "of": min(asked, held)}
+    return {"made": len(made.certificates), "of": min(asked, held)}
 
 
 def adversary(eps: float, steps: int) -> PGD | None:

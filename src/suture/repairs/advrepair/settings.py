@@ -33,7 +33,8 @@ class PatchSettings:
         optimiser: "adam" as in the authors' code, or the paper's plain "gd".
         learning_rate: of the optimiser; the patch's outputs are in units of the gap that it has
             to close (with "gd": in logits; the paper's is 10).
-        start: share of the gap that the first bias closes; 0 for the paper's start.
+        start: share of the gap that the first bias closes; 0 for the paper's start, above 1 to
+            leave room: a box alone may be bounded worse than among others.
         quiet: factor on the first weights of the last layer; 0 begins with a constant, and what
             ``start=1`` proves at once stays one.
         cuts: boxes that a region is cut into before training, where N alone is not proved: smaller
@@ -75,7 +76,8 @@ class PatchSettings:
             "rounds, epochs, split >= 1": min(self.rounds, self.epochs, self.split) >= 1,
             'optimiser "adam" or "gd"': self.optimiser in ("adam", "gd"),
             "learning_rate > 0": self.learning_rate > 0,
-            "start, quiet in [0, 1]": 0 <= self.start <= 1 and 0 <= self.quiet <= 1,
+            "start in [0, 2]": 0 <= self.start <= 2,
+            "quiet in [0, 1]": 0 <= self.quiet <= 1,
             "cuts >= 1": self.cuts >= 1,
             "margin > 0": self.margin > 0,
             "most, feature_samples >= 1": min(self.most, self.feature_samples) >= 1,

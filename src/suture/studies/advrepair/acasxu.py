@@ -46,6 +46,7 @@ class AdvRepairAcasXu(Study):
         cuts: boxes that the property's box is cut into before training.
         draws: inputs drawn, a million at a time, before the search turns to ascent.
         shared: hidden layers that patches share; the paper's share none.
+        start: share of the gap that the patch which begins as a constant closes at once.
     """
 
     title: ClassVar[str] = "AdvRepair on ACAS Xu, property 2"
@@ -56,6 +57,7 @@ class AdvRepairAcasXu(Study):
     cuts: int = 64
     draws: int = 4
     shared: int = 0
+    start: float = 1.0
 
     def cells(self) -> list[Cell]:
         """One cell a network."""
@@ -80,7 +82,7 @@ def _measure(study: AdvRepairAcasXu, a: int, b: int, stream: Stream) -> list[Row
             facts | {"patch": patch} | _row(study, model, given, wrong, how, stream)
             for patch, how in (
                 ("AdvRepair", method),
-                ("AdvRepair from a constant", replace(method, start=1.0, quiet=0.0)),
+                ("AdvRepair from a constant", replace(method, start=study.start, quiet=0.0)),
                 ("constant patch", replace(method, patch="constant")),
             )
         ]

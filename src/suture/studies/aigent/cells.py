@@ -15,9 +15,12 @@ from suture.studies.aigent import columns
 from suture.studies.aigent.measuring import SEARCHES, first_of_each, measured, rivals
 from suture.studies.aigent.pictures import pictures
 from suture.studies.base import STUDIES, Cell, Row, Study
-from suture.studies.networks import network
+from suture.studies.networks import in_folder, network
 from suture.studies.paper import printed
 from suture.types import Batch
+
+_REFERENCES = 2000
+"""Training images whose classes' means linear bounds are made round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,11 @@ class _ImageStudy(Study):
 
 
 def _measure(study: _ImageStudy, net: str, what: str, stream: Stream) -> list[Row]:
-    rows = measured(what, study.radii, network(net), study.batch(), stream)
+    others = tuple(
+        str(in_folder("nets", f"{other}.onnx")) for other in study.networks if other != net
+    )
+    references = data.load(study.dataset).train.batch(_REFERENCES)
+    rows = measured(what, study.radii, network(net), study.batch(), stream, others, references)
     return [{"network": net, **row} for row in rows]
 
 

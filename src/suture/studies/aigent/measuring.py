@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from suture import data
-from suture.attacks import AIGENT, FGSM, JSMA, PGD, Attack, AutoAttack, SparseRS
+from suture.attacks import (
+    AIGENT,
+    FGSM,
+    JSMA,
+    PGD,
+    Attack,
+    AutoAttack,
+    DeepXplore,
+    DLFuzz,
+    SparseRS,
+)
 from suture.attacks.aigent import Finding, SearchOutcome
 from suture.evaluate.naturalness import changes, frechet, pielou
 from suture.report.table import Row
@@ -21,6 +31,7 @@ from suture.types import Batch
 
 SHOWN = 5
 OURS, DIRECT, ALONE = "AIGENT", "AIGENT, no patches", "patches alone"
+BY_CLASS = "AIGENT, linear bounds a class"
 
 
 def first_of_each(split: data.Split, per_class: int) -> Batch:
@@ -40,12 +51,15 @@ def right(model: nn.Module, batch: Batch) -> Batch:
     return batch[(said == batch.labels).nonzero()[:, 0]]
 
 
-def rivals(eps: float, fast: float, pixels: int, queries: int) -> dict[str, Attack]:
+def rivals(
+    eps: float, fast: float, pixels: int, queries: int, beside: tuple[str, ...] = ()
+) -> dict[str, Attack]:
     """What AIGENT is compared with, at the paper's radii.
 
     Args:
         eps, fast: L∞ radius, and FGSM's.
         pixels, queries: of Sparse-RS.
+        beside: the other networks of DeepXplore.
     """
     return {
         "FGSM": FGSM(eps=fast),
@@ -53,6 +67,8 @@ def rivals(eps: float, fast: float, pixels: int, queries: int) -> dict[str, Atta
         "JSMA": JSMA(),
         "Sparse-RS": SparseRS(eps=pixels, queries=queries),
         "AutoAttack": AutoAttack(eps=eps),
+        "DLFuzz": DLFuzz(eps=eps),
+        "DeepXplore": DeepXplore(eps=eps, beside=beside),
     }
 
 
@@ -62,24 +78,34 @@ SEARCHES = {
     "AIGENT, own phases": AIGENT(chain="own"),
     "AIGENT, the paper's chain": AIGENT(chain="paper"),
     "AIGENT, linear bounds": AIGENT(patches=False, bounds=0.05),
+    BY_CLASS: AIGENT(patches=False, bounds=0.05),
 }
 """AIGENT's own rows of Table I."""
 
 
 def measured(
-    what: str, radii: tuple[float, float, int], model: nn.Module, batch: Batch, stream: Stream
+    what: str,
+    radii: tuple[float, float, int],
+    model: nn.Module,
+    batch: Batch,
+    stream: Stream,
+    beside: tuple[str, ...] = (),
+    references: Batch | None = None,
 ) -> list[Row]:
     """One attack on the images that the model gets right; every success by a plain forward.
 
     Args:
         what: a key of ``SEARCHES`` or ``rivals``.
         radii: L∞, FGSM's, pixels of Sparse-RS.
+        beside: other networks, for DeepXplore.
+        references: training images, for bounds a class.
     """
     good = right(model, batch)
     facts: Row = {"n": len(good), "wrong": len(batch) - len(good)}
     if what in SEARCHES:
-        return _searched(what, SEARCHES[what], model, good, facts)
-    attack = rivals(*radii, queries=1000)[what]
+        known = references if what == BY_CLASS else None
+        return _searched(what, SEARCHES[what], model, good, facts, known)
+    attack = rivals(*radii, queries=1000, beside=beside)[what]
     started = time.process_time()
     images = attack(model, good, generator=stream).images
     spent = round((time.process_time() - started) / len(good), 6)
@@ -88,9 +114,14 @@ def measured(
 
 
 def _searched(
-    what: str, attack: AIGENT, model: nn.Module, good: Batch, facts: dict[str, Any]
+    what: str,
+    attack: AIGENT,
+    model: nn.Module,
+    good: Batch,
+    facts: dict[str, Any],
+    references: Batch | None,
 ) -> list[Row]:
-    findings = attack.findings(model, good)
+    findings = attack.findings(model, good, references=references)
     images = torch.stack([torch.from_numpy(one.image).float() for one in findings])
     times = {
         "seconds": np.array([one.seconds for one in findings]),
