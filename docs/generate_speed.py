@@ -36,7 +36,7 @@ WHAT = {
     "and none; CPU seconds.",
     "scale": "Past one machine: an epoch fed by the loader over bare steps; peak memory of an "
     "evaluation at two numbers of images; two processes over one, training here and over Ray "
-    "(epochs after the first), and certifying 2 048 images (the whole command).",
+    "(epochs after the first), and certifying 10 000 images (the whole command).",
     "slicing": "DARE: slices of all classes, of VGG16 and of a small network.",
     "smoothing": "Votes of 20 000 noisy copies of an MNIST image, counted and bounded; a "
     "network of two layers of 256.",

@@ -34,7 +34,7 @@ class Sizes:
     images: int = 4_096
     epochs: int = 3
     arch: str = "conv_cifar"
-    certified: int = 2_048
+    certified: int = 10_000
     reader: str = "a5_small"
 
 
