@@ -18,7 +18,7 @@ from suture.errors import ArgumentError, unknown_name
 _A5 = ("frosio-a5",)
 PAPERS: Mapping[str, tuple[str, ...]] = {
     "aigent": ("khan-aigent",),
-    "apgd": ("croce2020autoattack", "croce2021l1"),
+    "apgd": ("croce2020autoattack", "croce2021l1", "gowal2019multitargeted"),
     "autoattack": (
         "croce2020autoattack",
         "croce2020fab",
@@ -29,6 +29,8 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
     "bim": ("kurakin2017bim",),
     "cw": ("carlini2017cw",),
     "deepfool": ("moosavi2016deepfool",),
+    "deepxplore": ("pei2017deepxplore",),
+    "dlfuzz": ("guo2018dlfuzz",),
     "fab": ("croce2020fab",),
     "fgsm": ("goodfellow2015fgsm",),
     "hop-skip-jump": ("chen2020hopskipjump",),

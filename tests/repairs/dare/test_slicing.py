@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -116,6 +116,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("kind", NETS)
 @given(seed=st.integers(0, 2**20))
+@example(seed=226)  # mean values of 60 and more, rounded in float32
 @settings(max_examples=4, deadline=None)
 def test_agrees_with_loops_over_neurons(kind: str, seed: int):
     make, shape = NETS[kind]
@@ -124,7 +125,9 @@ def test_agrees_with_loops_over_neurons(kind: str, seed: int):
     delta = plain_profile(slices.graph, batch, 3)
     for node, found in slices.delta.items():
         expected = torch.tensor(delta[node], dtype=torch.float64)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        # A forward in float32 rounds in units of its largest values.
+        rounding = 2e-6 * max(5.0, float(expected.abs().max()))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=rounding)
     # From the same Δy both must agree in every sign, and in every contribution to the last bit.
     same = {i: delta[i] if i not in slices.delta else slices.delta[i].tolist() for i in delta}
     for label in range(3):
