@@ -74,7 +74,7 @@ def picture(rows: list[TableRow]) -> str:
     """Every row before (hollow) and after (filled) the repair, with 95 % intervals, as SVG."""
     style = {"svg.hashsalt": "suture", "svg.fonttype": "path", "font.size": 10.0}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(8.2, 0.62 + 0.36 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(10.8, 0.62 + 0.36 * len(rows)), layout="constrained")
         canvas = FigureCanvasSVG(figure)
         _paint(figure.add_subplot(), rows)
         stream = io.StringIO()
