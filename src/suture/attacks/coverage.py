@@ -14,14 +14,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from suture.attacks.aigent.tail import PHASED
 from suture.attacks.ascent import drop
 from suture.attacks.base import Attack, require, require_finite_eps
 from suture.attacks.geometry import project, row_sum
 from suture.attacks.oracle import Oracle
 from suture.attacks.steps import Rows, steepest
 from suture.types import Norm
-
-_PHASED = (nn.ReLU, nn.LeakyReLU, nn.ReLU6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Sleeping:
         self._model, self._seen = model, list[Tensor]()
 
     def __enter__(self) -> Sleeping:
-        phased = [m for m in self._model.modules() if isinstance(m, _PHASED)]
+        phased = [m for m in self._model.modules() if isinstance(m, PHASED)]
         self._hooks = [m.register_forward_pre_hook(self._note) for m in phased]
         return self
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from suture.attacks.aigent.region import property_rows
@@ -19,9 +21,31 @@ def one_by_one(task: TargetSearch, most: float) -> np.ndarray | None:
     ``candidates`` best columns are moved in turn, and the network itself says which helps most.
     ``None`` if the network still agrees with the label in the end.
     """
+    return _greedy(task, most, _tries)
+
+
+def many_at_once(task: TargetSearch, most: float) -> np.ndarray | None:
+    """The 1, 2, 4, … best pixels moved together, as many as the network likes best; then again.
+
+    For networks whose phases break long before a program's image is reached, and in which a
+    forward is too dear to move one pixel after another. ``None`` if the network still agrees with
+    the label in the end.
+    """
+    return _greedy(task, most, _prefixes)
+
+
+def _greedy(
+    task: TargetSearch,
+    most: float,
+    tried: Callable[[TargetSearch, np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray | None:
+    """The best of what is tried, again and again, while it helps."""
     image, margin = task.clean, task.margin(task.clean)
     while task.count(image) < most and not task.late:
-        tries = _tries(task, image, _slope(task, image))
+        tries = tried(task, image, _slope(task, image))
+        tries = tries[[task.count(one) <= most for one in tries]]
+        if not len(tries):
+            return None
         task.programs += 1
         best, before = tries[int(task.guessed(tries).argmax())], margin
         margin = task.margin(best)
@@ -63,30 +87,6 @@ def _columns(
     if task.settings.together:
         gains = [gain.sum(0, keepdims=True) for gain in gains]
     return corners, np.stack(gains)
-
-
-def many_at_once(task: TargetSearch, most: float) -> np.ndarray | None:
-    """The 1, 2, 4, … best pixels moved together, as many as the network likes best; then again.
-
-    For networks whose phases break long before a program's image is reached, and in which a
-    forward is too dear to move one pixel after another. ``None`` if the network still agrees with
-    the label in the end.
-    """
-    image, margin = task.clean, task.margin(task.clean)
-    while task.count(image) < most and not task.late:
-        tries = _prefixes(task, image, _slope(task, image))
-        tries = tries[[task.count(one) <= most for one in tries]]
-        if not len(tries):
-            return None
-        task.programs += 1
-        best, before = tries[int(task.guessed(tries).argmax())], margin
-        margin = task.margin(best)
-        if margin <= before:
-            return None
-        image = best
-        if margin >= task.least_margin:
-            return image
-    return None
 
 
 def _prefixes(task: TargetSearch, image: np.ndarray, gradient: np.ndarray) -> np.ndarray:
