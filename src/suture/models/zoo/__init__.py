@@ -51,6 +51,7 @@ _ZOO = {
     "a5_classifier": Architecture(plain.a5_classifier, CIFAR),
     "a5_font": Architecture(plain.a5_font, FONT, 62),
     "a5_small": Architecture(plain.a5_small, MNIST),
+    "a5_medium": Architecture(plain.a5_medium, MNIST),
     "digits_cnn": Architecture(plain.digits_cnn, DIGITS),
 }
 

@@ -138,6 +138,12 @@ def a5_small(in_shape: Shape, classes: int) -> Layers:
     return _dense(layers, in_shape, (100,), classes)
 
 
+def a5_medium(in_shape: Shape, classes: int) -> Layers:
+    """``a5_small`` with about six times its weights: conv 32, conv 64, FC 300."""
+    layers = _conv(in_shape[0], 32, 4, 2, 1) + _conv(32, 64, 4, 2, 1)
+    return _dense(layers, in_shape, (300,), classes)
+
+
 def digits_cnn(in_shape: Shape, classes: int) -> Layers:
     """For the embedded 8×8 digits: conv 16, conv 32 (3×3, second stride 2), FC 64."""
     return _dense(_convs((in_shape[0], 16, 32), (1, 2)), in_shape, (64,), classes)

@@ -40,6 +40,7 @@ class A5Mnist(Study):
         lr: learning rate of all three; falls to a fifth at 70 % and 90 % of the epochs.
         augmented: whether RC sees shifted images, as with ``full``.
         offline_steps: of A5/O.
+        training: seed of all weights and of the order of the images.
     """
 
     title: ClassVar[str] = "A5 on MNIST"
@@ -62,6 +63,7 @@ class A5Mnist(Study):
     lr: float = 2e-3
     augmented: bool = False
     offline_steps: int = 50
+    training: int = 0
 
     def cells(self) -> list[Cell]:
         """One cell a radius, recipe and ε_D; networks that several need are made once a process."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from suture import data, models
 from suture.data import Dataset
+from suture.engine import telling
 from suture.models import identity
 from suture.repairs import (
     A5CoTraining,
@@ -74,11 +75,11 @@ def classifier(study: A5Mnist, eps: float) -> Made:
         classes=source.classes,
         mean=source.mean,
         std=source.std,
-        seed=0,
+        seed=study.training,
     )
     schedule = study.schedule("CROWN-IBP")
     method = CrownIBP(eps=study.trained_for(eps), schedule=schedule) if eps else Natural(schedule)
-    return made(method, here(fresh), training(study))
+    return made(method, here(fresh), training(study), study.training)
 
 
 @cache
@@ -92,9 +93,10 @@ def robustified(study: A5Mnist, recipe: str, radii: Radii) -> Made:
         schedule=study.schedule(recipe),
         certificates=0,
     )
-    if recipe == "R":
-        return made(method, classifier(study, radii.classifier).model, training(study))
-    return made(method, robustified(study, "R", radii).model, training(study))
+    before = (
+        classifier(study, radii.classifier) if recipe == "R" else robustified(study, "R", radii)
+    )
+    return made(method, before.model, training(study), study.training)
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,11 @@ class Natural(Repair):
         return RepairResult(trained, status_of(found), trace_of(found))
 
 
-def made(method: Repair, model: nn.Module, data: Batch) -> Made:
+def made(method: Repair, model: nn.Module, data: Batch, seed: int = 0) -> Made:
     """The method's result on this model, timed; what another cell has trained is found again."""
     started = time.perf_counter()
     with shelf.shared(f"{method!r} {identity(model, data)}") as engine:
-        result = method(model, data, generator=0, engine=engine)
+        result = method(model, data, generator=seed, engine=engine, on_progress=telling.tell)
         spent = engine.recall("seconds", repr(method)) or time.perf_counter() - started
         engine.note("seconds", spent, work=repr(method))
     return Made(result.model.eval(), repr(method), result.trace, spent, result.images)
