@@ -26,7 +26,7 @@ from suture.data import Dataset
 from suture.engine.threads import torch_threads
 from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import balls
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.training import TrainConfig, train
 
 EPS, COUNT, BATCH = 0.05, 1000, 256

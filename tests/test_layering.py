@@ -173,7 +173,7 @@ def test_only_one_place_probes_what_a_model_tells_about_itself():
     probes = [
         f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
         for path in ROOT.rglob("*.py")
-        if path.name != "types.py"
+        if path.relative_to(ROOT).parts[0] != "types"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("getattr", "hasattr")

@@ -7,9 +7,9 @@ import torch
 import suture
 from suture import notebook
 from suture.evaluate import Record
-from suture.repairs.base import RepairResult, Status
 from suture.repairs.dare import slice_classes
 from suture.repairs.defensyn.language import parse
+from suture.repairs.result import RepairResult, Status
 from suture.testing.small import digits, trained
 
 

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import suture
 from suture import data
 from suture.errors import DataError
-from suture.repairs.base import Repair, RepairResult, Status
+from suture.repairs.base import Repair
+from suture.repairs.result import RepairResult, Status
 from suture.types import Batch
 
 GENERATOR = np.random.default_rng(0)

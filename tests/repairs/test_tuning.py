@@ -11,7 +11,7 @@ from torch import nn
 
 from suture.engine import Inline
 from suture.errors import ArgumentError
-from suture.repairs.base import Status
+from suture.repairs.result import Status
 from suture.repairs.tuning import Grid, accuracy, halves, orders, search
 from suture.rng import Stream
 from suture.testing.small import digits

@@ -5,27 +5,25 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
 
-from suture import notebook
 from suture.attacks import Attack
-from suture.certify.promise import Promise
 from suture.data import Dataset, Split, images_of, load
 from suture.data.given import Data
 from suture.data.splits import permutation
-from suture.engine import Crew, Engine, Inline, Points
-from suture.engine.share import MINUTES, Body
+from suture.engine import Crew, Engine
+from suture.engine.share import MINUTES
 from suture.errors import ArgumentError, ModelError
-from suture.models import identity, untouched
+from suture.models import untouched
 from suture.registry import Registry
-from suture.rng import Stream, as_stream
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
+from suture.rng import Stream
 from suture.types import (
     BEFORE,
     Batch,
@@ -34,73 +32,7 @@ from suture.types import (
     RepairedModel,
     check_classes,
     remember,
-    untold,
 )
-
-
-class Status(Enum):
-    """How a repair ended: a sentence, with a remedy where one is needed."""
-
-    REPAIRED = "The model was repaired."
-    PARTLY = (
-        "Some of the given inputs are repaired, not all. More training data, a longer search or "
-        "another method may repair the rest."
-    )
-    UNCHANGED = (
-        "No change was found that helps; the model is as it was. Give it a stronger method, more "
-        "data, or inputs that the attack does fool."
-    )
-    INFEASIBLE = "No change of the allowed kind can repair the inputs. Allow a larger change."
-    TUNED = (
-        "The model was tuned within the limit of lost accuracy; held-out images say that it is "
-        "better at what it was tuned for. Only attacks on it say what that is worth."
-    )
-    BEYOND_LIMIT = (
-        "No setting keeps the accuracy within the limit; the model is as it was. Allow more points "
-        "to be lost, try lower learning rates, or give more images."
-    )
-    COLLAPSED = (
-        "Training collapsed: it learned the single step and not the attack (catastrophic "
-        "overfitting). What is given back is from before. Use more inner steps, more noise, or a "
-        "lower learning rate."
-    )
-    SMOOTHED = (
-        "The model answers by vote over noisy copies of the image now. What that proves of each "
-        "image is counted by suture certify."
-    )
-    OUT_OF_TIME = "Time ran out; the best found so far is kept. Raise the time limit."
-
-
-@dataclass(frozen=True, eq=False)
-class RepairResult:
-    """What a repair gives back.
-
-    Attributes:
-        model: the repaired classifier; works wherever the original did.
-        status: how it ended.
-        trace: what happened on the way, ready for JSON.
-        certificates: claims about regions that can be checked again; empty if nothing is proved.
-        promise: what was to be proved, whether it is or not; ``None`` where that is nothing fixed.
-        images: labelled images that belong to the result, by name: what A5/O has robustified.
-        artifacts: what else is worth keeping, by name, ready for JSON: a file each.
-    """
-
-    model: nn.Module
-    status: Status
-    trace: dict[str, Any] = field(default_factory=dict)
-    certificates: tuple[Any, ...] = ()
-    images: Mapping[str, Batch] = field(default_factory=dict)
-    artifacts: Mapping[str, Any] = field(default_factory=dict)
-    promise: Promise | None = None
-
-    def _repr_html_(self) -> str:
-        """For notebooks: how it ended, and what there is."""
-        rows: dict[str, object] = {"status": self.status.value, "model": type(self.model).__name__}
-        told = {key: self.trace[key] for key in ("samples", "adversarial") if key in self.trace}
-        rows |= {f"{key} images": count for key, count in told.items()}
-        rows |= {"certificates": len(self.certificates)} if self.certificates else {}
-        rows |= {f"images: {name}": len(batch) for name, batch in self.images.items()}
-        return notebook.facts("repair", rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,96 +46,6 @@ class Seen:
 
     split: Split
     note: str = ""
-
-
-Sent = TypeVar("Sent", nn.Module, LabelledImages)
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """What a repair works with.
-
-    Attributes:
-        stream: of all its random numbers.
-        engine: gets the work in pieces.
-        batch_size: images per forward; a matter of memory, not of results.
-        tell: told about each stage.
-        crew: the processes that share a training.
-    """
-
-    stream: Stream
-    engine: Engine
-    batch_size: int
-    tell: OnProgress
-    crew: Crew = Crew()  # noqa: RUF009 - frozen
-
-    @staticmethod
-    def of(
-        generator: torch.Generator | Stream | int | None = None,
-        engine: Engine | None = None,
-        batch_size: int = 256,
-        on_progress: OnProgress | None = None,
-        crew: Crew = Crew(),  # noqa: B008 - frozen
-    ) -> Context:
-        """With the defaults for what is ``None``: seed 0, this process' threads, silence."""
-        return Context(
-            stream=as_stream(generator),
-            engine=engine or Inline(threads_per_item=None),
-            batch_size=batch_size,
-            tell=on_progress or untold,
-            crew=crew,
-        )
-
-    def child(self, name: str) -> Context:
-        """The same with the sub-stream of that name."""
-        return replace(self, stream=self.stream.child(name))
-
-    def run(self, method: Repair, model: nn.Module, data: LabelledImages) -> RepairResult:
-        """Another method, with all of this."""
-        return method(
-            model,
-            data,
-            generator=self.stream,
-            engine=self.engine,
-            batch_size=self.batch_size,
-            on_progress=self.tell,
-            processes=self.crew.processes if method.trains_together else 1,
-            checkpoint_minutes=self.crew.minutes,
-        )
-
-    def trained(self, body: Body, stage: str, work: str, device: torch.device) -> Any:
-        """``body(share)`` in each of the crew's processes: what the first one made, plain data.
-
-        It goes on from the last point that a run has kept of this work.
-
-        Args:
-            body: can be sent to another process; what it holds is on the CPU where there are
-                several (``sent``).
-            stage: names the training; unique within the method.
-            work: says what is trained, on what, from which weights.
-            device: of the model and the images here.
-        """
-        points = Points(self.engine, stage, work)
-        return self.engine.together(
-            body,
-            self.crew,
-            device=str(device),
-            point=points.last,
-            tell=self.tell,
-            keep=points.keep,
-        )
-
-    def sent(self, given: Sent) -> Sent:
-        """The model or images as they go to the crew: on the CPU for other processes."""
-        if self.crew.processes == 1:
-            return given
-        if isinstance(given, nn.Module):
-            return copy.deepcopy(given).to("cpu")
-        return given.to("cpu")
-
-    def work(self, method: object, model: nn.Module, data: LabelledImages) -> str:
-        """Names the work, so that pieces that a run has kept are found again."""
-        return f"{method!r} {self.stream.key} {self.batch_size} {identity(model, data)}"
 
 
 REPAIRS: Registry[type[Repair]] = Registry(

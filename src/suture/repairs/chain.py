@@ -10,7 +10,9 @@ from torch import nn
 
 from suture.data import Dataset
 from suture.errors import SutureError, require
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
+from suture.repairs.base import REPAIRS, Repair, Seen
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.settings import has
 from suture.types import LabelledImages, check_linf
 

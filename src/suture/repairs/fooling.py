@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from suture.attacks import Attack
 from suture.attacks.spread import spread
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.types import Batch, LabelledImages
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from suture.data.splits import permutation, stratified
 from suture.engine import Engine, Handle
 from suture.errors import require
-from suture.repairs.base import Status
+from suture.repairs.result import Status
 from suture.rng import Stream
 from suture.training.fitting import own_random_state
 from suture.types import LabelledImages, OnDone

@@ -14,8 +14,8 @@ from suture.attacks import BIM, CW, FGSM, JSMA, PGD
 from suture.engine import Inline
 from suture.errors import ArgumentError
 from suture.repairs import TRADES, AdversarialTuning, PGDTraining, Status, repair
-from suture.repairs.base import Context
 from suture.repairs.baselines.adversarial import CrossEntropyFit
+from suture.repairs.context import Context
 from suture.repairs.dare import DARE, Grid
 from suture.repairs.tuning import accuracy, halves
 from suture.rng import Stream

@@ -12,7 +12,7 @@ from suture.attacks.aigent.tail import read_tail
 from suture.certify import Checker
 from suture.errors import ArgumentError, ModelError
 from suture.repairs import ART, CARE, repair
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.fooling import fooled_images
 from suture.repairs.point_repair.art import _Abstract
 from suture.repairs.point_repair.causal import causal_effects, lacking, scaled_outputs

@@ -12,7 +12,7 @@ from torch import nn
 from suture.attacks.aigent.tail import read_tail
 from suture.errors import ArgumentError
 from suture.repairs import APRNN, PRDNN, repair
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.layer_program import LayerDemand, LayerProgram, LayerWish
 from suture.repairs.point_repair.polytopes import vertices_of

@@ -10,7 +10,7 @@ from torch import nn
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.errors import ModelError
 from suture.repairs import REASSURE, repair
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.linear_region import linear_region, smallest_shift
 from suture.repairs.point_repair.region_patched import RegionPatched, check_chain

@@ -24,9 +24,11 @@ from suture.repairs.a5.robustifier_training import (
     counted,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
+from suture.repairs.base import REPAIRS, Repair
 from suture.repairs.certified_training.method import check_radius, run_training, status_of, trace_of
 from suture.repairs.certified_training.schedule import Schedule
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.types import LabelledImages
 
 

@@ -22,9 +22,11 @@ from suture.models import build_from_spec, identity, register_builder
 from suture.repairs.a5.certifying import Vouched, vouched
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.prepared import KIND, prepared
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
 from suture.repairs.certified_training.loss import interval_margins
 from suture.repairs.certified_training.method import check_radius
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.types import Batch, Box, LabelledImages
 
 _PIECE = 1000

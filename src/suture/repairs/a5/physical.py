@@ -18,7 +18,7 @@ from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import Body, build_robustifier, defended
 from suture.repairs.a5.robustifier_training import AT_ONCE, check_certificates
 from suture.repairs.a5.trainees import Scene, SceneTrainee
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen
+from suture.repairs.base import REPAIRS, Repair, Seen
 from suture.repairs.certified_training.method import (
     check_radius,
     status_of,
@@ -26,6 +26,8 @@ from suture.repairs.certified_training.method import (
     trained,
 )
 from suture.repairs.certified_training.schedule import Schedule
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages
 

@@ -22,7 +22,7 @@ from suture.repairs.a5.robustifier import (
     defended,
 )
 from suture.repairs.a5.trainees import RobustifiedTrainee
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult
+from suture.repairs.base import REPAIRS, Repair
 from suture.repairs.certified_training.curves import Trained
 from suture.repairs.certified_training.method import (
     check_radius,
@@ -33,6 +33,8 @@ from suture.repairs.certified_training.method import (
 )
 from suture.repairs.certified_training.ramp import Ramp
 from suture.repairs.certified_training.schedule import Schedule
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages
 

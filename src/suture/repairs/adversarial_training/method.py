@@ -28,7 +28,9 @@ from suture.repairs.adversarial_training.progress import Standing
 from suture.repairs.adversarial_training.rates import Course
 from suture.repairs.adversarial_training.searched import Searched
 from suture.repairs.adversarial_training.suffix import Layers, Suffix, part_of
-from suture.repairs.base import Context, Repair, RepairResult, Status, check_processes
+from suture.repairs.base import Repair, check_processes
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.tuning import Grid, halves
 from suture.training.config import Augment
 from suture.types import LabelledImages, check_linf

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from suture.attacks import PGD
-from suture.repairs.base import Context
 from suture.repairs.baselines.adversarial import gradients
 from suture.repairs.baselines.tuning import Tuning
+from suture.repairs.context import Context
 from suture.repairs.tuning import Fit, Grid, orders
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages

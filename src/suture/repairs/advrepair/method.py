@@ -22,8 +22,10 @@ from suture.errors import ArgumentError
 from suture.repairs.advrepair.regions import Regions, balls
 from suture.repairs.advrepair.repairing import RegionStatus, patch_regions
 from suture.repairs.advrepair.settings import PatchSettings
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages, fooled_images
+from suture.repairs.result import RepairResult, Status
 from suture.types import Batch, LabelledImages
 
 

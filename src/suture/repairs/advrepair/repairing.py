@@ -26,7 +26,7 @@ from suture.repairs.advrepair.regions import Regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.advrepair.start import begin, in_logits
 from suture.repairs.advrepair.training import TrainedPatches, train
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.types import Box
 
 

@@ -17,7 +17,7 @@ from suture.repairs.advrepair.regions import Regions
 from suture.repairs.advrepair.settings import PatchSettings
 from suture.repairs.advrepair.subdomains import Subdomains, divided
 from suture.repairs.advrepair.training import TrainingTask
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.types import Box, OnDone
 
 _RELATIVE = 0.03

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 from suture.attacks import FGSM, Attack
 from suture.attacks.spread import spread
 from suture.data import batch_of
-from suture.repairs.base import REPAIRS, Context
+from suture.repairs.base import REPAIRS
 from suture.repairs.baselines.tuning import Tuning
+from suture.repairs.context import Context
 from suture.repairs.tuning import Fit, accuracy, orders
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages

@@ -12,7 +12,9 @@ from typing import Any
 from torch import nn
 
 from suture.errors import ArgumentError
-from suture.repairs.base import Context, Repair, RepairResult, Status
+from suture.repairs.base import Repair
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.tuning import Fit, Grid, halves, search
 from suture.types import LabelledImages
 

@@ -12,20 +12,15 @@ from torch import Tensor, nn
 from suture.data.splits import stratified, validation_count
 from suture.errors import ArgumentError, DataError
 from suture.models import identity
-from suture.repairs.base import (
-    REPAIRS,
-    Context,
-    Repair,
-    RepairResult,
-    Status,
-    check_processes,
-)
+from suture.repairs.base import REPAIRS, Repair, check_processes
 from suture.repairs.certified_training.bounded import BoundedTrainee
 from suture.repairs.certified_training.curves import Curve, Trained
 from suture.repairs.certified_training.loop import train_certified
 from suture.repairs.certified_training.loss import Judged, certified_loss, interval_margins
 from suture.repairs.certified_training.schedule import Schedule
 from suture.repairs.certified_training.trainee import Sample, Trainee
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.rng import Stream
 from suture.types import LabelledImages
 

@@ -23,7 +23,8 @@ from suture.attacks import Attack
 from suture.attacks.spread import spread
 from suture.data import Dataset, batch_of
 from suture.errors import require
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Seen, Status
+from suture.repairs.base import REPAIRS, Repair, Seen
+from suture.repairs.context import Context
 from suture.repairs.dare.attacked import AttackedFit
 from suture.repairs.dare.collecting import Collected, Tutors, collect, wished
 from suture.repairs.dare.fitting import RegressionFit
@@ -32,6 +33,7 @@ from suture.repairs.dare.memory import Remembered, from_history, no_history, ope
 from suture.repairs.dare.regression import Mask, Watch, masks, no_masks, watch
 from suture.repairs.dare.slicing import slice_classes
 from suture.repairs.dare.variety import variety
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.tuning import Grid, accuracy, halves, search
 from suture.training import History
 from suture.training.loop import fingerprint

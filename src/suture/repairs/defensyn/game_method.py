@@ -18,7 +18,8 @@ from torch import nn
 from suture.attacks import PGD, Attack
 from suture.errors import require
 from suture.models import Cut, cut, digest, head_is_linear
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
+from suture.repairs.context import Context
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.descending import AffineSteps
@@ -30,6 +31,7 @@ from suture.repairs.defensyn.scratch import with_scratch
 from suture.repairs.defensyn.synthesis import SynthesisSearch
 from suture.repairs.defensyn.to_the_end import game_attacks
 from suture.repairs.defensyn.weighted import WeightedSamples, weighted_problem_of
+from suture.repairs.result import RepairResult, Status
 from suture.types import Batch, LabelledImages
 
 

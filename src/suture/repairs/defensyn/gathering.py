@@ -12,7 +12,7 @@ from suture.attacks import Attack
 from suture.attacks.spread import spread
 from suture.engine import Engine, Handle
 from suture.models import Cut
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.defensyn.scoring import Samples
 from suture.types import Batch
 

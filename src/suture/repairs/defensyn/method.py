@@ -20,7 +20,8 @@ from torch import nn
 from suture.attacks import Attack, Square
 from suture.errors import ArgumentError, require
 from suture.models import Cut, cut, digest, head_is_linear
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
+from suture.repairs.context import Context
 from suture.repairs.defensyn import winners
 from suture.repairs.defensyn.bundling import describe
 from suture.repairs.defensyn.defended import DefendedClassifier
@@ -30,6 +31,7 @@ from suture.repairs.defensyn.random_programs import RandomPrograms
 from suture.repairs.defensyn.rounds import Rounds, SynthesisResult
 from suture.repairs.defensyn.scoring import Samples
 from suture.repairs.defensyn.synthesis import SynthesisSearch
+from suture.repairs.result import RepairResult, Status
 from suture.rng import Stream
 from suture.types import Batch, LabelledImages
 

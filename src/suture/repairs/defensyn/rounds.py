@@ -16,7 +16,7 @@ from typing import Any
 
 from suture.attacks import PGD, Attack
 from suture.attacks.against.knowing import knowing
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.defensyn.defended import DefendedClassifier
 from suture.repairs.defensyn.gathering import Attacked, attacked
 from suture.types import Batch

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from suture.models import Cut
-from suture.repairs.base import Status
 from suture.repairs.defensyn.execution import ProgramBank
 from suture.repairs.defensyn.scoring import Samples
 from suture.repairs.defensyn.state import Candidate
+from suture.repairs.result import Status
 
 
 def recheck(parts: Cut, samples: Samples, best: list[Candidate]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from suture.certify import certify_box
-from suture.repairs.base import REPAIRS, RepairResult, Status
+from suture.repairs.base import REPAIRS
 from suture.repairs.point_repair.layer_program import LayerChange
 from suture.repairs.point_repair.layer_repair import LayerRepair, add_change
 from suture.repairs.point_repair.polytopes import boxes_of, smallest_of
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.weight_patch import linear_layers, tail_of
 from suture.types import Box
 

@@ -14,7 +14,8 @@ from suture.bounds import Method
 from suture.certify import Certificate
 from suture.certify.proving import network64, prove
 from suture.models import fingerprint
-from suture.repairs.base import REPAIRS, Context
+from suture.repairs.base import REPAIRS
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import Made, PointRepair
 from suture.types import Batch, Box, LabelledImages

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from suture.attacks import PGD, Attack
 from suture.certify import Certificate
 from suture.errors import require
-from suture.repairs.base import Context, Repair, RepairResult, Status
+from suture.repairs.base import Repair
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages, fooled_images
+from suture.repairs.result import RepairResult, Status
 from suture.types import Batch, LabelledImages
 
 Made = tuple[nn.Module, dict[str, Any], tuple[Certificate, ...]]

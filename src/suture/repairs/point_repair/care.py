@@ -12,7 +12,8 @@ from torch import nn
 
 from suture.attacks.aigent.tail import Tail
 from suture.errors import ModelError
-from suture.repairs.base import REPAIRS, Context
+from suture.repairs.base import REPAIRS
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import Made, PointRepair
 from suture.repairs.point_repair.causal import causal_effects, scaled_outputs

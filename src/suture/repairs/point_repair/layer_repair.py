@@ -14,7 +14,7 @@ from torch import nn
 
 from suture.attacks.aigent.tail import Tail
 from suture.errors import ArgumentError
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import Made, PointRepair, right
 from suture.repairs.point_repair.layer_program import (

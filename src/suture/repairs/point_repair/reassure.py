@@ -14,7 +14,8 @@ from torch import nn
 from suture.attacks.aigent.network import LayeredNetwork
 from suture.engine import Handle
 from suture.models import identity
-from suture.repairs.base import REPAIRS, Context
+from suture.repairs.base import REPAIRS
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages
 from suture.repairs.point_repair.base import Made, PointRepair, right
 from suture.repairs.point_repair.linear_region import LinearRegion, linear_region, smallest_shift

@@ -9,7 +9,9 @@ from torch import nn
 
 from suture.certify.smoothing import Ablation
 from suture.models import attach, files_of, spec_of
-from suture.repairs.base import REPAIRS, Context, RepairResult
+from suture.repairs.base import REPAIRS
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.repairs.smoothing.method import VotingRepair
 from suture.repairs.smoothing.paired import paired
 from suture.types import LabelledImages

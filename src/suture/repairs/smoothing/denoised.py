@@ -15,7 +15,9 @@ from suture import models
 from suture.certify.smoothing import Gaussian
 from suture.errors import ArgumentError, ModelError
 from suture.repairs.adversarial_training.suffix import Suffix
-from suture.repairs.base import REPAIRS, Context, RepairResult
+from suture.repairs.base import REPAIRS
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult
 from suture.repairs.smoothing.denoiser import DenoisedClassifier, behind, build_denoiser
 from suture.repairs.smoothing.method import VotingRepair, copied
 from suture.repairs.smoothing.noise_training import NoiseTraining

@@ -14,7 +14,9 @@ from suture.certify.smoothing import Gaussian, RandomCopies
 from suture.errors import require
 from suture.models import attach, files_of, spec_of
 from suture.repairs.adversarial_training.rates import Course
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.smoothing.noise_training import NoiseTraining
 from suture.repairs.smoothing.smoothed import smoothed
 from suture.training.config import Augment

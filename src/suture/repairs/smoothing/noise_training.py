@@ -13,7 +13,7 @@ from suture.certify.smoothing import Ablation, Gaussian, RandomCopies
 from suture.repairs.adversarial_training import AdversarialTraining
 from suture.repairs.adversarial_training.judging import HeldOut, Judge
 from suture.repairs.adversarial_training.suffix import Suffix, part_of
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.smoothing.smoothed import tallies
 from suture.rng import Stream, bits
 from suture.types import LabelledImages

@@ -21,7 +21,9 @@ from suture.attacks import Attack
 from suture.attacks.spread import spread
 from suture.errors import ArgumentError, require
 from suture.models import identity
-from suture.repairs.base import REPAIRS, Context, Repair, RepairResult, Status
+from suture.repairs.base import REPAIRS, Repair
+from suture.repairs.context import Context
+from suture.repairs.result import RepairResult, Status
 from suture.repairs.weight_patch.layers import LayerTask, Patcher
 from suture.repairs.weight_patch.module import decoupled, with_patch
 from suture.repairs.weight_patch.points import Point, entries, largest, tail_of

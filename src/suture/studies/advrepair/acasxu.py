@@ -18,7 +18,7 @@ from suture.engine.threads import torch_threads
 from suture.evaluate.repair_rates import fidelity_drawdown
 from suture.repairs import AdvRepair
 from suture.repairs.advrepair import of_property
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.rng import Stream
 from suture.studies.advrepair import columns, measuring
 from suture.studies.base import STUDIES, Cell, Row, Study

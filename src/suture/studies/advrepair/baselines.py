@@ -14,7 +14,7 @@ from suture.data import Dataset
 from suture.engine.threads import torch_threads
 from suture.errors import require
 from suture.repairs import APRNN, ART, CARE, PRDNN, REASSURE, TRADES, AdvRepair, RepairResult
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.fooling import FooledImages, fooled_images
 from suture.repairs.point_repair import PointRepair
 from suture.rng import Stream

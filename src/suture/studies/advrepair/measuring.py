@@ -16,7 +16,7 @@ from suture.evaluate.left import Left, what_is_left
 from suture.evaluate.repair_rates import defence_success, drawdown, repair_success
 from suture.repairs import AdvRepair, RepairResult
 from suture.repairs.advrepair import OracleAllocated, PatchedClassifier, balls
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.report.table import Row
 from suture.rng import Stream
 from suture.studies.networks import in_pieces

@@ -14,7 +14,7 @@ from suture.attacks.poisoning import poisoned
 from suture.data import Dataset
 from suture.evaluate import decisions
 from suture.repairs import DefEnSyn
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.repairs.defensyn import DefendedClassifier, Program, parse
 from suture.report.table import Row
 from suture.rng import Stream

@@ -17,7 +17,7 @@ from suture.engine.threads import torch_threads
 from suture.evaluate import tier_of
 from suture.evaluate.left import Left
 from suture.repairs import DefEnSyn
-from suture.repairs.base import Context
+from suture.repairs.context import Context
 from suture.rng import Stream
 from suture.studies.base import STUDIES, Cell, Row, Study
 from suture.studies.defensyn import backdoor, columns
