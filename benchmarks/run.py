@@ -1,7 +1,8 @@
 """Run benchmarks: ``python benchmarks/run.py [NAME …]``; all of them without a name.
 
 Each benchmark is a file with ``rows() -> list[dict]``. The last line printed for a single one is
-a JSON object; for several, a table, and the objects are kept in ``benchmarks/records/``.
+a JSON object; for several, a table, and the objects are kept in ``benchmarks/records/``, as that
+of a single one is with ``--keep``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ sys.path.insert(0, str(HERE))
 import harness  # noqa: E402
 from suture.storage import write_json  # noqa: E402
 
-NOT_BENCHMARKS = {"run", "harness", "trial", "a5_full", "a5_before"}
-
 
 def names() -> list[str]:
-    """All benchmarks, in alphabetical order."""
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+    """All benchmarks, in alphabetical order; other scripts here have no ``rows``."""
+    files = (path for path in HERE.glob("*.py") if path != Path(__file__))
+    return sorted(p.stem for p in files if "\ndef rows(" in p.read_text(encoding="utf-8"))
 
 
 def run(name: str) -> dict[str, object]:
@@ -49,15 +49,18 @@ def main() -> int:
     """Parse, run, print; status 2 for an unknown name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"out of {', '.join(names())}")
-    chosen = parser.parse_args().names
+    parser.add_argument("--keep", action="store_true", help="the record of a single one too")
+    given = parser.parse_args()
+    chosen = given.names
     unknown = sorted(set(chosen) - set(names()))
     if unknown:
         print(f"unknown benchmark {unknown[0]!r}; there are {', '.join(names())}", file=sys.stderr)
         return 2
     results = [run(name) for name in chosen or names()]
-    if len(results) > 1:
+    if given.keep or len(results) > 1:
         for result in results:
             write_json(HERE / "records" / f"{result['name']}.json", result)
+    if len(results) > 1:
         print(table(results))
     return 0
 
