@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,12 +15,14 @@ from suture.studies import STUDIES, run_study
 from suture.studies.a5 import measuring, training
 from suture.studies.a5.cells import A5Mnist
 from suture.studies.a5.glyphs import A5Glyphs
+from suture.studies.a5.radii import Radii
 from suture.studies.paper import printed
 
 TINY = A5Mnist(
     data="digits", radii=(0.05,), defences=(0.1,), train=300, test=40, attacked=4,
     epochs=(3, 1, 1), ramp=1, offline_steps=2,
 )  # fmt: skip
+RADII = Radii(0.05, 0.05, 0.05, 0.1)
 
 
 def test_pictures_survive_as_text():
@@ -74,12 +77,24 @@ def test_a_network_is_trained_once_a_run(tmp_path, monkeypatch):
         assert [row[name] for row in again] == [row[name] for row in before]
 
 
+def test_a_seed_decides_the_weights():
+    made = [training.classifier(replace(TINY, training=seed), 0.05) for seed in (0, 1)]
+    first, second = (dict(one.model.named_parameters()) for one in made)
+    assert not any(torch.equal(weights, second[name]) for name, weights in first.items())
+    seeds = [training.robustified(replace(TINY, training=s), "R", RADII).trace for s in (0, 1)]
+    assert seeds[0]["curves"] != seeds[1]["curves"]
+
+
 def test_a_whole_page(tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "TIER", "quick")
     run = Run.create(
         tmp_path / "run", kind="bench", title="toy", command="suture bench a5-mnist", seed=0
     )
-    rows, page = run_study(TINY, run)
+    training.classifier.cache_clear()
+    training.robustified.cache_clear()
+    stages: list[str] = []
+    rows, page = run_study(TINY, run, on_progress=lambda stage, *_: stages.append(stage))
+    assert any(re.match(r"training 3/3, eps 0.050, loss .*error", stage) for stage in stages)
     assert [r["recipe"] for r in rows] == ["CROWN-IBP", "R", "RC", "O"]
     for r in rows:
         assert r["clean_wrong"] <= r["ibp_wrong"] <= r["n"] == 40
