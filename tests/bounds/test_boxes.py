@@ -13,9 +13,11 @@ from suture.bounds.boxes import through_conv, through_linear
 
 LINEAR, CONV = ((4, 6), (5, 6), (5,)), ((3, 4, 7, 6), (6, 2, 3, 2), (6,))
 GIVEN = ((2, 1), (1, 0), (1, 2), 2)
+FIRST = ((3, 1, 7, 6), (6, 1, 4, 3), (6,))
+"""Few channels, as an image has."""
 
 
-def both_ways(shapes, bias, dtype, seed):
+def both_ways(shapes, bias, dtype, seed, given=GIVEN):
     """Ends and slopes, ours and by operations, of the same numbers."""
     generator = torch.Generator().manual_seed(seed)
     lower, weight, constant = (torch.randn(s, generator=generator, dtype=dtype) for s in shapes)
@@ -26,11 +28,11 @@ def both_ways(shapes, bias, dtype, seed):
         low, up, kernel, last = values
         last = last if bias else None
         if ours:
-            ends = (through_conv(low, up, kernel, last, *GIVEN) if conv
+            ends = (through_conv(low, up, kernel, last, *given) if conv
                     else through_linear(low, up, kernel, last))  # fmt: skip
         else:
             middle, radius = (low + up) / 2, (up - low) / 2
-            way, rest = (F.conv2d, GIVEN) if conv else (F.linear, ())
+            way, rest = (F.conv2d, given) if conv else (F.linear, ())
             centre, spread = (
                 way(middle, kernel, last, *rest),
                 way(radius, kernel.abs(), None, *rest),
@@ -47,6 +49,15 @@ def test_ends_and_gradients_are_those_of_tensor_operations(seed, shapes, bias, d
     for ours, theirs in zip(*both_ways(shapes, bias, dtype, seed), strict=True):
         close = 1e-11 if dtype == torch.float64 else 1e-3
         torch.testing.assert_close(ours, theirs, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("stride", "padding"), [(2, 1), (3, 0)])
+def test_gradients_at_the_image_are_those_of_tensor_operations(stride, padding, bias):
+    """Of a first layer they are found by blocks."""
+    rest = ((stride, stride), (padding, padding), (1, 1), 1)
+    for ours, theirs in zip(*both_ways(FIRST, bias, torch.float32, 7, rest), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("conv", [False, True])

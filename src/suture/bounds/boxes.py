@@ -6,12 +6,15 @@ and as many steps of bookkeeping; here it is written out. Second derivatives are
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from suture.bounds.transposed import suits, value
 
 Ends = tuple[Tensor, Tensor]
 Slopes = tuple[Tensor | None, ...]
@@ -87,17 +90,38 @@ class _ThroughConv(torch.autograd.Function):
         stride, padding, dilation, groups = ctx.given
         below, above, of_weight, wants_bias = ctx.needs_input_grad[:4]
         wanted = [below or above, of_weight]
-        rest = list(stride), list(padding), list(dilation), False, [0, 0], groups
-        back = torch.ops.aten.convolution_backward
+        back = partial(_back, stride=stride, padding=padding, dilation=dilation, groups=groups)
         centre, spread = grads[0] + grads[1], grads[1] - grads[0]
-        of_middle, first, of_bias = back(
-            centre, middle, weight, [len(weight)], *rest, [*wanted, wants_bias]
-        )
-        of_radius, second, _ = back(spread, radius, weight.abs(), None, *rest, [*wanted, False])
+        of_middle, first, of_bias = back(centre, middle, weight, [*wanted, wants_bias])
+        of_radius, second, _ = back(spread, radius, weight.abs(), [*wanted, False])
         of_box = _of_ends(of_middle, of_radius) if wanted[0] else (None, None)
         if of_weight:
             first = torch.addcmul(first, second, weight.sgn())
         return *of_box, first, of_bias, *(None for _ in ctx.given)
+
+
+def _back(
+    grad: Tensor,
+    inputs: Tensor,
+    weight: Tensor,
+    wanted: list[bool],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Slopes:
+    """Slopes of a convolution at inputs, kernel and bias; ``None`` where they are not wanted."""
+    of_inputs = None
+    if wanted[0] and suits(weight, stride, dilation, groups):
+        size = (inputs.shape[2], inputs.shape[3])
+        of_inputs = value(grad, weight, stride[0], padding, size)
+        wanted = [False, *wanted[1:]]
+        if not any(wanted):
+            return of_inputs, None, None
+    rest = [len(weight)], stride, padding, dilation, False, [0, 0], groups
+    found = torch.ops.aten.convolution_backward(grad, inputs, weight, *rest, wanted)
+    return found[0] if of_inputs is None else of_inputs, found[1], found[2]
 
 
 def _middle_and_radius(lower: Tensor, upper: Tensor) -> Ends:

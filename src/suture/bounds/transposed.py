@@ -3,7 +3,8 @@
 The library's transposed convolution is slow where the result has few channels; its derivatives,
 which are ordinary convolutions, are fast. So the value is found by one convolution with stride 1
 that gives the ``stride²`` pixels of every block as channels (Shi et al. 2016, sub-pixel
-convolution), and the derivatives come from the library.
+convolution), and the derivatives come from the library. The slope of a convolution at its input is
+such a transposed convolution too.
 """
 
 from __future__ import annotations
@@ -49,6 +50,17 @@ def transposed(
     return found
 
 
+def value(
+    rows: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """``transposed`` for those who need no derivative of it."""
+    blocks, (high, wide) = _by_blocks(weight, stride)
+    found = F.conv2d(rows, blocks, padding=(high - 1, wide - 1))
+    found = F.pixel_shuffle(found, stride)
+    ends = [size[i] + padding[i] - found.shape[2 + i] for i in range(2)]
+    return F.pad(found, (-padding[1], ends[1], -padding[0], ends[0]))
+
+
 class _Transposed(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -61,11 +73,7 @@ class _Transposed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.given = stride, padding, size
-        blocks, (high, wide) = _by_blocks(weight, stride)
-        found = F.conv2d(rows, blocks, padding=(high - 1, wide - 1))
-        found = F.pixel_shuffle(found, stride)
-        ends = [size[i] + padding[i] - found.shape[2 + i] for i in range(2)]
-        return F.pad(found, (-padding[1], ends[1], -padding[0], ends[0]))
+        return value(rows, weight, stride, padding, size)
 
     @staticmethod
     @once_differentiable

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -59,15 +62,16 @@ class RobustifiedTrainee(BoundedTrainee):
         """``certified_loss`` of the robustified images, not rounded."""
         images = self._met(sample, stream)
         moved, eps = self.robustifier.moved(images), share * self.eps
-        return certified_loss(
-            self.network,
-            moved,
-            sample.labels,
-            eps,
-            crown,
-            natural=1.0 - share,
-            fusion=self.fusion,
-        )
+        with _fixed(self.module.classifier, not self.together):
+            return certified_loss(
+                self.network,
+                moved,
+                sample.labels,
+                eps,
+                crown,
+                natural=1.0 - share,
+                fusion=self.fusion,
+            )
 
     def _met(self, sample: Sample, stream: Stream) -> Tensor:
         """What R reads: attacked through R and C, where an attacker comes before it."""
@@ -153,15 +157,16 @@ class SceneTrainee(BoundedTrainee):
         seen = acquired(objects, self.camera, _keys(sample, stream), grey=self.grey)
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
-        return certified_loss(
-            self.network,
-            seen,
-            sample.labels,
-            share * self.eps,
-            crown,
-            natural=1.0 - share,
-            fusion=self.fusion,
-        )
+        with _fixed(self.module.classifier, "classifier" not in self.learns):
+            return certified_loss(
+                self.network,
+                seen,
+                sample.labels,
+                share * self.eps,
+                crown,
+                natural=1.0 - share,
+                fusion=self.fusion,
+            )
 
     def judge(self, sample: Sample, stream: Stream) -> tuple[Tensor, Tensor]:
         """Of acquisitions as they would be stored."""
@@ -186,6 +191,19 @@ class SceneTrainee(BoundedTrainee):
     def _acquired(self, which: Tensor, keys: Tensor) -> Tensor:
         seen = in_8_bits(acquired(self.objects()[which], self.camera, keys, grey=self.grey))
         return seen if self.module.robustifier is None else self.module.robustifier(seen)
+
+
+@contextmanager
+def _fixed(classifier: nn.Module, fixed: bool) -> Iterator[None]:
+    """Inside, no slopes at the weights of a classifier that stays as it is are prepared."""
+    held = [p for p in classifier.parameters() if fixed and p.requires_grad]
+    try:
+        for parameter in held:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
 
 
 def _keys(sample: Sample, stream: Stream) -> Tensor:
