@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suture.engine import Run
+from suture.engine import Inline, Ledger, Recorded, Run
 from suture.repairs.a5 import Camera, glyphs
 from suture.repairs.certified_training import Loop, Schedule
 from suture.studies import STUDIES, run_study
@@ -83,6 +83,20 @@ def test_a_seed_decides_the_weights():
     assert not any(torch.equal(weights, second[name]) for name, weights in first.items())
     seeds = [training.robustified(replace(TINY, training=s), "R", RADII).trace for s in (0, 1)]
     assert seeds[0]["curves"] != seeds[1]["curves"]
+
+
+def test_the_seconds_of_a_resumed_training_are_all_of_them(tmp_path, monkeypatch):
+    moment = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: moment[0])
+    engine = Recorded(Inline(), Ledger(tmp_path))
+    watch = training._Watch(engine, "work")
+    moment[0] = 30.0
+    watch("training 1/2", 1, 2)
+    moment[0] = 34.0  # killed: the last seconds are lost
+    watch = training._Watch(Recorded(Inline(), Ledger(tmp_path)), "work")
+    moment[0] = 39.0
+    assert watch.stopped() == watch.stopped() == 35.0
+    assert training._Watch(Recorded(Inline(), Ledger(tmp_path)), "work").stopped() == 35.0
 
 
 def test_a_whole_page(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 
 from suture import data, models
 from suture.data import Dataset
-from suture.engine import telling
+from suture.engine import Engine, telling
 from suture.models import identity
 from suture.repairs import (
     A5CoTraining,
@@ -120,9 +120,45 @@ class Natural(Repair):
 
 def made(method: Repair, model: nn.Module, data: Batch, seed: int = 0) -> Made:
     """The method's result on this model, timed; what another cell has trained is found again."""
-    started = time.perf_counter()
     with shelf.shared(f"{method!r} {identity(model, data)}") as engine:
-        result = method(model, data, generator=seed, engine=engine, on_progress=telling.tell)
-        spent = engine.recall("seconds", repr(method)) or time.perf_counter() - started
-        engine.note("seconds", spent, work=repr(method))
+        watch = _Watch(engine, repr(method))
+        result = method(model, data, generator=seed, engine=engine, on_progress=watch)
+        spent = watch.stopped()
     return Made(result.model.eval(), repr(method), result.trace, spent, result.images)
+
+
+class _Watch:
+    """Seconds of a training that may be stopped and resumed; tells how far it is.
+
+    Args:
+        engine: keeps them with the training's other pieces.
+        work: names the training.
+    """
+
+    def __init__(self, engine: Engine, work: str) -> None:
+        self._engine, self._work = engine, work
+        self._whole: float | None = engine.recall("seconds", work)
+        self._before: float = engine.recall("seconds so far", work) or 0.0
+        self._started = self._noted = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        telling.tell(stage, done, total)
+        now = time.perf_counter()
+        if now - self._noted > _NOTED_EVERY:
+            self._noted = now
+            self._engine.note("seconds so far", self._so_far, work=self._work)
+
+    @property
+    def _so_far(self) -> float:
+        return self._before + time.perf_counter() - self._started
+
+    def stopped(self) -> float:
+        """All of them, earlier sessions' included."""
+        if self._whole is None:
+            self._whole, so_far = self._so_far, "seconds so far"
+            self._engine.note("seconds", self._whole, work=self._work, instead_of=so_far)
+        return self._whole
+
+
+_NOTED_EVERY = 10.0
+"""Seconds of a training that a kill may leave uncounted."""
