@@ -37,8 +37,10 @@ class A5Mnist(Study):
         attacked: of these, the first ones, meet the attacker and the slower bounds.
         epochs: of CROWN-IBP training, of R, of RC.
         ramp: epochs during which the radius grows.
-        lr: learning rate of all three; falls to a fifth at 70 % and 90 % of the epochs.
-        augmented: whether RC sees shifted images, as with ``full``.
+        lr: learning rate of CROWN-IBP training; falls to a fifth at 70 % and 90 % of the epochs.
+        lr_moving: of R.
+        lr_together: of RC, which begins with a finished R and C.
+        augment_together: what RC's images are altered by, as in ``Schedule``.
         offline_steps: of A5/O.
         training: seed of all weights and of the order of the images.
     """
@@ -61,7 +63,9 @@ class A5Mnist(Study):
     epochs: tuple[int, ...] = (36, 12, 16)
     ramp: int = 4
     lr: float = 2e-3
-    augmented: bool = False
+    lr_moving: float = 1e-3
+    lr_together: float = 1e-3
+    augment_together: Augment = "none"
     offline_steps: int = 50
     training: int = 0
 
@@ -104,22 +108,21 @@ class A5Mnist(Study):
 
     def schedule(self, recipe: str) -> Schedule:
         """How a recipe is trained."""
-        first = recipe == "CROWN-IBP"
-        # Only RC's classifier overfits what R shows it; the paper augments there.
-        shifted = recipe == "RC" and (self.full or self.augmented)
-        augment: Augment = self.augment if shifted else "none"
+        first, both = recipe == "CROWN-IBP", recipe == "RC"
         if self.full:
+            # Only RC's classifier overfits what R shows it; the paper augments there.
             ramp = Ramp() if first else Ramp(start=1, length=0)
-            return Schedule(ramp=ramp, augment=augment)
-        epochs = self.epochs[("CROWN-IBP", "R", "RC").index(recipe)]
+            return Schedule(ramp=ramp, augment=self.augment if both else "none")
+        which = ("CROWN-IBP", "R", "RC").index(recipe)
+        epochs = self.epochs[which]
         return Schedule(
             epochs=epochs,
             optimiser="adam",
-            lr=self.lr if first else self.lr / 2,
+            lr=(self.lr, self.lr_moving, self.lr_together)[which],
             step_at=(max(1, round(0.7 * epochs)), max(1, round(0.9 * epochs))),
             step_factor=0.2,
             ramp=Ramp(start=2, length=self.ramp) if first else Ramp(start=1, length=0),
-            augment=augment,
+            augment=self.augment_together if both else "none",
         )
 
     tables = columns.tables
