@@ -89,14 +89,14 @@ def test_the_seconds_of_a_resumed_training_are_all_of_them(tmp_path, monkeypatch
     moment = [0.0]
     monkeypatch.setattr(training.time, "perf_counter", lambda: moment[0])
     engine = Recorded(Inline(), Ledger(tmp_path))
-    watch = training._Watch(engine, "work")
+    watch = training._StopWatch(engine, "work")
     moment[0] = 30.0
     watch("training 1/2", 1, 2)
     moment[0] = 34.0  # killed: the last seconds are lost
-    watch = training._Watch(Recorded(Inline(), Ledger(tmp_path)), "work")
+    watch = training._StopWatch(Recorded(Inline(), Ledger(tmp_path)), "work")
     moment[0] = 39.0
     assert watch.stopped() == watch.stopped() == 35.0
-    assert training._Watch(Recorded(Inline(), Ledger(tmp_path)), "work").stopped() == 35.0
+    assert training._StopWatch(Recorded(Inline(), Ledger(tmp_path)), "work").stopped() == 35.0
 
 
 def test_a_whole_page(tmp_path, monkeypatch):

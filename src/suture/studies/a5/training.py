@@ -121,13 +121,13 @@ class Natural(Repair):
 def made(method: Repair, model: nn.Module, data: Batch, seed: int = 0) -> Made:
     """The method's result on this model, timed; what another cell has trained is found again."""
     with shelf.shared(f"{method!r} {identity(model, data)}") as engine:
-        watch = _Watch(engine, repr(method))
+        watch = _StopWatch(engine, repr(method))
         result = method(model, data, generator=seed, engine=engine, on_progress=watch)
         spent = watch.stopped()
     return Made(result.model.eval(), repr(method), result.trace, spent, result.images)
 
 
-class _Watch:
+class _StopWatch:
     """Seconds of a training that may be stopped and resumed; tells how far it is.
 
     Args:
