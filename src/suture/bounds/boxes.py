@@ -110,7 +110,7 @@ def _back(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-) -> Slopes:
+) -> tuple[Any, Any, Any]:
     """Slopes of a convolution at inputs, kernel and bias; ``None`` where they are not wanted."""
     of_inputs = None
     if wanted[0] and suits(weight, stride, dilation, groups):
