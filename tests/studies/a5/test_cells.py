@@ -109,6 +109,7 @@ def test_a_whole_page(tmp_path, monkeypatch):
     stages: list[str] = []
     rows, page = run_study(TINY, run, on_progress=lambda stage, *_: stages.append(stage))
     assert any(re.match(r"training 3/3, eps 0.050, loss .*error", stage) for stage in stages)
+    assert "measuring RC: attack before" in stages
     assert [r["recipe"] for r in rows] == ["CROWN-IBP", "R", "RC", "O"]
     for r in rows:
         assert r["clean_wrong"] <= r["ibp_wrong"] <= r["n"] == 40

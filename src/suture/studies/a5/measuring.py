@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from suture.attacks import APGD, PGD
 from suture.bounds import Method
 from suture.certify import certify_images
+from suture.engine import telling
 from suture.errors import DataError
 from suture.evaluate.left import what_is_left
 from suture.repairs import A5Offline
@@ -55,10 +56,14 @@ def row(study: A5Mnist, recipe: str, radii: Radii, stream: Stream) -> Row:
         "train_seconds": round(own.seconds, 1),
         "curves": curves(own.trace),
     }
+    telling.tell(f"measuring {recipe}: certificates", 0, 4)
     facts |= certified(reader, stored, eps, few)
+    telling.tell(f"measuring {recipe}: attack after", 1, 4)
     facts |= attacked(reader, stored[:few], eps, stream)
+    telling.tell(f"measuring {recipe}: another classifier", 2, 4)
     facts |= _elsewhere(study, batch[: 4 * few], stored, eps, stream)
     if recipe in ("CROWN-IBP", "R", "RC"):
+        telling.tell(f"measuring {recipe}: attack before", 3, 4)
         facts |= _before(own.model, batch[:few], eps, stream)
     if radii.defence is not None:
         largest = float((stored.images - batch.images).abs().max())
