@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from suture.attacks import PGD
+from suture.models import frozen
 from suture.repairs.a5.camera import Camera, acquired, in_8_bits, keys_of
 from suture.repairs.a5.defence import Defence
 from suture.repairs.a5.robustifier import RobustifiedClassifier, Robustifier
@@ -62,7 +60,7 @@ class RobustifiedTrainee(BoundedTrainee):
         """``certified_loss`` of the robustified images, not rounded."""
         images = self._met(sample, stream)
         moved, eps = self.robustifier.moved(images), share * self.eps
-        with _fixed(self.module.classifier, not self.together):
+        with frozen(None if self.together else self.module.classifier):
             return certified_loss(
                 self.network,
                 moved,
@@ -157,7 +155,7 @@ class SceneTrainee(BoundedTrainee):
         seen = acquired(objects, self.camera, _keys(sample, stream), grey=self.grey)
         if self.module.robustifier is not None:
             seen = self.module.robustifier.moved(seen)
-        with _fixed(self.module.classifier, "classifier" not in self.learns):
+        with frozen(None if "classifier" in self.learns else self.module.classifier):
             return certified_loss(
                 self.network,
                 seen,
@@ -191,19 +189,6 @@ class SceneTrainee(BoundedTrainee):
     def _acquired(self, which: Tensor, keys: Tensor) -> Tensor:
         seen = in_8_bits(acquired(self.objects()[which], self.camera, keys, grey=self.grey))
         return seen if self.module.robustifier is None else self.module.robustifier(seen)
-
-
-@contextmanager
-def _fixed(classifier: nn.Module, fixed: bool) -> Iterator[None]:
-    """Inside, no slopes at the weights of a classifier that stays as it is are prepared."""
-    held = [p for p in classifier.parameters() if fixed and p.requires_grad]
-    try:
-        for parameter in held:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in held:
-            parameter.requires_grad_(True)
 
 
 def _keys(sample: Sample, stream: Stream) -> Tensor:
