@@ -11,6 +11,7 @@ from suture.attacks.apgd import APGD
 from suture.attacks.auto_attack import AutoAttack
 from suture.attacks.backdoor import Backdoor, poison
 from suture.attacks.base import ATTACKS, Attack, AttackResult
+from suture.attacks.basin_hopping import BasinHopping
 from suture.attacks.bpda import BPDA
 from suture.attacks.cw import CW
 from suture.attacks.deepfool import DeepFool

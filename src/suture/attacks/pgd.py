@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from suture.attacks import ascent_kernels, kernels
 from suture.attacks.ascent import drop
 from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
-from suture.attacks.geometry import project
 from suture.attacks.losses import LOSSES, negated
 from suture.attacks.oracle import Oracle
-from suture.attacks.steps import Rows, cross_entropies, random_start, steepest, steepest_l1
+from suture.attacks.steps import Rows, ascended, cross_entropies, random_start, steepest
 from suture.types import Knowledge, Norm
 
 Ascended = Literal["ce", "margin", "clipped", "spread"]
@@ -100,16 +97,7 @@ class PGD(Attack):
 
     def _moved(self, state: Rows) -> Tensor:
         step = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
-        given = (state.here, state.clean, state.gradient)
-        if self.norm == "linf" and kernels.compiles(*given):
-            moved, numbers = torch.empty_like(state.here), (np.float32(step), np.float32(self.eps))
-            ascent_kernels.signed_step(*kernels.flat(*given), *numbers, *kernels.flat(moved))
-            return moved
-        if self.norm == "l1":
-            along = steepest_l1(state.gradient, state.here, self.sparsity)
-        else:
-            along = steepest(self.norm, state.gradient)
-        return project(self.norm, self.eps, state.clean, along.mul_(step).add_(state.here))
+        return ascended(self.norm, self.eps, state, step, self.sparsity)
 
     def _start(self, oracle: Oracle, clean: Tensor, rows: Tensor, restart: int) -> Tensor:
         if not self.random_start:

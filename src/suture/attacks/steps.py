@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from suture.attacks import ascent_kernels, kernels
 from suture.attacks.geometry import column, distance, project
 from suture.attacks.oracle import Oracle
 from suture.rng import integers, normal, uniform
@@ -66,6 +68,25 @@ def steepest_l1(gradient: Tensor, images: Tensor, sparsity: float) -> Tensor:
     signs = free.sign() * (free.abs() >= column(least))
     number = signs.ne(0).flatten(1).sum(1).clamp_min(1)
     return signs / column(number.to(signs.dtype))
+
+
+def ascended(norm: Norm, eps: float, state: Rows, step: float, sparsity: float = 0.99) -> Tensor:
+    """One step of length ``step`` in the steepest direction, and back into the ball.
+
+    Args:
+        state: with ``here``, ``clean`` and ``gradient``.
+        sparsity: L1 only: the share of entries that a step leaves alone.
+    """
+    given = (state.here, state.clean, state.gradient)
+    if norm == "linf" and kernels.compiles(*given):
+        moved, numbers = torch.empty_like(state.here), (np.float32(step), np.float32(eps))
+        ascent_kernels.signed_step(*kernels.flat(*given), *numbers, *kernels.flat(moved))
+        return moved
+    if norm == "l1":
+        along = steepest_l1(state.gradient, state.here, sparsity)
+    else:
+        along = steepest(norm, state.gradient)
+    return project(norm, eps, state.clean, along.mul_(step).add_(state.here))
 
 
 def random_start(

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from suture.attacks import APGD, PGD, Attack, AutoAttack, SparseRS, Square, knowing
+from suture.attacks import (
+    APGD,
+    PGD,
+    Attack,
+    AutoAttack,
+    BasinHopping,
+    SparseRS,
+    Square,
+    knowing,
+)
 from suture.errors import ArgumentError, unknown_name
 from suture.types import Norm
 
@@ -27,6 +36,8 @@ class Tier:
         queries: of Square and Sparse-RS.
         ensemble: AutoAttack in this version on models whose draws are all known, besides "rand"
             on all that draw; empty for neither.
+        hops: of basin hopping, which comes with the ensemble where all draws are known; 0 leaves
+            it out.
     """
 
     name: str = "brief"
@@ -35,6 +46,7 @@ class Tier:
     targets: int = 0
     queries: int = 100
     ensemble: Literal["", "standard", "plus"] = ""
+    hops: int = 0
 
     def direct(
         self, norm: Norm, eps: float, classes: int, draws: int, *, randomised: bool, finite: bool
@@ -54,7 +66,8 @@ class Tier:
         if finite:
             # APGD-T is a part of it.
             versions = [self.ensemble, *versions]
-            made = [*self.gradients(norm, eps, 0, draws), knowing(self._bare(norm, eps), draws)]
+            made = self.gradients(norm, eps, 0, draws)
+            made += [knowing(attack, draws) for attack in self._thorough(norm, eps)]
         whole = [AutoAttack(norm=norm, eps=eps, version=version) for version in versions]
         return [*made, square, *(knowing(attack, draws) for attack in whole)]
 
@@ -76,12 +89,16 @@ class Tier:
             steps = 100 if self.ensemble else self.steps
             yield APGD(norm=norm, eps=eps, steps=steps, loss="dlr-targeted", classes=self.targets)
 
-    def _bare(self, norm: Norm, eps: float) -> APGD:
-        """Towards every class by the bare difference of two logits, beside AutoAttack's ratio.
+    def _thorough(self, norm: Norm, eps: float) -> Iterator[Attack]:
+        """What finds images that the ensemble leaves.
 
-        Of networks with large logits it finds images that one start of the ratio leaves.
+        The bare difference of two logits, where those are large; ascents that go on from the best
+        point so far, where the margin is rough.
         """
-        return APGD(norm=norm, eps=eps, loss="margin-targeted", classes=max(1, self.targets))
+        classes = max(1, self.targets)
+        yield APGD(norm=norm, eps=eps, loss="margin-targeted", classes=classes)
+        if self.hops:
+            yield BasinHopping(norm=norm, eps=eps, hops=self.hops, patience=max(1, self.hops // 3))
 
     def white(self, norm: Norm, eps: float) -> PGD:
         """PGD over all losses; in L1 it is SLIDE."""
@@ -91,9 +108,11 @@ class Tier:
 TIERS: Mapping[str, Tier] = {
     "quick": Tier("quick", steps=20, restarts=3, targets=3, queries=300),
     "standard": Tier(
-        "standard", steps=40, restarts=3, targets=9, queries=1_000, ensemble="standard"
+        "standard", steps=40, restarts=3, targets=9, queries=1_000, ensemble="standard", hops=60
     ),
-    "deep": Tier("deep", steps=100, restarts=9, targets=9, queries=5_000, ensemble="plus"),
+    "deep": Tier(
+        "deep", steps=100, restarts=9, targets=9, queries=5_000, ensemble="plus", hops=200
+    ),
 }
 """Name → how hard the attacker tries: quick, standard, deep."""
 

@@ -1,0 +1,129 @@
+"""Basin hopping (Wales & Doye 1997): ascents that begin again beside the best point so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from suture.attacks.ascent import drop
+from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
+from suture.attacks.geometry import column, margin, project
+from suture.attacks.loss_kinds import Loss
+from suture.attacks.losses import LOSSES, ahead, negated
+from suture.attacks.oracle import Oracle
+from suture.attacks.steps import Rows, ascended, random_start
+from suture.rng import uniform
+from suture.types import Norm
+
+_CHOICE = 1 << 32
+"""Counters from here on choose which values are redrawn; those below draw them."""
+_PROGRESS = 1e-4
+"""A hop helped if it lowered the margin by this share of it."""
+
+
+@ATTACKS.add("basin-hopping")
+@dataclass(frozen=True, kw_only=True)
+class BasinHopping(Attack):
+    """Random search over the local maxima of the margin (doi:10.1021/jp970984n, temperature 0).
+
+    Where the margin has many maxima, every independent start ends in another of them, and none
+    learns from the others. Here ``classes`` ascents start at random; each later one starts at the
+    best point so far with a few of its values redrawn from the ball. Ascents are towards a wrong
+    class by the bare difference of two logits, in turn towards the ``classes`` that are likeliest
+    at the best point. Their steps begin at the width of the ball, and fall linearly to zero.
+
+    Args:
+        hops: ascents, the first ones included.
+        steps: gradient steps of each; each asks for one gradient more.
+        step_size: the first step, in units of ``eps``.
+        redrawn: share of the values that are redrawn before a hop.
+        classes: wrong classes in turn.
+        patience: an image leaves after so many hops in a row that brought it nothing.
+    """
+
+    hops: int = 60
+    steps: int = 60
+    step_size: float = 2.0
+    redrawn: float = 0.05
+    classes: int = 3
+    patience: int = 20
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_finite_eps(self.eps, "BasinHopping")
+        for name in ("hops", "steps", "classes", "patience"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} >= 1", f"{name}={value!r}")
+        require(self.step_size > 0, "step_size > 0", f"step_size={self.step_size!r}")
+        require(0 < self.redrawn <= 1, "redrawn in (0, 1]", f"redrawn={self.redrawn!r}")
+
+    def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
+        found, done = images.clone(), torch.zeros_like(rows, dtype=torch.bool)
+        state = Rows(clean=images, rows=rows, best=images, seen=oracle.logits(images, rows))
+        state.top = _lead(oracle, state.seen, rows)
+        state.idle = torch.zeros_like(rows)
+        for hop in range(self.hops):
+            state.before = state.top
+            self._ascend(oracle, state, hop, found, done)
+            helped = state.top > state.before + _PROGRESS * state.before.abs()
+            state.idle = torch.where(helped, 0, state.idle + 1)
+            found[state.place] = state.best
+            state.leave(state.idle >= self.patience)
+            if not len(state):
+                break
+        return found
+
+    def _ascend(self, oracle: Oracle, state: Rows, hop: int, found: Tensor, done: Tensor) -> None:
+        """One hop; images that are done with leave, of the others the best point is kept."""
+        state.here = self._start(oracle, state, hop)
+        state.goal = self._goals(oracle, state, hop)
+        for step in range(self.steps + 1):
+            loss = self._loss(oracle, state)
+            state.logits, state.gradient = oracle.gradient(state.here, state.rows, loss)
+            drop(state, oracle.finished(state.logits, state.rows), found, done)
+            if not len(state):
+                return
+            _remember(oracle, state)
+            if step < self.steps:
+                length = self.step_size * self.eps * (1 - step / self.steps)
+                state.here = ascended(self.norm, self.eps, state, length)
+
+    def _start(self, oracle: Oracle, state: Rows, hop: int) -> Tensor:
+        drawn = random_start(self.norm, self.eps, oracle, state.clean, state.rows, hop)
+        if hop < self.classes:
+            return drawn
+        values = torch.arange(_CHOICE, _CHOICE + drawn[0].numel(), device=drawn.device)
+        chosen = uniform(oracle.random_bits(state.rows, hop, values[None])) < self.redrawn
+        here = torch.where(chosen.reshape(drawn.shape), drawn, state.best)
+        return project(self.norm, self.eps, state.clean, here)
+
+    def _goals(self, oracle: Oracle, state: Rows, hop: int) -> Tensor:
+        """The class that each ascent is towards."""
+        true = oracle.goals[state.rows]
+        if oracle.targeted:
+            return true
+        others = state.seen.scatter(1, true[:, None], float("-inf"))
+        ranked = others.argsort(dim=1, descending=True, stable=True)
+        return ranked[:, hop % min(self.classes, ranked.shape[1] - 1)]
+
+    def _loss(self, oracle: Oracle, state: Rows) -> Loss:
+        return negated(LOSSES["margin"]) if oracle.targeted else ahead(state.goal)
+
+
+def _lead(oracle: Oracle, logits: Tensor, rows: Tensor) -> Tensor:
+    """By how much the attacker has what he wants, ``(k,)``; negative where he does not."""
+    gap = margin(logits, oracle.goals[rows])
+    return gap if oracle.targeted else -gap
+
+
+def _remember(oracle: Oracle, state: Rows) -> None:
+    lead = _lead(oracle, state.logits, state.rows)
+    better = lead > state.top
+    state.best = torch.where(column(better), state.here, state.best)
+    state.seen = torch.where(better[:, None], state.logits, state.seen)
+    state.top = torch.where(better, lead, state.top)

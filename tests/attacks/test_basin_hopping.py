@@ -1,0 +1,104 @@
+"""Basin hopping where the number of local maxima is known, and where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from suture.attacks import APGD, PGD, BasinHopping
+from suture.errors import ArgumentError
+from suture.evaluate.tiers import TIERS
+from suture.testing.exact import ExactLinear
+from suture.types import Batch
+
+EPS, SIDE = 0.1, 8
+
+
+class Rough(nn.Module):
+    """Every pixel has a low maximum at one end of its interval and a high one at the other.
+
+    With u in [-1, 1] the place of a pixel in its interval around 1/2, class 1 leads where the mean
+    of u² + u/2 is more than ``level``: 1/2 and 3/2 at the ends, and ascents from u < -1/4 end at
+    the low one. So there are 2^64 local maxima, and a random start has 5 of 8 pixels at the high
+    end.
+    """
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, images: Tensor) -> Tensor:
+        u = (images - 0.5).flatten(1) / EPS
+        height = (u * u + u / 2).mean(1)
+        return torch.stack([torch.full_like(height, self.level), height], 1)
+
+
+def grey(count: int) -> Batch:
+    images = 0.5 + 1e-4 * torch.rand(
+        count, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
+    )
+    return Batch(images, torch.zeros(count, dtype=torch.int64))
+
+
+def test_it_goes_on_where_other_starts_begin_anew():
+    # 1.36 wants 55.04 of 64 pixels at the high end: 3.9 standard deviations from a start's 40.
+    model, batch = Rough(1.36), grey(20)
+    starts = {"steps": 10, "restarts": 30}
+    assert not PGD(eps=EPS, loss="margin", **starts)(model, batch).success.any()
+    assert not APGD(eps=EPS, loss="margin-targeted", **starts)(model, batch).success.any()
+    assert BasinHopping(eps=EPS, steps=10, hops=150, patience=40)(model, batch).success.all()
+
+
+def test_all_values_redrawn_are_independent_starts():
+    model, batch = Rough(1.36), grey(20)
+    attack = BasinHopping(eps=EPS, steps=10, hops=150, redrawn=1.0, patience=150)
+    assert not attack(model, batch).success.any()
+
+
+def test_what_brings_nothing_is_left_early():
+    # Level 9 is out of reach. A maximum of one pixel is found at once and cannot be raised.
+    model, batch = Rough(9.0), grey(3)
+    one = Batch(batch.images[:, :, :1, :1], batch.labels)
+    result = BasinHopping(eps=EPS, steps=4, hops=50, patience=5)(model, one)
+    # One query about the clean image, then hops of 4 steps and 5 queries.
+    assert ((result.queries - 1) % 5 == 0).all()
+    assert ((result.queries - 1) // 5 <= 10).all()
+    assert ((result.queries - 1) // 5 >= 5).all()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_on_linear_models_it_ends_in_the_best_corner(targeted: bool):
+    model = ExactLinear((1, 3, 3), classes=5)
+    images = 0.3 + 0.4 * torch.rand(30, 1, 3, 3, generator=torch.Generator().manual_seed(3))
+    batch = Batch(images, model(images).argmax(1))
+    targets = (batch.labels + 1) % 5
+    slopes = torch.autograd.functional.jacobian(lambda x: model(x[None])[0], images[0]).flatten(1)
+    logits, own = model(images), batch.labels[:, None]
+    gaps = logits - logits.gather(1, own)
+    for eps in (0.02, 0.1):
+        lead = gaps + eps * (slopes[None] - slopes[batch.labels][:, None]).abs().sum(2)
+        attack = BasinHopping(eps=eps, hops=4, steps=20, classes=4)
+        if targeted:
+            found = attack(model, batch, targets=targets).success
+            reachable = found & (lead.gather(1, targets[:, None])[:, 0] <= 0)
+            assert not reachable.any()
+            continue
+        best = lead.scatter(1, own, -9.0).amax(1)
+        assert torch.equal(attack(model, batch).success, best > 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"hops": 0}, {"steps": 0}, {"redrawn": 0.0}, {"step_size": 0}, {"patience": 0}]
+)
+def test_bad_settings_are_refused(wrong: dict[str, float]):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        BasinHopping(**wrong)
+
+
+def test_the_tiers_that_are_published_hop():
+    for name, hops in (("quick", []), ("standard", [60]), ("deep", [200])):
+        attacks = TIERS[name].direct("linf", EPS, 10, 1, randomised=False, finite=True)
+        assert [a.hops for a in attacks if isinstance(a, BasinHopping)] == hops
+        sampled = TIERS[name].direct("linf", EPS, 10, 50, randomised=True, finite=False)
+        assert not any(isinstance(a, BasinHopping) for a in sampled)
