@@ -47,24 +47,39 @@ def test_it_goes_on_where_other_starts_begin_anew():
     starts = {"steps": 10, "restarts": 30}
     assert not PGD(eps=EPS, loss="margin", **starts)(model, batch).success.any()
     assert not APGD(eps=EPS, loss="margin-targeted", **starts)(model, batch).success.any()
-    assert BasinHopping(eps=EPS, steps=10, hops=150, patience=40)(model, batch).success.all()
+    assert BasinHopping(eps=EPS, steps=10, hops=150, patience=40, probes=0)(
+        model, batch
+    ).success.all()
 
 
 def test_all_values_redrawn_are_independent_starts():
     model, batch = Rough(1.36), grey(20)
-    attack = BasinHopping(eps=EPS, steps=10, hops=150, redrawn=1.0, patience=150)
+    attack = BasinHopping(eps=EPS, steps=10, hops=150, redrawn=1.0, patience=150, probes=0)
     assert not attack(model, batch).success.any()
+
+
+def test_probes_go_on_where_gradients_are_zero():
+    class Steps(nn.Module):
+        """Class 1 leads where more than 9 of 10 pixels are above 0.59: no gradient anywhere."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            share = (images > 0.59).float().flatten(1).mean(1) + 0 * images.flatten(1).sum(1)
+            return torch.stack([torch.full_like(share, 0.9), share], 1)
+
+    model, batch = Steps(), grey(8)
+    assert not BasinHopping(eps=EPS, steps=5, hops=10, probes=0)(model, batch).success.any()
+    assert BasinHopping(eps=EPS, steps=5, hops=40)(model, batch).success.all()
 
 
 def test_what_brings_nothing_is_left_early():
     # Level 9 is out of reach. A maximum of one pixel is found at once and cannot be raised.
     model, batch = Rough(9.0), grey(3)
     one = Batch(batch.images[:, :, :1, :1], batch.labels)
-    result = BasinHopping(eps=EPS, steps=4, hops=50, patience=5)(model, one)
-    # One query about the clean image, then hops of 4 steps and 5 queries.
-    assert ((result.queries - 1) % 5 == 0).all()
-    assert ((result.queries - 1) // 5 <= 10).all()
-    assert ((result.queries - 1) // 5 >= 5).all()
+    result = BasinHopping(eps=EPS, steps=4, hops=50, probes=2, patience=5)(model, one)
+    # One query about the clean image, then hops of 4 steps (5 queries) and 2 probes.
+    assert ((result.queries - 1) % 7 == 0).all()
+    assert ((result.queries - 1) // 7 <= 10).all()
+    assert ((result.queries - 1) // 7 >= 5).all()
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -89,7 +104,15 @@ def test_on_linear_models_it_ends_in_the_best_corner(targeted: bool):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hops": 0}, {"steps": 0}, {"redrawn": 0.0}, {"step_size": 0}, {"patience": 0}]
+    "wrong",
+    [
+        {"hops": 0},
+        {"steps": 0},
+        {"redrawn": 0.0},
+        {"step_size": 0},
+        {"patience": 0},
+        {"probes": -1},
+    ],
 )
 def test_bad_settings_are_refused(wrong: dict[str, float]):
     with pytest.raises(ArgumentError, match=next(iter(wrong))):

@@ -18,8 +18,8 @@ from suture.attacks.steps import Rows, ascended, random_start
 from suture.rng import uniform
 from suture.types import Norm
 
-_CHOICE = 1 << 32
-"""Counters from here on choose which values are redrawn; those below draw them."""
+_CHOICE, _PATCH = 1 << 32, 1 << 33
+"""Counters from here on choose what is redrawn, and draw patches; those below draw values."""
 _PROGRESS = 1e-4
 """A hop helped if it lowered the margin by this share of it."""
 
@@ -33,13 +33,16 @@ class BasinHopping(Attack):
     learns from the others. Here ``classes`` ascents start at random; each later one starts at the
     best point so far with a few of its values redrawn from the ball. Ascents are towards a wrong
     class by the bare difference of two logits, in turn towards the ``classes`` that are likeliest
-    at the best point. Their steps begin at the width of the ball, and fall linearly to zero.
+    at the best point. Their steps begin at the width of the ball, and fall linearly to zero. After
+    each, where gradients say little, square patches of the best point are tried at an end of the
+    ball (as in the Square attack, which begins at the image).
 
     Args:
         hops: ascents, the first ones included.
         steps: gradient steps of each; each asks for one gradient more.
         step_size: the first step, in units of ``eps``.
         redrawn: share of the values that are redrawn before a hop.
+        probes: patches tried after each ascent, one query each.
         classes: wrong classes in turn.
         patience: an image leaves after so many hops in a row that brought it nothing.
     """
@@ -48,6 +51,7 @@ class BasinHopping(Attack):
     steps: int = 60
     step_size: float = 2.0
     redrawn: float = 0.05
+    probes: int = 100
     classes: int = 3
     patience: int = 20
 
@@ -59,6 +63,7 @@ class BasinHopping(Attack):
         for name in ("hops", "steps", "classes", "patience"):
             value = getattr(self, name)
             require(value >= 1, f"{name} >= 1", f"{name}={value!r}")
+        require(self.probes >= 0, "probes >= 0", f"probes={self.probes!r}")
         require(self.step_size > 0, "step_size > 0", f"step_size={self.step_size!r}")
         require(0 < self.redrawn <= 1, "redrawn in (0, 1]", f"redrawn={self.redrawn!r}")
 
@@ -70,6 +75,7 @@ class BasinHopping(Attack):
         for hop in range(self.hops):
             state.before = state.top
             self._ascend(oracle, state, hop, found, done)
+            self._probe(oracle, state, hop, found, done)
             helped = state.top > state.before + _PROGRESS * state.before.abs()
             state.idle = torch.where(helped, 0, state.idle + 1)
             found[state.place] = state.best
@@ -93,6 +99,29 @@ class BasinHopping(Attack):
                 length = self.step_size * self.eps * (1 - step / self.steps)
                 state.here = ascended(self.norm, self.eps, state, length)
 
+    def _probe(self, oracle: Oracle, state: Rows, hop: int, found: Tensor, done: Tensor) -> None:
+        """Patches of the best point go to an end of the ball, one after another."""
+        for probe in range(self.probes if len(state) else 0):
+            state.here = self._patched(oracle, state, hop, probe)
+            state.logits = oracle.logits(state.here, state.rows)
+            drop(state, oracle.finished(state.logits, state.rows), found, done)
+            if not len(state):
+                return
+            _remember(oracle, state)
+
+    def _patched(self, oracle: Oracle, state: Rows, hop: int, probe: int) -> Tensor:
+        """The best point with one square at ``eps`` above or below the image, by channel."""
+        channels, height, width = state.clean.shape[1:]
+        first = _PATCH + probe * (3 + channels)
+        counters = torch.arange(first, first + 3 + channels, device=state.rows.device)
+        drawn = uniform(oracle.random_bits(state.rows, hop, counters[None]))
+        side = 1 + (drawn[:, :1] * max(1, min(height, width) // 4)).floor()
+        down, across = _span(height, side, drawn[:, 1:2]), _span(width, side, drawn[:, 2:3])
+        patch = (down[:, :, None] & across[:, None, :])[:, None]
+        end = torch.where(drawn[:, 3:] < 0.5, -self.eps, self.eps)[:, :, None, None]
+        here = torch.where(patch, state.clean + end, state.best)
+        return project(self.norm, self.eps, state.clean, here)
+
     def _start(self, oracle: Oracle, state: Rows, hop: int) -> Tensor:
         drawn = random_start(self.norm, self.eps, oracle, state.clean, state.rows, hop)
         if hop < self.classes:
@@ -113,6 +142,13 @@ class BasinHopping(Attack):
 
     def _loss(self, oracle: Oracle, state: Rows) -> Loss:
         return negated(LOSSES["margin"]) if oracle.targeted else ahead(state.goal)
+
+
+def _span(length: int, side: Tensor, place: Tensor) -> Tensor:
+    """Bool ``(k, length)``: so many neighbours in a row, at a place drawn from [0, 1)."""
+    first = (place * (length - side + 1)).floor()
+    at = torch.arange(length, device=first.device)
+    return (at >= first) & (at < first + side)
 
 
 def _lead(oracle: Oracle, logits: Tensor, rows: Tensor) -> Tensor:
