@@ -36,11 +36,13 @@ def trained() -> torch.nn.Module:
     return repair(robust, images, method, generator=0).model
 
 
-def attacks(eps: float) -> list[Attack]:
-    """Those of the tier, hops last, and more hops."""
-    made = TIERS["standard"].direct("linf", eps, 10, 1, randomised=False, finite=True)
-    made.sort(key=lambda attack: isinstance(attack, BasinHopping))
-    return [*made, BasinHopping(eps=eps, hops=200, patience=66)]
+def attacks(eps: float, probes: int) -> list[Attack]:
+    """Those of the tier, and, last, its hops and those of the deep one."""
+    tiers = (TIERS[name] for name in ("standard", "deep"))
+    standard, deep = (t.direct("linf", eps, 10, 1, randomised=False, finite=True) for t in tiers)
+    hops = [a for a in (*standard, *deep) if isinstance(a, BasinHopping)]
+    others = [a for a in standard if not isinstance(a, BasinHopping)]
+    return [*others, *(replace(hop, probes=probes) for hop in hops)]
 
 
 def main() -> None:
@@ -48,12 +50,13 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--eps", type=float, default=0.16)
     asked.add_argument("--n", type=int, default=100)
+    asked.add_argument("--probes", type=int, default=BasinHopping.probes)
     given = asked.parse_args()
     torch.set_num_threads(1)
     model, test = trained(), data.load("mnist").test.batch(given.n)
     left = torch.ones(given.n, dtype=torch.bool)
     print(f"attacker before R at {given.eps}: right of {given.n}, together so far, CPU seconds")
-    for attack in attacks(given.eps):
+    for attack in attacks(given.eps, given.probes):
         began = time.process_time()
         robust = attack(model, test, generator=0).robust
         left &= robust
