@@ -8,15 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from suture import data, models
 from suture.engine import Inline, Ledger, Recorded, Run
+from suture.evaluate.tiers import Tier
 from suture.repairs.a5 import Camera, glyphs
 from suture.repairs.certified_training import Loop, Schedule
+from suture.rng import Stream
 from suture.studies import STUDIES, run_study
 from suture.studies.a5 import measuring, training
 from suture.studies.a5.cells import A5Mnist
 from suture.studies.a5.glyphs import A5Glyphs
 from suture.studies.a5.radii import Radii
 from suture.studies.paper import printed
+from suture.types import Batch
 
 TINY = A5Mnist(
     data="digits", radii=(0.05,), defences=(0.1,), train=300, test=40, attacked=4,
@@ -75,6 +79,26 @@ def test_a_network_is_trained_once_a_run(tmp_path, monkeypatch):
     again, _ = run_study(TINY, run)
     for name in ("recipe", "curves", "train_seconds", "clean_wrong", "ibp_wrong", "after_held"):
         assert [row[name] for row in again] == [row[name] for row in before]
+
+
+@pytest.mark.parametrize("sure", [[True] * 12, [True, False] * 6])
+def test_certified_images_need_no_attack(sure, monkeypatch):
+    """He finds the same as among all, and is not asked where bounds have the answer."""
+    monkeypatch.setattr(measuring, "TIER", Tier())
+    images = data.load("digits").test.batch(12).images
+    model = models.build("digits_cnn", seed=0).eval()
+    batch = Batch(images, model(images).argmax(1))
+    whole = measuring.attacked(model, batch, 0.02, Stream(0))
+    part = measuring.attacked(model, batch, 0.02, Stream(0), sure)
+    held = [a or b for a, b in zip(whole["after_held"], sure, strict=True)]
+    assert not all(whole["after_held"]) and part["after_held"] == held
+    assert part["after_wrong"] == held.count(False) and part["after_attacked"] == sure.count(False)
+    assert bool(part["after_tries"]) == (not all(sure))
+
+
+def test_fewer_images_may_meet_the_attacker_before():
+    assert TINY.met_before == 4 and replace(TINY, attacked_before=2).met_before == 2
+    assert replace(TINY, attacked_before=9).met_before == 4
 
 
 def test_a_seed_decides_the_weights():

@@ -82,6 +82,12 @@ def test_a_broken_certificate_raises_an_alarm():
     assert any(note.startswith("ALARM: 1 ") for note in columns.notes([bad]))
 
 
+def test_spared_images_are_told_of():
+    part = row("R", 0.3, 110, after_attacked=1)
+    (told,) = [note for note in columns.notes([part]) if "bounds" in note]
+    assert told.startswith("3 certified images did not meet")
+
+
 def test_radii_in_words():
     assert columns.radius(8 / 255) == "8/255" and columns.radius(0.3) == "0.3"
     assert columns.radius(None) == "—" and columns.radius(0.2) == "0.2"

@@ -35,6 +35,9 @@ class A5Mnist(Study):
         train: training images, a tenth of which chooses the epoch.
         test: test images.
         attacked: of these, the first ones, meet the attacker and the slower bounds.
+        attacked_before: of these, the first ones, meet the attacker before R; ``None`` for all.
+        check_bounds: whether certified images meet the attacker after R too. He cannot turn them:
+            without them he is as strong, and soon done; with them he checks the bounds.
         epochs: of CROWN-IBP training, of R, of RC.
         ramp: epochs during which the radius grows.
         lr: learning rate of CROWN-IBP training; falls to a fifth at 70 % and 90 % of the epochs.
@@ -60,6 +63,8 @@ class A5Mnist(Study):
     train: int = 15_000
     test: int = 10_000
     attacked: int = 50
+    attacked_before: int | None = None
+    check_bounds: bool = True
     epochs: tuple[int, ...] = (36, 12, 16)
     ramp: int = 4
     lr: float = 2e-3
@@ -86,6 +91,11 @@ class A5Mnist(Study):
     def met(self) -> int:
         """Test images that meet the attacker; with ``full`` all."""
         return self.test if self.full else self.attacked
+
+    @property
+    def met_before(self) -> int:
+        """Test images that meet the attacker before R."""
+        return self.met if self.attacked_before is None else min(self.met, self.attacked_before)
 
     def trained_for(self, eps: float) -> float:
         """The radius that C is trained at, where it is to withstand ε_A^C = eps."""
