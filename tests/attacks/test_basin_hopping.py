@@ -13,6 +13,7 @@ from suture.testing.exact import ExactLinear
 from suture.types import Batch
 
 EPS, SIDE = 0.1, 8
+PLAIN = {"momentum": 0.0, "smoothing": 0.0}
 
 
 class Rough(nn.Module):
@@ -47,15 +48,50 @@ def test_it_goes_on_where_other_starts_begin_anew():
     starts = {"steps": 10, "restarts": 30}
     assert not PGD(eps=EPS, loss="margin", **starts)(model, batch).success.any()
     assert not APGD(eps=EPS, loss="margin-targeted", **starts)(model, batch).success.any()
-    assert BasinHopping(eps=EPS, steps=10, hops=150, patience=40, probes=0)(
-        model, batch
-    ).success.all()
+    hopping = BasinHopping(eps=EPS, steps=10, hops=150, patience=40, probes=0, **PLAIN)
+    assert hopping(model, batch).success.all()
 
 
 def test_all_values_redrawn_are_independent_starts():
     model, batch = Rough(1.36), grey(20)
-    attack = BasinHopping(eps=EPS, steps=10, hops=150, redrawn=1.0, patience=150, probes=0)
+    attack = BasinHopping(eps=EPS, steps=10, hops=150, redrawn=1.0, patience=150, probes=0, **PLAIN)
     assert not attack(model, batch).success.any()
+
+
+class Rippled(nn.Module):
+    """Class 1 leads where the mean of u is more than 0.9; ripples hide in which direction that is.
+
+    The slope by u is 1 + 4 cos(60 u) and so negative at two of five points, and its mean over any
+    interval is about 1. At an end of its interval, where all ascents are soon, it is -2.8.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        u = (images - 0.5).flatten(1) / EPS
+        height = (u + 4 * (60 * u).sin() / 60).mean(1)
+        return torch.stack([torch.full_like(height, 0.9), height], 1)
+
+
+def test_smoothed_gradients_lead_through_ripples():
+    model, batch = Rippled(), grey(20)
+    hard = {"eps": EPS, "hops": 6, "probes": 0}
+    assert BasinHopping(**hard)(model, batch).success.all()
+    assert not BasinHopping(**hard, smoothing=0.0)(model, batch).success.any()
+    assert not BasinHopping(**hard, **PLAIN)(model, batch).success.any()
+
+
+def test_points_that_gradients_are_drawn_from_are_not_judged():
+    """A model that errs outside of the ball alone; every candidate is asked of it in turn."""
+
+    class Outside(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            far = (images - 0.5).abs().amax((1, 2, 3)) - EPS - 1e-3
+            return torch.stack([torch.zeros_like(far), far], 1)
+
+    for knows in (False, True):
+        attack = BasinHopping(eps=EPS, hops=4, steps=5, adaptive=knows)
+        result = attack(Outside(), grey(6))
+        assert not result.success.any()
+        assert ((result.images - grey(6).images).abs() <= EPS + 1e-6).all()
 
 
 def test_probes_go_on_where_gradients_are_zero():
@@ -75,7 +111,7 @@ def test_what_brings_nothing_is_left_early():
     # Level 9 is out of reach. A maximum of one pixel is found at once and cannot be raised.
     model, batch = Rough(9.0), grey(3)
     one = Batch(batch.images[:, :, :1, :1], batch.labels)
-    result = BasinHopping(eps=EPS, steps=4, hops=50, probes=2, patience=5)(model, one)
+    result = BasinHopping(eps=EPS, steps=4, hops=50, probes=2, patience=5, **PLAIN)(model, one)
     # One query about the clean image, then hops of 4 steps (5 queries) and 2 probes.
     assert ((result.queries - 1) % 7 == 0).all()
     assert ((result.queries - 1) // 7 <= 10).all()
@@ -113,6 +149,8 @@ def test_on_linear_models_it_ends_in_the_best_corner(targeted: bool):
         {"redrawn": 0.0},
         {"step_size": 0},
         {"patience": 0},
+        {"momentum": 1.0},
+        {"smoothing": -1.0},
         {"probes": -1},
     ],
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from suture.attacks.ascent import drop
 from suture.attacks.base import ATTACKS, Attack, require, require_finite_eps
-from suture.attacks.geometry import column, margin, project
+from suture.attacks.geometry import column, distance, margin, project
 from suture.attacks.loss_kinds import Loss
 from suture.attacks.losses import LOSSES, ahead, negated
 from suture.attacks.oracle import Oracle
@@ -33,14 +33,21 @@ class BasinHopping(Attack):
     learns from the others. Here ``classes`` ascents start at random; each later one starts at the
     best point so far with a few of its values redrawn from the ball. Ascents are towards a wrong
     class by the bare difference of two logits, in turn towards the ``classes`` that are likeliest
-    at the best point. Their steps begin at the width of the ball, and fall linearly to zero. After
-    each, where gradients say little, square patches of the best point are tried at an end of the
-    ball (as in the Square attack, which begins at the image).
+    at the best point. Their steps begin at the width of the ball, and fall linearly to zero, along
+    gradients with momentum (Dong et al. 2018, arXiv:1710.06081, Eq. 6, 7). In every second one a
+    gradient is that of a point drawn from a ball around where the ascent is: their sum follows the
+    slope of the margin's mean over that ball, smooth where the margin is rough (Duchi, Bartlett &
+    Wainwright 2012, arXiv:1103.4296). Such points may lie outside of the attacker's ball, and are
+    never judged. After each ascent square patches of the best point are tried at an end of the
+    ball, for where gradients say nothing (as in the Square attack, which begins at the image).
 
     Args:
         hops: ascents, the first ones included.
-        steps: gradient steps of each; each asks for one gradient more.
+        steps: gradient steps of each; a step is one query, two where gradients are smoothed.
         step_size: the first step, in units of ``eps``.
+        momentum: what a step keeps of the sum of earlier gradients.
+        smoothing: radius of the ball that gradients are drawn from, in units of ``eps``; 0 takes
+            them where the ascent is.
         redrawn: share of the values that are redrawn before a hop.
         probes: patches tried after each ascent, one query each.
         classes: wrong classes in turn.
@@ -50,6 +57,8 @@ class BasinHopping(Attack):
     hops: int = 60
     steps: int = 60
     step_size: float = 2.0
+    momentum: float = 0.9
+    smoothing: float = 1.0
     redrawn: float = 0.05
     probes: int = 100
     classes: int = 3
@@ -65,6 +74,8 @@ class BasinHopping(Attack):
             require(value >= 1, f"{name} >= 1", f"{name}={value!r}")
         require(self.probes >= 0, "probes >= 0", f"probes={self.probes!r}")
         require(self.step_size > 0, "step_size > 0", f"step_size={self.step_size!r}")
+        require(0 <= self.momentum < 1, "momentum in [0, 1)", f"momentum={self.momentum!r}")
+        require(self.smoothing >= 0, "smoothing >= 0", f"smoothing={self.smoothing!r}")
         require(0 < self.redrawn <= 1, "redrawn in (0, 1]", f"redrawn={self.redrawn!r}")
 
     def run(self, oracle: Oracle, images: Tensor, rows: Tensor) -> Tensor:
@@ -88,16 +99,40 @@ class BasinHopping(Attack):
         """One hop; images that are done with leave, of the others the best point is kept."""
         state.here = self._start(oracle, state, hop)
         state.goal = self._goals(oracle, state, hop)
+        state.speed = torch.zeros_like(state.here)
         for step in range(self.steps + 1):
-            loss = self._loss(oracle, state)
-            state.logits, state.gradient = oracle.gradient(state.here, state.rows, loss)
+            smoothed = self.smoothing > 0 and hop % 2 == 1
+            if smoothed or step == self.steps:
+                state.logits = oracle.logits(state.here, state.rows)
+            else:
+                state.logits, state.gradient = self._slope(oracle, state, state.here)
             drop(state, oracle.finished(state.logits, state.rows), found, done)
             if not len(state):
                 return
             _remember(oracle, state)
             if step < self.steps:
-                length = self.step_size * self.eps * (1 - step / self.steps)
-                state.here = ascended(self.norm, self.eps, state, length)
+                if smoothed:
+                    _, state.gradient = self._slope(
+                        oracle, state, self._near(oracle, state, hop, step)
+                    )
+                self._move(state, step)
+
+    def _near(self, oracle: Oracle, state: Rows, hop: int, step: int) -> Tensor:
+        """A point around where the ascent is; in [0, 1], but not always in the ball."""
+        radius, count = self.smoothing * self.eps, hop * self.steps + step
+        with oracle.scope("smoothing"):
+            return random_start(self.norm, radius, oracle, state.here, state.rows, count)
+
+    def _slope(self, oracle: Oracle, state: Rows, images: Tensor) -> tuple[Tensor, Tensor]:
+        return oracle.gradient(images, state.rows, self._loss(oracle, state))
+
+    def _move(self, state: Rows, step: int) -> None:
+        """A step along the sum of the gradients so far, each of L1 length 1."""
+        length = column(distance("l1", state.gradient).clamp_min(1e-12))
+        state.speed = self.momentum * state.speed + state.gradient / length
+        state.gradient = state.speed
+        width = self.step_size * self.eps * (1 - step / self.steps)
+        state.here = ascended(self.norm, self.eps, state, width)
 
     def _probe(self, oracle: Oracle, state: Rows, hop: int, found: Tensor, done: Tensor) -> None:
         """Patches of the best point go to an end of the ball, one after another."""

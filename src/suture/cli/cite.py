@@ -26,7 +26,12 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
         "croce2021l1",
     ),
     "backdoor": ("gu2017badnets",),
-    "basin-hopping": ("wales1997hopping", "gowal2019multitargeted"),
+    "basin-hopping": (
+        "wales1997hopping",
+        "dong2018momentum",
+        "duchi2012smoothing",
+        "gowal2019multitargeted",
+    ),
     "bim": ("kurakin2017bim",),
     "cw": ("carlini2017cw",),
     "deepfool": ("moosavi2016deepfool",),
