@@ -181,8 +181,8 @@ def before(rows: list[Row]) -> Table:
         "Attack before robustification",
         "Not the paper's claim, and nothing certified: the attacker changes the image before the "
         "robustifier reads it, knows robustifier and classifier, and ascends through both, past "
-        "the robustifier, and on the classifier alone; the strongest on each image. The "
-        "first images.",
+        "the robustifier, and on the classifier alone; the strongest on each image. Images "
+        "as above, or the first of them.",
     )
 
 
