@@ -62,18 +62,26 @@ class Rippled(nn.Module):
     """Class 1 leads where the mean of u is more than 0.9; ripples hide in which direction that is.
 
     The slope by u is 1 + 4 cos(60 u) and so negative at two of five points, and its mean over any
-    interval is about 1. At an end of its interval, where all ascents are soon, it is -2.8.
+    interval is about 1. At an end of its interval, where all ascents are soon, it is -2.8. Other
+    classes are out of reach.
     """
+
+    def __init__(self, others: int = 0) -> None:
+        super().__init__()
+        self.others = others
 
     def forward(self, images: Tensor) -> Tensor:
         u = (images - 0.5).flatten(1) / EPS
         height = (u + 4 * (60 * u).sin() / 60).mean(1)
-        return torch.stack([torch.full_like(height, 0.9), height], 1)
+        lead = torch.stack([torch.full_like(height, 0.9), height], 1)
+        return torch.cat([lead, height.new_full((len(u), self.others), -9.0)], 1)
 
 
-def test_smoothed_gradients_lead_through_ripples():
-    model, batch = Rippled(), grey(20)
-    hard = {"eps": EPS, "hops": 6, "probes": 0}
+@pytest.mark.parametrize("others", [0, 1, 2, 3])
+def test_smoothed_gradients_lead_through_ripples(others: int):
+    """Whether classes in turn are an even number or an odd one, each has its smoothed ascents."""
+    model, batch = Rippled(others), grey(20)
+    hard = {"eps": EPS, "hops": 4 * (1 + others), "probes": 0}
     assert BasinHopping(**hard)(model, batch).success.all()
     assert not BasinHopping(**hard, smoothing=0.0)(model, batch).success.any()
     assert not BasinHopping(**hard, **PLAIN)(model, batch).success.any()
@@ -91,8 +99,8 @@ def test_points_that_gradients_are_drawn_from_are_not_judged():
         attack = BasinHopping(eps=EPS, hops=4, steps=5, probes=0, adaptive=knows)
         result = attack(Outside(), grey(6))
         assert not result.success.any()
-        # One about the clean image, 6 a plain hop, 11 a smoothed one.
-        assert (result.queries == 1 + 2 * 6 + 2 * 11).all()
+        # One about the clean image, 6 a plain hop, 16 a smoothed one.
+        assert (result.queries == 1 + 2 * 6 + 2 * 16).all()
         assert ((result.images - grey(6).images).abs() <= EPS + 1e-6).all()
 
 

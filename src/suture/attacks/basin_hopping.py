@@ -34,20 +34,23 @@ class BasinHopping(Attack):
     best point so far with a few of its values redrawn from the ball. Ascents are towards a wrong
     class by the bare difference of two logits, in turn towards the ``classes`` that are likeliest
     at the best point. Their steps begin at the width of the ball, and fall linearly to zero, along
-    gradients with momentum (Dong et al. 2018, arXiv:1710.06081, Eq. 6, 7). In every second one a
-    gradient is that of a point drawn from a ball around where the ascent is: their sum follows the
-    slope of the margin's mean over that ball, smooth where the margin is rough (Duchi, Bartlett &
-    Wainwright 2012, arXiv:1103.4296). Such points may lie outside of the attacker's ball, and are
-    never judged. After each ascent square patches of the best point are tried at an end of the
-    ball, for where gradients say nothing (as in the Square attack, which begins at the image).
+    gradients with momentum (Dong et al. 2018, arXiv:1710.06081, Eq. 6, 7). In every second one
+    towards a class, a gradient is the sum of those at a point drawn from a ball around where the
+    ascent is and at the point opposite: with the momentum they follow the slope of the margin's
+    mean over that ball, smooth where the margin is rough (Duchi, Bartlett & Wainwright 2012,
+    arXiv:1103.4296). That ball begins wider than the attacker's and shrinks with the steps, from
+    the margin's large features to its small ones. Such points may lie outside of the attacker's
+    ball and of [0, 1], and are never judged. After each ascent square patches of the best point are
+    tried at an end of the ball, for where gradients say nothing (as in the Square attack, which
+    begins at the image).
 
     Args:
         hops: ascents, the first ones included.
-        steps: gradient steps of each; a step is one query, two where gradients are smoothed.
+        steps: gradient steps of each; a step is one query, three where gradients are smoothed.
         step_size: the first step, in units of ``eps``.
         momentum: what a step keeps of the sum of earlier gradients.
-        smoothing: radius of the ball that gradients are drawn from, in units of ``eps``; 0 takes
-            them where the ascent is.
+        smoothing: radius, at the first step, of the ball that gradients are drawn from, in units of
+            ``eps``; falls linearly to zero. 0 takes them where the ascent is.
         redrawn: share of the values that are redrawn before a hop.
         probes: patches tried after each ascent, one query each.
         classes: wrong classes in turn.
@@ -58,10 +61,10 @@ class BasinHopping(Attack):
     steps: int = 60
     step_size: float = 2.0
     momentum: float = 0.9
-    smoothing: float = 1.0
+    smoothing: float = 3.0
     redrawn: float = 0.05
     probes: int = 100
-    classes: int = 3
+    classes: int = 9
     patience: int = 20
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
@@ -100,8 +103,8 @@ class BasinHopping(Attack):
         state.here = self._start(oracle, state, hop)
         state.goal = self._goals(oracle, state, hop)
         state.speed = torch.zeros_like(state.here)
+        smoothed = self.smoothing > 0 and self._turn(state, hop) % 2 == 1
         for step in range(self.steps + 1):
-            smoothed = self.smoothing > 0 and hop % 2 == 1
             if smoothed or step == self.steps:
                 state.logits = oracle.logits(state.here, state.rows)
             else:
@@ -112,16 +115,18 @@ class BasinHopping(Attack):
             _remember(oracle, state)
             if step < self.steps:
                 if smoothed:
-                    _, state.gradient = self._slope(
-                        oracle, state, self._near(oracle, state, hop, step)
-                    )
+                    state.gradient = self._smooth_slope(oracle, state, hop, step)
                 self._move(state, step)
 
-    def _near(self, oracle: Oracle, state: Rows, hop: int, step: int) -> Tensor:
-        """A point around where the ascent is; in [0, 1], but not always in the ball."""
-        radius, count = self.smoothing * self.eps, hop * self.steps + step
+    def _smooth_slope(self, oracle: Oracle, state: Rows, hop: int, step: int) -> Tensor:
+        """Gradients at a point around where the ascent is, and at the one opposite; their sum."""
+        radius = self.smoothing * self.eps * (1 - step / self.steps)
         with oracle.scope("smoothing"):
-            return random_start(self.norm, radius, oracle, state.here, state.rows, count)
+            count = hop * self.steps + step
+            near = random_start(self.norm, radius, oracle, state.here, state.rows, count)
+        there = (near, 2 * state.here - near)
+        first, second = (self._slope(oracle, state, point)[1] for point in there)
+        return first + second
 
     def _slope(self, oracle: Oracle, state: Rows, images: Tensor) -> tuple[Tensor, Tensor]:
         return oracle.gradient(images, state.rows, self._loss(oracle, state))
@@ -173,7 +178,14 @@ class BasinHopping(Attack):
             return true
         others = state.seen.scatter(1, true[:, None], float("-inf"))
         ranked = others.argsort(dim=1, descending=True, stable=True)
-        return ranked[:, hop % min(self.classes, ranked.shape[1] - 1)]
+        return ranked[:, hop % self._goal_count(state)]
+
+    def _goal_count(self, state: Rows) -> int:
+        return min(self.classes, state.seen.shape[1] - 1)
+
+    def _turn(self, state: Rows, hop: int) -> int:
+        """Even and odd from hop to hop, and towards each class from turn to turn."""
+        return sum(divmod(hop, self._goal_count(state)))
 
     def _loss(self, oracle: Oracle, state: Rows) -> Loss:
         return negated(LOSSES["margin"]) if oracle.targeted else ahead(state.goal)
